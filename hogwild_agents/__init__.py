@@ -1,0 +1,1 @@
+"""hogwild_agents."""

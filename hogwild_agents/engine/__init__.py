@@ -1,0 +1,33 @@
+"""The shared-cache engine: tokens in, logits and tokens out. Knows nothing of text."""
+
+from hogwild_agents.engine.blocks import Block
+from hogwild_agents.engine.check import Report
+from hogwild_agents.engine.errors import (
+    ContextLengthError,
+    HogwildError,
+    InvalidBlockError,
+    InvalidSamplingError,
+    InvalidTokensError,
+    InvalidViewError,
+    ModelLoadError,
+    NotANumberError,
+    OutOfCacheMemoryError,
+    UnsupportedModelError,
+)
+from hogwild_agents.engine.model import SharedCacheModel
+
+__all__ = [
+    "Block",
+    "ContextLengthError",
+    "HogwildError",
+    "InvalidBlockError",
+    "InvalidSamplingError",
+    "InvalidTokensError",
+    "InvalidViewError",
+    "ModelLoadError",
+    "NotANumberError",
+    "OutOfCacheMemoryError",
+    "Report",
+    "SharedCacheModel",
+    "UnsupportedModelError",
+]

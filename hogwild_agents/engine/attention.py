@@ -1,0 +1,166 @@
+"""The attention function that transformers calls, and what it must know of the pass under way.
+
+A pass packs the new tokens of all workers into one row, `input_ids [1, tokens]`, with block-local
+`position_ids`. The model computes everything but attention as ever; its attention layers call
+`shared_cache_attention`, which finds the current `Pass` in a context variable (some families drop
+keyword arguments on the way) and hands queries, keys and values to the backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from hogwild_agents.engine.blocks import Block, CachePool, Slots
+from hogwild_agents.engine.errors import HogwildError
+from hogwild_agents.engine.layers import Layer
+
+NAME = "hogwild"
+"""The name under which transformers knows the attention function."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One worker's part in a pass.
+
+    Attributes:
+        worker: Its index in the call.
+        view: The blocks it attends to; it writes to the last one.
+        tokens: int64 [count], its new tokens.
+        starts: Where each block of the view begins in the view, this pass's writes counted.
+        position: Block-local position of its first new token.
+    """
+
+    worker: int
+    view: Sequence[Block]
+    tokens: Slots
+    starts: list[int]
+    position: int
+
+    @property
+    def count(self) -> int:
+        """Number of new tokens."""
+        return len(self.tokens)
+
+    @property
+    def view_length(self) -> int:
+        """Tokens in the view, this pass's writes counted."""
+        return self.starts[-1] + self.position + self.count
+
+
+class Pass:
+    """One run of the model over packed rows whose new tokens have room in their blocks.
+
+    Args:
+        pool: The cache.
+        rows: Who writes what, each at least one token.
+    """
+
+    def __init__(self, pool: CachePool, rows: Sequence[Row]) -> None:
+        self.pool = pool
+        self.rows = rows
+        self.lengths: dict[Block, int] = {}
+        """Tokens in each block that is seen, after this pass's writes."""
+        for row in rows:
+            for block in row.view:
+                self.lengths.setdefault(block, len(block))
+        for row in rows:
+            self.lengths[row.view[-1]] = row.position + row.count
+        slots, positions = [], []
+        for row in rows:
+            stop = row.position + row.count
+            slots.append(row.view[-1].slots(row.position, stop))
+            positions.append(np.arange(row.position, stop))
+        device = pool.device
+        self.slots = torch.from_numpy(np.concatenate(slots)).to(device)
+        """Where the new keys and values go: int64 [tokens]."""
+        self.input_ids = torch.from_numpy(np.concatenate([r.tokens for r in rows])).to(device)[None]
+        self.position_ids = torch.from_numpy(np.concatenate(positions)).to(device)[None]
+        last = np.cumsum([row.count for row in rows]) - 1
+        self.last_tokens = torch.from_numpy(last).to(device)
+        """Index of each row's last token in the packed row: int64 [rows]."""
+
+
+class Attend(Protocol):
+    """A backend prepared for one pass: writes new keys and values, then lets every query read.
+
+    Args:
+        layer: The layer that asks.
+        query: [heads, tokens, key_dim], turned to block-local positions.
+        key: [kv_heads, tokens, key_dim], turned alike.
+        value: [kv_heads, tokens, value_dim].
+        scaling: Factor on the scores.
+        softcap: Bound of the scores, `cap * tanh(score / cap)`, or None.
+        sinks: [heads], a score that takes part in the softmax and carries no value, or None.
+
+    Returns:
+        [tokens, heads, value_dim].
+    """
+
+    def __call__(
+        self,
+        layer: Layer,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float,
+        softcap: float | None,
+        sinks: Tensor | None,
+    ) -> Tensor: ...  # noqa: D102
+
+
+CURRENT: ContextVar[tuple[Sequence[Layer], Attend]] = ContextVar("hogwild_pass")
+"""The layers of the model that runs, and its prepared backend."""
+
+
+def shared_cache_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls in every attention layer of a pass.
+
+    Args:
+        module: The attention module; its `layer_idx` names the layer.
+        query: [1, heads, tokens, key_dim].
+        key: [1, kv_heads, tokens, key_dim].
+        value: [1, kv_heads, tokens, value_dim].
+        attention_mask: Not used: what a token sees follows from its worker's view.
+        scaling: Factor on the scores; 1 / sqrt(key_dim) where the family passes none.
+        softcap: Bound of the scores (Gemma 2).
+        s_aux: Attention sinks, [heads] (GPT-OSS).
+
+    Returns:
+        [1, tokens, heads, value_dim], and None for the weights.
+
+    Raises:
+        HogwildError: The model was called by itself, outside of `SharedCacheModel.forward`.
+    """
+    current = CURRENT.get(None)
+    if current is None:
+        raise HogwildError(
+            "This model is set up for a shared cache and was called by itself. Call "
+            "SharedCacheModel.forward, or model.set_attn_implementation('sdpa') to use it alone."
+        )
+    layers, attend = current
+    layer = layers[module.layer_idx]  # type: ignore[index]
+    if scaling is None:
+        scaling = layer.key_dim**-0.5
+    out = attend(layer, query[0], key[0], value[0], scaling, softcap, s_aux)
+    return out[None], None
+
+
+AttentionInterface.register(NAME, shared_cache_attention)

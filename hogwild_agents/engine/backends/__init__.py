@@ -1,0 +1,1 @@
+"""How attention over blocks is computed: one module per backend."""

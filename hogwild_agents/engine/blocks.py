@@ -1,0 +1,383 @@
+"""Blocks, and the memory pool behind them.
+
+A block is a growing run of tokens in the cache. Its keys are stored turned to block-local positions
+0, 1, 2, ..., so that it may stand anywhere in any view. Memory is handed out in pages of `PAGE`
+tokens; a page may belong to several blocks (`fork`) and is copied when one of them writes to it.
+
+A block keeps its pages as *extents*, stretches of neighbouring pages, because attention reads a
+stretch in place, without copying it. The pool keeps extents long: a block grows into the page that
+follows its last one, and a new extent begins in the middle of the largest gap, where both it and its
+neighbour have room to grow.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hogwild_agents.engine.errors import InvalidBlockError, OutOfCacheMemoryError
+from hogwild_agents.engine.layers import Layer
+
+PAGE = 64
+"""Tokens per page."""
+
+Slots = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Extent:
+    """`count` neighbouring pages, the first of which is page `first` of the pool."""
+
+    first: int
+    count: int
+
+
+class Block:
+    """A growing run of tokens in the cache of one model; made by `SharedCacheModel.new_block()`."""
+
+    __slots__ = ("_extents", "_freed", "_length", "_pool")
+
+    def __init__(self, pool: CachePool) -> None:
+        self._pool = pool
+        self._extents: list[Extent] = []
+        self._length = 0
+        self._freed = False
+
+    def __len__(self) -> int:
+        """Tokens in the block."""
+        return self._length
+
+    def __bool__(self) -> bool:
+        """A block is true even when it holds nothing yet."""
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Block {'freed' if self._freed else f'of {self._length} tokens'}>"
+
+    def __del__(self) -> None:
+        # May run inside any allocation, on any thread: only hand the pages over.
+        if self._extents:
+            self._pool.abandon(self._extents)
+
+    def extend(self, other: Block) -> None:
+        """Appends all tokens of `other` (a commit): keys are turned on by len(self), values copied.
+
+        Args:
+            other: A block of the same model; it is left as it is (`clear` it to move the tokens).
+
+        Raises:
+            InvalidBlockError: One of the blocks is freed, or they belong to different models.
+            OutOfCacheMemoryError: The pool is full; both blocks are unchanged.
+        """
+        self._pool.require(self, other)
+        start, count = self._length, other._length
+        if not count:
+            return
+        self._pool.reserve([(self, count)])
+        source = self._pool.tensor(other.slots(0, count))
+        target = self._pool.tensor(self.slots(start, start + count))
+        with torch.no_grad():
+            for layer, keys, values in self._pool.storage():
+                turned = layer.rotation.turn(keys.index_select(1, source), start)
+                keys.index_copy_(1, target, turned)
+                values.index_copy_(1, target, values.index_select(1, source))
+        self._length += count
+
+    def fork(self) -> Block:
+        """A twin with the same tokens. Memory is shared until one side writes.
+
+        Raises:
+            InvalidBlockError: The block is freed.
+        """
+        self._pool.require(self)
+        twin = Block(self._pool)
+        twin._length = self._length
+        twin._extents = [Extent(extent.first, extent.count) for extent in self._extents]
+        self._pool.share(twin._extents)
+        return twin
+
+    def clear(self) -> None:
+        """Empties the block; it can be written again.
+
+        Raises:
+            InvalidBlockError: The block is freed.
+        """
+        self._pool.require(self)
+        self.truncate(0)
+
+    def free(self) -> None:
+        """Gives the block's memory back for good. Freeing it again does nothing."""
+        self.truncate(0)
+        self._freed = True
+        self._pool.trim()
+
+    def keys(self, layer: int) -> Tensor:
+        """A copy of the keys in a layer, turned to block-local positions: [kv_heads, len, key_dim].
+
+        Raises:
+            InvalidBlockError: The block is freed.
+        """
+        self._pool.require(self)
+        return self._pool.keys[layer].index_select(1, self._pool.tensor(self.slots(0, self._length)))
+
+    def values(self, layer: int) -> Tensor:
+        """A copy of the values in a layer: [kv_heads, len, value_dim].
+
+        Raises:
+            InvalidBlockError: The block is freed.
+        """
+        self._pool.require(self)
+        return self._pool.values[layer].index_select(
+            1, self._pool.tensor(self.slots(0, self._length))
+        )
+
+    # What follows is for the engine.
+
+    @property
+    def pool(self) -> CachePool:
+        """The pool that holds the block's memory."""
+        return self._pool
+
+    @property
+    def freed(self) -> bool:
+        """Whether `free` was called."""
+        return self._freed
+
+    @property
+    def extents(self) -> list[Extent]:
+        """The block's pages in order; the pool changes them, nobody else."""
+        return self._extents
+
+    def slots(self, start: int, stop: int) -> Slots:
+        """Where the tokens start..stop lie: int64 [stop - start], `page * PAGE + offset`."""
+        pieces = []
+        base = 0
+        for extent in self._extents:
+            end = base + extent.count * PAGE
+            if start < end and stop > base:
+                shift = extent.first * PAGE - base
+                pieces.append(np.arange(max(start, base) + shift, min(stop, end) + shift))
+            base = end
+        return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.int64), *pieces])
+
+    def advance(self, count: int) -> None:
+        """Counts `count` tokens, written into reserved room, as the block's own."""
+        self._length += count
+
+    def truncate(self, length: int) -> None:
+        """Drops every token from position `length` on, and the pages that only they needed."""
+        self._length = min(self._length, length)
+        surplus = sum(extent.count for extent in self._extents) - -(-self._length // PAGE)
+        while surplus > 0:
+            last = self._extents[-1]
+            dropped = min(surplus, last.count)
+            last.count -= dropped
+            surplus -= dropped
+            self._pool.release([Extent(last.first + last.count, dropped)])
+            if not last.count:
+                self._extents.pop()
+
+
+class CachePool:
+    """Keys and values of all blocks of one model, up to a limit in bytes.
+
+    Storage is one tensor [kv_heads, slots, dim] per layer for keys and one for values. It doubles
+    when it is full, layer by layer, so that a copy is rare and needs little extra memory.
+
+    Args:
+        layers: The model's attention layers.
+        dtype: Of keys and values.
+        device: Where they lie.
+        limit_bytes: The most that keys and values may take.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], dtype: torch.dtype, device: torch.device, limit_bytes: int
+    ) -> None:
+        self.layers = tuple(layers)
+        self.device = device
+        self.limit_bytes = limit_bytes
+        self.bytes_per_token = dtype.itemsize * sum(
+            layer.kv_heads * (layer.key_dim + layer.value_dim) for layer in layers
+        )
+        self.keys = [
+            torch.zeros(layer.kv_heads, 0, layer.key_dim, dtype=dtype, device=device)
+            for layer in layers
+        ]
+        self.values = [
+            torch.zeros(layer.kv_heads, 0, layer.value_dim, dtype=dtype, device=device)
+            for layer in layers
+        ]
+        self.bytes_per_layer = max(1, self.bytes_per_token // (2 * len(layers)))
+        """Of one token's keys in one layer, on average."""
+        self.most_heads = max(layer.heads for layer in layers)
+        self._owners = np.zeros(0, np.int32)  # per page: how many blocks hold it
+        self._abandoned: deque[list[Extent]] = deque()
+
+    @property
+    def limit_pages(self) -> int:
+        """The most pages that fit under the limit."""
+        return self.limit_bytes // (self.bytes_per_token * PAGE)
+
+    @property
+    def used_pages(self) -> int:
+        """Pages held by blocks, a shared page counted once."""
+        self._collect()
+        return int(np.count_nonzero(self._owners))
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes held by blocks, in whole pages, shared memory counted once."""
+        return self.used_pages * PAGE * self.bytes_per_token
+
+    def storage(self) -> Iterable[tuple[Layer, Tensor, Tensor]]:
+        """Each layer with its keys and values."""
+        return zip(self.layers, self.keys, self.values, strict=True)
+
+    def tensor(self, slots: Slots) -> Tensor:
+        """`slots` as an int64 tensor on the pool's device."""
+        return torch.from_numpy(slots).to(self.device)
+
+    def require(self, *blocks: Block) -> None:
+        """Raises InvalidBlockError unless every block is alive and from this pool."""
+        for block in blocks:
+            if block.pool is not self:
+                raise InvalidBlockError(
+                    f"{block!r} belongs to another model; make blocks with this model's new_block()."
+                )
+            if block.freed:
+                raise InvalidBlockError(
+                    f"{block!r} was used after free(); call clear() instead of free() to reuse one."
+                )
+
+    def reserve(self, wanted: Sequence[tuple[Block, int]]) -> None:
+        """Makes room for `count` more tokens at the end of each block, or changes nothing.
+
+        Raises:
+            OutOfCacheMemoryError: They do not fit under the limit, or the device has no memory left.
+        """
+        missing = [self._missing_pages(block, count) for block, count in wanted]
+        total = sum(new + copied for new, copied in missing)
+        if not total:
+            return
+        used = self.used_pages
+        if used + total > self.limit_pages:
+            page_mib = PAGE * self.bytes_per_token / 2**20
+            tokens = sum(count for _, count in wanted)
+            raise OutOfCacheMemoryError(
+                f"No room for {tokens} more tokens: they need {total} pages of {page_mib:.3g} MiB, "
+                f"and {self.limit_pages - used} of {self.limit_pages} are free. Free or clear blocks, "
+                "or load the model with a larger cache_bytes."
+            )
+        if used + total > len(self._owners):
+            self._grow(max(used + total, min(2 * len(self._owners), self.limit_pages)))
+        for (block, _), (new, copied) in zip(wanted, missing, strict=True):
+            if copied:
+                self._unshare_last_page(block)
+            if new:
+                self._append_pages(block, new)
+
+    def share(self, extents: Iterable[Extent]) -> None:
+        """Counts one more owner for every page of `extents`."""
+        for extent in extents:
+            self._owners[extent.first : extent.first + extent.count] += 1
+
+    def release(self, extents: Iterable[Extent]) -> None:
+        """Counts one owner less for every page of `extents`."""
+        for extent in extents:
+            self._owners[extent.first : extent.first + extent.count] -= 1
+
+    def abandon(self, extents: list[Extent]) -> None:
+        """Takes back the pages of a block that nobody refers to any more, at the next reserve."""
+        self._abandoned.append(extents)
+
+    def trim(self) -> None:
+        """Returns the storage to the system once no block holds a page."""
+        if len(self._owners) and not self.used_pages:
+            self._owners = self._owners[:0]
+            for storage in (self.keys, self.values):
+                storage[:] = [old.new_zeros(old.shape[0], 0, old.shape[2]) for old in storage]
+
+    def erase(self, slots: Slots) -> None:
+        """Zeroes what a failed pass wrote: a NaN left there would spoil whoever gets the page next."""
+        where = self.tensor(slots)
+        with torch.no_grad():
+            for _, keys, values in self.storage():
+                keys.index_fill_(1, where, 0)
+                values.index_fill_(1, where, 0)
+
+    def _collect(self) -> None:
+        while self._abandoned:
+            self.release(self._abandoned.popleft())
+
+    def _missing_pages(self, block: Block, count: int) -> tuple[int, int]:
+        """Pages to add, and 1 if the last page must be copied first because a twin shares it."""
+        length = len(block)
+        new = -(-(length + count) // PAGE) - -(-length // PAGE)
+        last = block.extents[-1] if block.extents else None
+        shared = last is not None and self._owners[last.first + last.count - 1] > 1
+        return new, int(bool(count and length % PAGE and shared))
+
+    def _grow(self, pages: int) -> None:
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                for storage in (self.keys, self.values):
+                    for index, old in enumerate(storage):
+                        new = old.new_zeros(old.shape[0], pages * PAGE, old.shape[2])
+                        new[:, : old.shape[1]] = old
+                        storage[index] = new
+        except (RuntimeError, MemoryError) as error:  # torch's CPU allocator raises RuntimeError
+            raise OutOfCacheMemoryError(
+                f"The device has no memory left for a cache of {pages} pages "
+                f"({pages * PAGE * self.bytes_per_token / 2**30:.2f} GiB): {error}. Free blocks, or "
+                "load the model with a smaller cache_bytes so that this is found out early."
+            ) from error
+        self._owners = np.concatenate([self._owners, np.zeros(pages - len(self._owners), np.int32)])
+
+    def _unshare_last_page(self, block: Block) -> None:
+        last = block.extents[-1]
+        old = last.first + last.count - 1
+        if self._owners[old] == 1:
+            return  # the twin has copied the page, or let go of it, in the meantime
+        last.count -= 1
+        if not last.count:
+            block.extents.pop()
+        self._append_pages(block, 1)
+        new = block.extents[-1].first + block.extents[-1].count - 1
+        with torch.no_grad():
+            for _, keys, values in self.storage():
+                for kept in (keys, values):
+                    kept[:, new * PAGE : (new + 1) * PAGE] = kept[:, old * PAGE : (old + 1) * PAGE]
+        self.release([Extent(old, 1)])
+
+    def _append_pages(self, block: Block, count: int) -> None:
+        """Takes `count` free pages, which must exist, preferring those that follow the last one."""
+        if block.extents:
+            last = block.extents[-1]
+            after = last.first + last.count
+            taken = self._owners[after : after + count]
+            room = int(np.argmax(taken > 0)) if (taken > 0).any() else len(taken)
+            self.share([Extent(after, room)])
+            last.count += room
+            count -= room
+        while count:
+            first, length = self._largest_gap()
+            room = min(count, length)
+            if first:
+                first += (length - room) // 2
+            block.extents.append(Extent(first, room))
+            self.share([block.extents[-1]])
+            count -= room
+
+    def _largest_gap(self) -> tuple[int, int]:
+        taken = np.concatenate([[True], self._owners > 0, [True]])
+        starts = np.flatnonzero(taken[:-1] & ~taken[1:])
+        stops = np.flatnonzero(~taken[:-1] & taken[1:])
+        widest = int(np.argmax(stops - starts))
+        return int(starts[widest]), int(stops[widest] - starts[widest])

@@ -1,0 +1,349 @@
+"""SharedCacheModel: one unmodified transformers model, many workers, one cache."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from hogwild_agents.engine.attention import CURRENT, NAME, Pass, Row
+from hogwild_agents.engine.backends.torch import TorchAttend
+from hogwild_agents.engine.blocks import Block, CachePool
+from hogwild_agents.engine.check import Report, compare, measure
+from hogwild_agents.engine.errors import (
+    ContextLengthError,
+    InvalidTokensError,
+    InvalidViewError,
+    ModelLoadError,
+    NotANumberError,
+)
+from hogwild_agents.engine.limits import default_cache_bytes, freeze_longrope, position_limit
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 1024
+"""Most tokens in one run of the model where a pass may be split: bounds memory of long prompts."""
+
+View = Sequence[Block]
+Tokens = Sequence[int] | np.ndarray[Any, Any] | Tensor
+
+
+class SharedCacheModel:
+    """A causal language model whose workers share one key-value cache.
+
+    Example:
+        model = SharedCacheModel.from_pretrained("path/to/model", device="cpu", dtype="float32")
+        prompt, alice, bob = model.new_block(), model.new_block(), model.new_block()
+        model.forward([[prompt]], [prompt_ids])
+        logits = model.forward([[prompt, bob, alice], [prompt, alice, bob]], [alice_ids, bob_ids])
+
+    Attributes:
+        model: The transformers model, unmodified but for its attention implementation.
+        layers: What was measured of its attention layers.
+        report: What the self-check found, and what it cost.
+        pool: The memory behind the blocks.
+        max_length: The most tokens a view may hold.
+        vocab_size: Token ids are below this.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, *, max_length: int, cache_bytes: int, self_check: bool
+    ) -> None:
+        self.model = model
+        self.max_length = max_length
+        self.vocab_size = int(model.get_input_embeddings().num_embeddings)
+        self.device = next(model.parameters()).device
+        self.dtype = model.dtype
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.report = Report(model.config._name_or_path or type(model).__name__)
+        evidence = measure(model, self.vocab_size, self.report)
+        self.layers = evidence.layers
+        self.pool = CachePool(self.layers, self.dtype, self.device, cache_bytes)
+        model.set_attn_implementation(NAME)
+        if self_check:
+            compare(self, evidence, self.report)
+        else:
+            logger.warning(
+                "Self-check skipped for %s: should the engine compute this model wrongly, "
+                "nothing will say so.",
+                self.report.name,
+            )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str] | PreTrainedModel,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "auto",
+        max_length: int | None = None,
+        cache_bytes: int | None = None,
+        self_check: bool = True,
+    ) -> SharedCacheModel:
+        """Loads a model, measures it and lets it prove itself.
+
+        Args:
+            source: A folder, a hub name, or a transformers model that is already loaded.
+            device: Where to run; a CUDA card if there is one, else the CPU. A loaded model stays
+                where it is by default.
+            dtype: Of weights and cache: `float32`, `bfloat16`, `float16`, or `auto` for the
+                checkpoint's own.
+            max_length: The most tokens a view may hold; the model's own limit by default. For
+                longrope models (Phi-3 128k) this chooses the frequencies for good: the short ones up
+                to the original length (the default), the long ones beyond.
+            cache_bytes: The most memory that keys and values may take; by default half of the
+                machine's memory, or 90 % of what the card has free.
+            self_check: Whether the model must reproduce its own plain forward before it is used.
+                Skipping it saves a few forward passes, and gives up the promise that a model which
+                the engine computes wrongly is refused.
+
+        Raises:
+            ModelLoadError: Nothing loadable there, or an unknown dtype or device.
+            UnsupportedModelError: The engine cannot compute this model faithfully.
+        """
+        model = _load(source, device, dtype).eval()
+        limit = freeze_longrope(model, max_length) or position_limit(model.config)
+        if max_length is not None:
+            if not 1 <= max_length <= limit:
+                raise ModelLoadError(
+                    f"max_length={max_length} is not between 1 and the {limit:,} positions that "
+                    "this model allows."
+                )
+            limit = max_length
+        if cache_bytes is None:
+            cache_bytes = default_cache_bytes(next(model.parameters()).device)
+        return cls(model, max_length=limit, cache_bytes=cache_bytes, self_check=self_check)
+
+    def new_block(self) -> Block:
+        """An empty block."""
+        return Block(self.pool)
+
+    def forward(self, views: Sequence[View], tokens: Sequence[Tokens]) -> Tensor:
+        """One forward pass: every worker's new tokens are written, then all read.
+
+        A worker sees what the others write in this same pass; within its own block it is causal.
+        Long prompts are run in chunks where nobody else could see their tokens in this pass.
+
+        Args:
+            views: Per worker, the blocks it attends to in order. It writes to the last one. Views of
+                different teams need share nothing.
+            tokens: Per worker, its new token ids: any number, none for an idle worker.
+
+        Returns:
+            float32 [workers, vocab]: the prediction after each worker's last token; NaN for an idle
+            worker.
+
+        Raises:
+            InvalidViewError: A view without a block, a block twice in a view, two workers writing to
+                one block, or not as many views as token lists.
+            InvalidBlockError: A block that is freed or belongs to another model.
+            InvalidTokensError: No tokens at all, or ids outside of the vocabulary.
+            ContextLengthError: A view would hold more tokens than `max_length`.
+            OutOfCacheMemoryError: The new tokens do not fit into the cache.
+            NotANumberError: The model's logits hold NaN.
+
+            After any error every block is as it was before the call.
+        """
+        rows = self._rows(views, tokens)
+        before = {row.view[-1]: len(row.view[-1]) for row in rows}
+        self.pool.reserve([(row.view[-1], row.count) for row in rows])
+        logits = torch.full(
+            (len(views), self.vocab_size), torch.nan, device=self.device, dtype=torch.float32
+        )
+        try:
+            for batch in _batches(rows):
+                self._run(batch, logits)
+        except BaseException:
+            for row in rows:
+                block = row.view[-1]
+                written = block.slots(before[block], before[block] + row.count)
+                self.pool.erase(written)
+                block.truncate(before[block])
+            raise
+        return logits
+
+    def _rows(self, views: Sequence[View], tokens: Sequence[Tokens]) -> list[Row]:
+        """Checks one call's arguments; returns the rows that are not idle."""
+        if len(views) != len(tokens):
+            raise InvalidViewError(
+                f"{len(views)} views but {len(tokens)} lists of tokens: give one of each per worker."
+            )
+        ids = [_as_ids(given, worker) for worker, given in enumerate(tokens)]
+        if not any(len(given) for given in ids):
+            raise InvalidTokensError(
+                f"No tokens at all for {len(views)} workers: at least one must have a new token."
+            )
+        growth: dict[Block, int] = {}
+        writers: dict[Block, int] = {}
+        for worker, (view, given) in enumerate(zip(views, ids, strict=True)):
+            if not view:
+                raise InvalidViewError(
+                    f"The view of worker {worker} holds no block: it needs at least the one that "
+                    "the worker writes to, as its last."
+                )
+            for block in view:
+                if not isinstance(block, Block):
+                    raise InvalidViewError(
+                        f"The view of worker {worker} holds {block!r}: a view is a list of blocks "
+                        "made by new_block()."
+                    )
+            self.pool.require(*view)
+            if len(set(view)) < len(view):
+                twice = next(index for index, block in enumerate(view) if block in view[:index])
+                raise InvalidViewError(
+                    f"The view of worker {worker} holds the same block twice, the second time at "
+                    f"{twice}: use fork() to show one text in two places."
+                )
+            if not len(given):
+                continue
+            if view[-1] in writers:
+                raise InvalidViewError(
+                    f"Workers {writers[view[-1]]} and {worker} both write to {view[-1]!r}: each "
+                    "worker needs a block of its own at the end of its view."
+                )
+            writers[view[-1]] = worker
+            growth[view[-1]] = len(given)
+            if int(given.min()) < 0 or int(given.max()) >= self.vocab_size:
+                wrong = given[(given < 0) | (given >= self.vocab_size)][0]
+                raise InvalidTokensError(
+                    f"Worker {worker} has token id {wrong}, but ids run from 0 to "
+                    f"{self.vocab_size - 1}: is this the model's own tokenizer?"
+                )
+        rows = []
+        for worker, (view, given) in enumerate(zip(views, ids, strict=True)):
+            starts, at = [], 0
+            for block in view:
+                starts.append(at)
+                at += len(block) + growth.get(block, 0)
+            if at > self.max_length:
+                raise ContextLengthError(
+                    f"The view of worker {worker} would hold {at:,} tokens, {at - self.max_length:,} "
+                    f"more than the {self.max_length:,} that this model was loaded for. Clear or "
+                    "shorten blocks, or see max_length in from_pretrained."
+                )
+            if len(given):
+                rows.append(Row(worker, view, given, starts, len(view[-1])))
+        return rows
+
+    def _run(self, rows: Sequence[Row], logits: Tensor) -> None:
+        """Runs the model once over packed rows and puts each row's prediction into `logits`."""
+        current = Pass(self.pool, rows)
+        token = CURRENT.set((self.layers, TorchAttend(current)))
+        options = {"logits_to_keep": current.last_tokens} if self._keeps_logits else {}
+        try:
+            with torch.no_grad():
+                out = self.model(
+                    input_ids=current.input_ids,
+                    position_ids=current.position_ids,
+                    use_cache=False,
+                    **options,
+                ).logits[0]
+        finally:
+            CURRENT.reset(token)
+        if not self._keeps_logits:
+            out = out[current.last_tokens]
+        bad = out.isnan().any(-1)
+        if bad.any():
+            workers = tuple(row.worker for row, wrong in zip(rows, bad.tolist(), strict=True) if wrong)
+            raise NotANumberError(
+                f"The logits of workers {list(workers)} hold NaN, so the pass was undone. Check the "
+                f"checkpoint's weights; in {self.dtype} an overflow is likely (try bfloat16).",
+                workers,
+            )
+        logits[[row.worker for row in rows]] = out.float()
+        for row in rows:
+            row.view[-1].advance(row.count)
+
+
+def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Cuts a call into runs of the model of about `CHUNK` tokens, without changing its meaning.
+
+    Rows of which one sees what another writes must run together. A row that stands alone in this
+    sense may be cut into chunks: its later tokens see the earlier ones in the cache all the same.
+    """
+    if sum(row.count for row in rows) <= CHUNK:
+        yield list(rows)
+        return
+    batch: list[Row] = []
+    size = 0
+    for unit in _units(rows):
+        count = sum(row.count for row in unit)
+        if batch and size + count > CHUNK:
+            yield batch
+            batch, size = [], 0
+        batch += unit
+        size += count
+    yield batch
+
+
+def _units(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Rows that must run together, in turn; a row alone comes in chunks."""
+    written = {row.view[-1]: index for index, row in enumerate(rows)}
+    unit_of = list(range(len(rows)))
+    for index, row in enumerate(rows):
+        for block in row.view[:-1]:
+            other = written.get(block)
+            if other is not None:
+                old, new = unit_of[other], unit_of[index]
+                unit_of = [new if unit == old else unit for unit in unit_of]
+    for unit in dict.fromkeys(unit_of):
+        members = [row for row, of in zip(rows, unit_of, strict=True) if of == unit]
+        if len(members) > 1:
+            yield members
+            continue
+        (row,) = members
+        for at in range(0, row.count, CHUNK):
+            part = row.tokens[at : at + CHUNK]
+            yield [Row(row.worker, row.view, part, row.starts, row.position + at)]
+
+
+def _as_ids(tokens: Tokens, worker: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """One worker's tokens as int64 [count]."""
+    array = tokens.cpu().numpy() if isinstance(tokens, Tensor) else np.asarray(tokens)
+    if array.size == 0:
+        return np.empty(0, np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InvalidTokensError(
+            f"The tokens of worker {worker} are {array.dtype} of shape {array.shape}: give a flat "
+            "list of whole numbers."
+        )
+    return array.astype(np.int64)
+
+
+def _load(
+    source: str | os.PathLike[str] | PreTrainedModel,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype,
+) -> PreTrainedModel:
+    kind = getattr(torch, dtype, None) if isinstance(dtype, str) and dtype != "auto" else dtype
+    if kind != "auto" and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
+        raise ModelLoadError(f"Unknown dtype {dtype!r}: use float32, bfloat16, float16 or auto.")
+    if isinstance(source, PreTrainedModel):
+        if isinstance(kind, torch.dtype) and kind != source.dtype:
+            for parameter in source.parameters():  # not buffers: rotary frequencies stay float32
+                if parameter.is_floating_point():
+                    parameter.data = parameter.data.to(kind)
+        return source if device is None else _to_device(source, device)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        model = AutoModelForCausalLM.from_pretrained(os.fspath(source), dtype=kind)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelLoadError(
+            f"Cannot load a causal language model from {os.fspath(source)!r}: {error}"
+        ) from error
+    return _to_device(model, device)
+
+
+def _to_device(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:
+    try:
+        return model.to(torch.device(device))  # type: ignore[return-value]
+    except (RuntimeError, AssertionError) as error:
+        raise ModelLoadError(f"Cannot put the model on device {device!r}: {error}") from error

@@ -1,0 +1,136 @@
+"""How a model turns queries and keys with position: found out by measurement, not by model name.
+
+A rotary embedding (Su et al., arXiv 2104.09864) turns pairs of a head's dimensions by an angle that
+grows with position. Families differ in which dimensions form a pair (half-split, interleaved), in
+where the rotary part lies in the head (start, end), in its size, its sign and its frequencies. All
+that is two vectors per layer, `partner` and `frequency`, and one formula:
+
+    turned[d] = x[d] * cos(frequency[d] * shift) + x[partner[d]] * sin(frequency[d] * shift)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+STILL = "none"
+"""Name of the rotation that turns nothing."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Rotation:
+    """A layer's rotation. One object is shared by all layers that turn alike.
+
+    Attributes:
+        name: For people: `half 128/128`, `interleaved 64/128 at the end`, `none`.
+        partner: int64 [head_dim], the dimension that each dimension is mixed with (itself if still).
+        frequency: float64 [head_dim] on the CPU, signed radians per position; 0 where nothing turns.
+    """
+
+    name: str
+    partner: Tensor
+    frequency: Tensor
+
+    @property
+    def still(self) -> bool:
+        """Whether nothing turns at all (a NoPE layer)."""
+        return self.name == STILL
+
+    def to(self, device: torch.device) -> Rotation:
+        """The same rotation for tensors on `device`."""
+        return Rotation(self.name, self.partner.to(device), self.frequency)
+
+    def table(self, shifts: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the turn by each of `shifts`.
+
+        Args:
+            shifts: int64 [...], in positions; may be negative.
+
+        Returns:
+            Two float32 tensors [..., head_dim]. Angles are computed in float64, because a float32
+            product of a long distance with a frequency is off by 1e-3 radians; on the CPU, because
+            there are few and not every device has float64.
+        """
+        angles = shifts.to("cpu", torch.float64).unsqueeze(-1) * self.frequency
+        device = shifts.device
+        return angles.cos().float().to(device), angles.sin().float().to(device)
+
+    def turn(self, x: Tensor, shift: int) -> Tensor:
+        """Turns `x` [..., head_dim] on by `shift` positions, in float32; returns x's dtype."""
+        if shift == 0 or self.still:
+            return x
+        cos, sin = self.table(torch.tensor(shift, device=x.device))
+        full = x.float()
+        return (full * cos + full.index_select(-1, self.partner) * sin).to(x.dtype)
+
+
+def no_rotation(head_dim: int) -> Rotation:
+    """The rotation of a layer without positions."""
+    return Rotation(STILL, torch.arange(head_dim), torch.zeros(head_dim, dtype=torch.float64))
+
+
+def frequency_vectors(model: nn.Module) -> list[Tensor]:
+    """Every distinct vector held by a rotary module that may be its inverse frequencies.
+
+    Returns:
+        float64 CPU tensors [pairs], in the precision in which the model itself holds them.
+    """
+    found: list[Tensor] = []
+    for module in model.modules():
+        if not any(word in type(module).__name__.lower() for word in ("rotary", "rope")):
+            continue
+        held = [*module.buffers(recurse=False), *vars(module).values()]
+        for tensor in held:
+            if not isinstance(tensor, Tensor) or tensor.dim() != 1 or not tensor.numel():
+                continue
+            vector = tensor.detach().to("cpu", torch.float64)
+            if not any(torch.equal(vector, other) for other in found):
+                found.append(vector)
+    return found
+
+
+def candidate_rotations(frequencies: Iterable[Tensor], head_dim: int) -> Iterator[Rotation]:
+    """Every way in which one of `frequencies` may turn a head of `head_dim` dimensions."""
+    yield no_rotation(head_dim)
+    for vector in frequencies:
+        pairs = vector.numel()
+        size = 2 * pairs
+        if size > head_dim:
+            continue
+        offsets = {"": 0} if size == head_dim else {"": 0, " at the end": head_dim - size}
+        for place, offset in offsets.items():
+            half = torch.arange(pairs)
+            for style, first, second in (
+                ("half", half, half + pairs),
+                ("interleaved", 2 * half, 2 * half + 1),
+            ):
+                for direction, sign in (("", 1.0), (" backwards", -1.0)):
+                    partner = torch.arange(head_dim)
+                    frequency = torch.zeros(head_dim, dtype=torch.float64)
+                    partner[offset + first], partner[offset + second] = offset + second, offset + first
+                    frequency[offset + first] = -sign * vector
+                    frequency[offset + second] = sign * vector
+                    name = f"{style} {size}/{head_dim}{place}{direction}"
+                    yield Rotation(name, partner, frequency)
+
+
+def misfit(rotation: Rotation, states: Tensor, positions: Tensor) -> Tensor:
+    """How far `states` are from one vector turned to each position.
+
+    Args:
+        rotation: The rotation to judge.
+        states: [heads, positions, tokens, head_dim]: the same token at different positions.
+        positions: int64 [positions]; the first is the base from which the others are predicted.
+
+    Returns:
+        float32 [positions]: the largest deviation, relative to the largest component.
+    """
+    states = states.detach().to("cpu", torch.float32)
+    cos, sin = rotation.table(positions - positions[0])
+    base = states[:, :1]
+    predicted = base * cos[:, None] + base[..., rotation.partner] * sin[:, None]
+    scale = base.abs().amax().clamp_min(1e-30)
+    return (predicted - states).abs().amax(dim=(0, 2, 3)) / scale

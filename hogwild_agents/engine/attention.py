@@ -160,7 +160,7 @@ def shared_cache_attention(
     if scaling is None:
         scaling = layer.key_dim**-0.5
     out = attend(layer, query[0], key[0], value[0], scaling, softcap, s_aux)
-    return out[None], None
+    return out.contiguous()[None], None
 
 
 AttentionInterface.register(NAME, shared_cache_attention)

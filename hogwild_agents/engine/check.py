@@ -127,7 +127,8 @@ def measure(model: PreTrainedModel, vocab_size: int, report: Report) -> Evidence
     with report.part("windows") as finding:
         calls, logits = probe_plain(model, name, tokens)
         layers = [
-            replace(layer, window=call.window) for layer, call in zip(layers, calls, strict=True)
+            replace(layer, window=call.mask.window if call.mask else None)
+            for layer, call in zip(layers, calls, strict=True)
         ]
         finding.verdict = _count(f"{layer.window or 'full'}" for layer in layers)
     return Evidence(tuple(layers), tokens, calls, logits)

@@ -64,6 +64,7 @@ class SharedCacheModel:
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.report = Report(model.config._name_or_path or type(model).__name__)
         evidence = measure(model, self.vocab_size, self.report)
+        self._predicted = evidence.logits.shape[-1]  # some models predict fewer ids than they read
         self.layers = evidence.layers
         self.pool = CachePool(self.layers, self.dtype, self.device, cache_bytes)
         model.set_attn_implementation(NAME)
@@ -155,7 +156,7 @@ class SharedCacheModel:
         before = {row.view[-1]: len(row.view[-1]) for row in rows}
         self.pool.reserve([(row.view[-1], row.count) for row in rows])
         logits = torch.full(
-            (len(views), self.vocab_size), torch.nan, device=self.device, dtype=torch.float32
+            (len(views), self._predicted), torch.nan, device=self.device, dtype=torch.float32
         )
         try:
             for batch in _batches(rows):

@@ -47,6 +47,10 @@ HARMLESS = frozenset(
 """Keyword arguments of an attention call that the engine honours or that change no score."""
 
 
+PLAIN_CACHES = frozenset(["DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"])
+"""transformers' caches of keys and values. A dummy belongs to a layer that reuses another's."""
+
+
 @dataclass(slots=True)
 class Call:
     """One call of the attention function, as the model made it."""
@@ -56,8 +60,16 @@ class Call:
     key: Tensor  # [1, kv_heads, tokens, key_dim]
     value: Tensor  # [1, kv_heads, tokens, value_dim]
     options: dict[str, Any]
-    window: int | None = None
+    mask: Mask | None = None
     out: Tensor | None = None  # [1, tokens, heads, value_dim], of the model's own eager attention
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """What an attention mask hides beyond the future."""
+
+    window: int | None = None
+    fault: str | None = None  # why the engine cannot compute it
 
 
 @dataclass(slots=True)
@@ -65,9 +77,8 @@ class Watch:
     """What a watched run saw."""
 
     calls: list[Call] = field(default_factory=list)
-    windows: dict[int, int | None] = field(default_factory=dict)  # by the mask's storage
-    masks: list[Tensor] = field(default_factory=list)  # kept alive, so that storages stay distinct
-    reason: str | None = None  # why a mask cannot be computed
+    masks: dict[int, tuple[Tensor, Mask]] = field(default_factory=dict)
+    """By the address of the mask's storage, which survives slicing; holding the tensor keeps it."""
 
 
 _WATCH: ContextVar[Watch] = ContextVar("hogwild_watch")
@@ -110,7 +121,7 @@ def _odd_cache_layers(config: PreTrainedConfig) -> Iterator[tuple[int | None, st
                 "it mixes tokens by linear attention, a convolution or a state-space model "
                 f"({kind}), whose state cannot be shared or moved like keys and values"
             )
-        elif kind not in ("DynamicLayer", "DynamicSlidingWindowLayer"):
+        elif kind not in PLAIN_CACHES:
             yield index, f"its cache is a {kind} (a sparse indexer or the like), not keys and values"
 
 
@@ -148,21 +159,25 @@ def probe_positions(
         The attention call of each layer over [positions * n] tokens, and the positions, int64.
 
     Raises:
-        UnsupportedModelError: The model fails at far positions, or does not call the attention
-            function exactly once in each layer.
+        UnsupportedModelError: The model does not call the attention function exactly once in each
+            layer, or fails at far positions.
     """
+
+    def run(places: Tensor) -> list[Call]:
+        with watched(model, "hogwild_alone") as watch:
+            run_model(model, tokens.repeat(len(places)), places.repeat_interleave(len(tokens)))
+        return _one_call_per_layer(model, name, watch)
+
     limit = _frozen_limit(model)
     places = torch.tensor([place for place in POSITIONS if place < limit], device=tokens.device)
-    with watched(model, "hogwild_alone") as watch:
-        try:
-            run_model(model, tokens.repeat(len(places)), places.repeat_interleave(len(tokens)))
-        except (IndexError, RuntimeError) as error:
-            raise UnsupportedModelError(
-                name,
-                f"it fails at position {int(places[-1]):,} ({error}), as with a table of absolute "
-                "positions",
-            ) from error
-    return _one_call_per_layer(model, name, watch), places.cpu()
+    try:
+        return run(places), places.cpu()
+    except (IndexError, RuntimeError) as error:
+        calls = run(places[:2])  # what is wrong already nearby has a better name
+        fit_layers(model, name, calls, places[:2].cpu())
+        raise UnsupportedModelError(
+            name, f"it fails at position {int(places[-1]):,}: {error}"
+        ) from error
 
 
 def fit_layers(
@@ -200,8 +215,9 @@ def probe_plain(model: PreTrainedModel, name: str, tokens: Tensor) -> tuple[list
     with watched(model, "hogwild_plain") as watch:
         logits = run_model(model, tokens, torch.arange(len(tokens), device=tokens.device))
     calls = _one_call_per_layer(model, name, watch)
-    if watch.reason is not None:
-        raise UnsupportedModelError(name, watch.reason)
+    for index, call in enumerate(calls):
+        if call.mask is not None and call.mask.fault is not None:
+            raise UnsupportedModelError(name, call.mask.fault, index)
     return calls, logits
 
 
@@ -329,16 +345,14 @@ def _attend_plainly(
 ) -> tuple[Tensor, Tensor | None]:
     """The modelling file's own eager attention, watched."""
     call = _record(module, query, key, value, options)
-    watch = _WATCH.get()
     if attention_mask is None:
-        call.window = options.get("sliding_window")
+        call.mask = Mask(window=options.get("sliding_window"))
     else:
-        storage = attention_mask.untyped_storage().data_ptr()
-        if storage not in watch.windows:
-            watch.reason = "it builds an attention mask of its own"
-        call.window = watch.windows.get(storage)
-    eager = _eager_attention(module)
-    out, weights = eager(module, query, key, value, attention_mask, **options)
+        known = _WATCH.get().masks.get(attention_mask.untyped_storage().data_ptr())
+        call.mask = known[1] if known else Mask(fault="it builds an attention mask of its own")
+    out, weights = _eager_attention(module)(
+        module, query, key, value, attention_mask, **options
+    )
     call.out = out
     return out, weights
 
@@ -354,52 +368,40 @@ def _eager_attention(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | 
 
 def _watch_mask(*, mask_function: Callable[..., Tensor], **options: Any) -> Tensor | None:
     """Measures what a mask hides, then returns the eager mask."""
-    watch = _WATCH.get()
-    window = None
-    try:
-        window = _measure_window(mask_function, options.get("local_size"), options["device"])
-    except UnsupportedMaskError as error:
-        watch.reason = str(error)
     mask: Tensor | None = ALL_MASK_ATTENTION_FUNCTIONS["eager"](
         mask_function=mask_function, **options
     )
     if mask is not None:
-        watch.masks.append(mask)
-        watch.windows[mask.untyped_storage().data_ptr()] = window
+        measured = _measure_mask(mask_function, options.get("local_size"), options["device"])
+        _WATCH.get().masks[mask.untyped_storage().data_ptr()] = mask, measured
     return mask
 
 
-class UnsupportedMaskError(Exception):
-    """A mask is neither causal nor a sliding window."""
-
-
-def _measure_window(
+def _measure_mask(
     mask_function: Callable[..., Tensor], local_size: int | None, device: torch.device
-) -> int | None:
-    """The window of an index-based mask function; None if it is causal and hides nothing else."""
+) -> Mask:
+    """Asks an index-based mask function what a few far-apart tokens see."""
     size = local_size or 64
-    window = None
+    windows = set()
     for place in sorted({0, 1, size - 1, size, size + 1, 2 * size + 3}):
         index = torch.arange(place + 2, device=device)
         zero = torch.zeros((), dtype=torch.int64, device=device)
         try:
             seen = mask_function(zero, zero, torch.full_like(index, place), index)
         except (IndexError, RuntimeError) as error:
-            raise UnsupportedMaskError(
-                f"its attention mask depends on more than distance ({error})"
-            ) from error
-        visible = index[seen.expand_as(index)]
-        first = int(visible[0]) if len(visible) else -1
-        if len(visible) != place + 1 - first or int(visible[-1]) != place:
-            raise UnsupportedMaskError("its attention mask is not causal")
-        if first > 0:
-            if window is not None and place + 1 - first != window:
-                raise UnsupportedMaskError(
-                    f"its attention is chunked (chunks of {local_size} tokens), not a sliding "
-                    "window: what a token sees depends on its absolute position"
-                )
-            window = place + 1 - first
-    return window
+            return Mask(fault=f"its attention mask depends on more than distance ({error})")
+        visible = index[seen.expand_as(index)].tolist()
+        first = visible[0] if visible else 0
+        if visible != list(range(first, place + 1)):
+            return Mask(fault="its attention mask is not causal")
+        if first:
+            windows.add(place + 1 - first)
+    if len(windows) > 1:
+        return Mask(
+            fault=f"its attention is chunked (chunks of {local_size} tokens), not a sliding window: "
+            "what a token sees depends on its absolute position"
+        )
+    return Mask(window=windows.pop() if windows else None)
 
 
 AttentionInterface.register("hogwild_alone", _attend_alone)

@@ -12,6 +12,7 @@ neighbour have room to grow.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,11 @@ from torch import Tensor
 from hogwild_agents.engine.errors import InvalidBlockError, OutOfCacheMemoryError
 from hogwild_agents.engine.layers import Layer
 
-PAGE = 64
+PAGE = 32
 """Tokens per page."""
+
+ALIGNMENT = 64
+"""Of storage, in bytes: a cache line, as torch itself aligns."""
 
 Slots = npt.NDArray[np.int64]
 
@@ -206,14 +210,11 @@ class CachePool:
         self.bytes_per_token = dtype.itemsize * sum(
             layer.kv_heads * (layer.key_dim + layer.value_dim) for layer in layers
         )
-        self.keys = [
-            torch.zeros(layer.kv_heads, 0, layer.key_dim, dtype=dtype, device=device)
-            for layer in layers
-        ]
-        self.values = [
-            torch.zeros(layer.kv_heads, 0, layer.value_dim, dtype=dtype, device=device)
-            for layer in layers
-        ]
+        self.dtype = dtype
+        self.keys = [self._zeros(layer.kv_heads, 0, layer.key_dim) for layer in layers]
+        """Per layer: [kv_heads, slots, key_dim]."""
+        self.values = [self._zeros(layer.kv_heads, 0, layer.value_dim) for layer in layers]
+        """Per layer: [kv_heads, slots, value_dim]."""
         self.bytes_per_layer = max(1, self.bytes_per_token // (2 * len(layers)))
         """Of one token's keys in one layer, on average."""
         self.most_heads = max(layer.heads for layer in layers)
@@ -276,7 +277,7 @@ class CachePool:
                 "or load the model with a larger cache_bytes."
             )
         if used + total > len(self._owners):
-            self._grow(max(used + total, min(2 * len(self._owners), self.limit_pages)))
+            self._grow(min(2 * (used + total), self.limit_pages))
         for (block, _), (new, copied) in zip(wanted, missing, strict=True):
             if copied:
                 self._unshare_last_page(block)
@@ -302,7 +303,7 @@ class CachePool:
         if len(self._owners) and not self.used_pages:
             self._owners = self._owners[:0]
             for storage in (self.keys, self.values):
-                storage[:] = [old.new_zeros(old.shape[0], 0, old.shape[2]) for old in storage]
+                storage[:] = [self._zeros(old.shape[0], 0, old.shape[2]) for old in storage]
 
     def erase(self, slots: Slots) -> None:
         """Zeroes what a failed pass wrote: a NaN left there would spoil whoever gets the page next."""
@@ -329,7 +330,7 @@ class CachePool:
             with torch.inference_mode(False), torch.no_grad():
                 for storage in (self.keys, self.values):
                     for index, old in enumerate(storage):
-                        new = old.new_zeros(old.shape[0], pages * PAGE, old.shape[2])
+                        new = self._zeros(old.shape[0], pages * PAGE, old.shape[2])
                         new[:, : old.shape[1]] = old
                         storage[index] = new
         except (RuntimeError, MemoryError) as error:  # torch's CPU allocator raises RuntimeError
@@ -339,6 +340,15 @@ class CachePool:
                 "load the model with a smaller cache_bytes so that this is found out early."
             ) from error
         self._owners = np.concatenate([self._owners, np.zeros(pages - len(self._owners), np.int32)])
+
+    def _zeros(self, *shape: int) -> Tensor:
+        """Zeroes, of which a CPU needs memory only where they are written."""
+        if self.device.type != "cpu":
+            return torch.zeros(shape, dtype=self.dtype, device=self.device)
+        size = math.prod(shape) * self.dtype.itemsize
+        raw = torch.from_numpy(np.zeros(size + ALIGNMENT, np.uint8))  # calloc: not touched yet
+        start = -raw.data_ptr() % ALIGNMENT
+        return raw[start : start + size].view(self.dtype).view(shape)
 
     def _unshare_last_page(self, block: Block) -> None:
         last = block.extents[-1]

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -43,26 +45,24 @@ class Rotation:
         """The same rotation for tensors on `device`."""
         return Rotation(self.name, self.partner.to(device), self.frequency)
 
-    def table(self, shifts: Tensor) -> tuple[Tensor, Tensor]:
+    def table(self, shifts: npt.NDArray[np.int64]) -> Tensor:
         """Cosines and sines of the turn by each of `shifts`.
 
         Args:
             shifts: int64 [...], in positions; may be negative.
 
         Returns:
-            Two float32 tensors [..., head_dim]. Angles are computed in float64, because a float32
-            product of a long distance with a frequency is off by 1e-3 radians; on the CPU, because
-            there are few and not every device has float64.
+            float32 [2, ..., head_dim], cosines first, on the CPU. Angles are computed in float64: a
+            float32 product of a long distance with a frequency is off by 1e-3 radians.
         """
-        angles = shifts.to("cpu", torch.float64).unsqueeze(-1) * self.frequency
-        device = shifts.device
-        return angles.cos().float().to(device), angles.sin().float().to(device)
+        angles = shifts[..., None] * self.frequency.numpy()
+        return torch.from_numpy(np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32))
 
     def turn(self, x: Tensor, shift: int) -> Tensor:
         """Turns `x` [..., head_dim] on by `shift` positions, in float32; returns x's dtype."""
         if shift == 0 or self.still:
             return x
-        cos, sin = self.table(torch.tensor(shift, device=x.device))
+        cos, sin = self.table(np.array(shift)).to(x.device)
         full = x.float()
         return (full * cos + full.index_select(-1, self.partner) * sin).to(x.dtype)
 
@@ -129,7 +129,7 @@ def misfit(rotation: Rotation, states: Tensor, positions: Tensor) -> Tensor:
         float32 [positions]: the largest deviation, relative to the largest component.
     """
     states = states.detach().to("cpu", torch.float32)
-    cos, sin = rotation.table(positions - positions[0])
+    cos, sin = rotation.table((positions - positions[0]).numpy())
     base = states[:, :1]
     predicted = base * cos[:, None] + base[..., rotation.partner] * sin[:, None]
     scale = base.abs().amax().clamp_min(1e-30)

@@ -35,15 +35,16 @@ STRETCH_BYTES = 2**18
 SCORE_ELEMENTS = 2**24
 """Scores held at a time, over all heads: 64 MiB in float32. More queries take several turns."""
 
-FEW_QUERIES = 16
-"""Below this many queries per key/value head, keys @ queries is faster than queries @ keys."""
+FEW_QUERIES = 8
+"""Below this many queries per key/value head, keys @ queries reads a long stretch faster than
+queries @ keys (measured)."""
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 
 class Stretch(NamedTuple):
-    """The slots start..stop of one block."""
+    """The slots start..stop of one block, seen in full by every query that sees the block."""
 
     block: int
     start: int
@@ -60,23 +61,34 @@ class Page(NamedTuple):
     last: int
 
 
+class Range(NamedTuple):
+    """Block-local positions of a block that some queries see, and that all of its readers see."""
+
+    first: int
+    common_first: int
+    common_last: int
+    last: int
+
+
 @dataclass(slots=True)
 class Team:
     """What the rows that are connected through blocks read in layers of one window.
 
     Attributes:
-        queries: [queries], their places in the packed row.
-        shifts: [blocks, queries], by how much a query is turned to meet a block.
-        upto: [blocks, queries], a query sees the block-local positions below this (0: none) ...
-        after: [blocks, queries], ... and above this.
+        rows: The rows, in packed order.
+        places: [queries], where the rows' new tokens are in the packed row.
+        numbers: The blocks that the rows see, numbered.
+        shifts: [blocks, rows], by how much a row's queries are turned to meet a block.
+        alike: Whether all queries see the same of every block, as in most decode passes.
         stretches: Pieces read in place.
         pages: Pieces gathered.
     """
 
-    queries: Ints
+    rows: Sequence[Row]
+    places: Ints
+    numbers: dict[Block, int]
     shifts: Ints
-    upto: Ints
-    after: Ints
+    alike: bool
     stretches: list[Stretch]
     pages: list[Page]
 
@@ -121,14 +133,15 @@ class TorchAttend:
         for places, rows in self._teams:
             team = _plan(self._pass, places, rows, window)
             if team.stretches:
-                groups.append(Group(pool, [team]))
+                groups.append(Group(self._pass, [team], window))
             else:
                 pages = 1 << (len(team.pages) - 1).bit_length()
                 alike.setdefault((len(places), pages), []).append(team)
         for (queries, pages), teams in alike.items():
             most = max(1, SCORE_ELEMENTS // (queries * pages * PAGE * pool.most_heads))
             groups.extend(
-                Group(pool, teams[at : at + most]) for at in range(0, len(teams), most)
+                Group(self._pass, teams[at : at + most], window)
+                for at in range(0, len(teams), most)
             )
         return groups
 
@@ -139,48 +152,66 @@ class Group:
     A team that reads stretches is a group of its own.
 
     Args:
-        pool: The cache.
+        current: The pass.
         teams: One or more, with as many queries each.
+        window: Of the layers.
     """
 
-    def __init__(self, pool: CachePool, teams: Sequence[Team]) -> None:
-        places = np.concatenate([team.queries for team in teams])
-        size = len(teams[0].queries)
-        blocks = max(len(team.shifts) for team in teams)
-        pages = max(len(team.pages) for team in teams)
-        shifts = np.zeros((len(teams), blocks, size), np.int64)
-        page_ids = np.zeros((len(teams), pages), np.int64)
-        page_blocks = np.zeros((len(teams), pages), np.int64)
-        seen = np.zeros((len(teams), size, pages, PAGE), np.bool_)
-        for index, team in enumerate(teams):
-            number = len(team.pages)
-            shifts[index, : len(team.shifts)] = team.shifts
-            page_ids[index, :number] = [page.page for page in team.pages]
-            page_blocks[index, :number] = [page.block for page in team.pages]
-            seen[index, :, :number] = _seen(team)
-
-        def tensor(array: npt.NDArray[np.generic]) -> Tensor:
-            return torch.from_numpy(array).to(pool.device)
-
-        self._pool = pool
+    def __init__(self, current: Pass, teams: Sequence[Team], window: int | None) -> None:
+        self._pool = current.pool
         self._teams = len(teams)
-        self._size = size
+        self._size = len(teams[0].places)
         self._stretches = teams[0].stretches
-        self._pages = pages
-        self._straight = not shifts.any()  # every block begins where the own one does
+        self._pages = max(len(team.pages) for team in teams)
+        places = np.concatenate([team.places for team in teams])
         self.in_order = bool((places == np.arange(len(places))).all())
-        self.queries = tensor(places)
-        self._page_ids = tensor(page_ids.ravel())
-        flat_blocks = page_blocks + blocks * np.arange(len(teams))[:, None]
-        self._page_blocks = tensor(flat_blocks.ravel())
-        self._unseen = tensor(~seen.reshape(len(teams), 1, size, pages * PAGE))
-        self._blind = [
-            None if sees.all() else tensor(~sees[:, None])
-            for sees in (teams[0].upto[stretch.block] > 0 for stretch in self._stretches)
+        self.queries = self._tensor(places)
+        # Turns: one per team, block and row. Queries and pages point to theirs.
+        self._shifts = np.concatenate([team.shifts.ravel() for team in teams])
+        self._straight = not self._shifts.any()  # every block begins where the own one does
+        self._tables: dict[tuple[Rotation, float], Tables] = {}
+        row_of = [
+            np.repeat(np.arange(len(team.rows)), [row.count for row in team.rows]) for team in teams
         ]
-        turns, turn_of = np.unique(shifts, return_inverse=True)
-        self._turns, self._turn_of = torch.from_numpy(turns), tensor(turn_of.ravel())
-        self._tables: dict[Rotation, Tables] = {}
+        width = len(teams[0].rows)
+        numbers = np.array([stretch.block for stretch in self._stretches], np.int64)
+        self._stretch_turns = self._tensor((numbers[:, None] * width + row_of[0]).ravel())
+        limits = None if all(team.alike for team in teams) else [
+            _limits(current, team, window) for team in teams
+        ]
+        self._blind: list[Tensor | None] = [None] * len(self._stretches)
+        if limits is not None:
+            upto, _ = limits[0]
+            self._blind = [
+                None if sees.all() else self._tensor(~sees[:, None])
+                for sees in (upto[stretch.block] > 0 for stretch in self._stretches)
+            ]
+        if not self._pages:
+            return
+        nothing = Page(0, 0, 0, 0, 0)
+        table = np.array(
+            [team.pages + [nothing] * (self._pages - len(team.pages)) for team in teams]
+        )
+        numbers, page_ids, base, first, last = (table[:, :, column] for column in range(5))
+        self._page_ids = self._tensor(page_ids.ravel())
+        offset = np.cumsum([0, *(team.shifts.size for team in teams[:-1])])
+        turns = [
+            offset[index] + numbers[index, :, None] * len(team.rows) + row_of[index]
+            for index, team in enumerate(teams)
+        ]
+        self._page_turns = self._tensor(np.concatenate(turns).ravel())
+        at = base[:, None, :, None] + np.arange(PAGE)  # [teams, 1, pages, PAGE], block-local
+        seen = (at >= first[:, None, :, None]) & (at < last[:, None, :, None])
+        if limits is not None:
+            below, above = (  # [teams, queries, pages, 1]
+                np.stack([part[side][numbers[i]].T for i, part in enumerate(limits)])[..., None]
+                for side in (0, 1)
+            )
+            seen = seen & (at < below) & (at > above)
+        self._unseen = self._tensor(~seen).reshape(self._teams, 1, -1, self._pages * PAGE)
+
+    def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self._pool.device)
 
     def attend(
         self,
@@ -203,16 +234,16 @@ class Group:
             [queries of all teams, heads, value_dim].
         """
         # [kv_heads, teams, heads per kv_head, queries, key_dim]; turning needs float32
-        query = query.float().mul(scaling)
-        query = query.reshape(layer.kv_heads, -1, self._teams, self._size, layer.key_dim)
-        query = query.transpose(1, 2).contiguous()
+        query = query.float().reshape(
+            layer.kv_heads, -1, self._teams, self._size, layer.key_dim
+        ).transpose(1, 2)
         keys, values = self._pool.keys[layer.index], self._pool.values[layer.index]
         page_keys, page_values = self._gather(keys), self._gather(values)
         tile = self._tile(layer)
         parts = []
         for start in range(0, self._size, tile):
             part = slice(start, start + tile)
-            scores = self._scores(layer, query[:, :, :, part], part, keys, page_keys)
+            scores = self._scores(layer, query, part, scaling, keys, page_keys)
             if softcap is not None:
                 scores = scores.div_(softcap).tanh_().mul_(softcap)
             self._hide_unseen(scores, part)
@@ -237,53 +268,61 @@ class Group:
         return max(1, SCORE_ELEMENTS // (layer.heads * self._teams * max(columns, turned)))
 
     def _scores(
-        self, layer: Layer, query: Tensor, part: slice, keys: Tensor, page_keys: Tensor | None
+        self,
+        layer: Layer,
+        query: Tensor,
+        part: slice,
+        scaling: float,
+        keys: Tensor,
+        page_keys: Tensor | None,
     ) -> Tensor:
         """Scores of the queries in `part`: [kv_heads, teams, group, queries, columns].
 
         Columns are the stretches, one after the other, and then the pages.
         """
+        query = query[:, :, :, part]
         heads, teams, group, size, dim = query.shape
-        dtype = keys.dtype
         straight = self._straight or layer.rotation.still
-        if straight:
-            flat = query.to(dtype).view(heads * teams, group * size, dim)
-        else:
-            partner = query.index_select(-1, layer.rotation.partner)
-            tables = self._tables.get(layer.rotation)
-            if tables is None:
-                tables = self._tables[layer.rotation] = self._turn_tables(layer.rotation)
         parts = []
-        for stretch in self._stretches:
+        if straight:
+            flat = (query * scaling).to(keys.dtype).reshape(heads * teams, group * size, dim)
+        else:
+            tables = self._tables_for(layer.rotation, scaling)
+            partner = query.index_select(-1, layer.rotation.partner)
+        for index, stretch in enumerate(self._stretches):
             if not straight:
-                cos, sin = tables.cos[stretch.block, part], tables.sin[stretch.block, part]
-                flat = torch.addcmul(query * cos, partner, sin).to(dtype).view(heads, -1, dim)
+                cos, sin = tables.stretches[:, index, part]
+                turned = torch.addcmul(partner * sin, query, cos).to(keys.dtype)
+                flat = turned.reshape(heads, group * size, dim)
             parts.append(_products(flat, keys[:, stretch.start : stretch.stop]))
         if page_keys is not None and straight:
             parts.append(_products(flat, page_keys))
         elif page_keys is not None:
             # One turned copy of the queries per page: [kv_heads, teams, pages, group, queries, dim]
-            cos, sin = tables.page_cos[:, :, :, part], tables.page_sin[:, :, :, part]
-            turned = torch.addcmul(query[:, :, None] * cos, partner[:, :, None], sin).to(dtype)
-            products = torch.bmm(
-                page_keys.view(-1, PAGE, dim), turned.view(-1, group * size, dim).transpose(1, 2)
-            )
-            products = products.view(heads * teams, self._pages, PAGE, -1).permute(0, 3, 1, 2)
+            cos, sin = tables.pages[:, :, :, :, part]
+            turned = torch.addcmul(partner[:, :, None] * sin, query[:, :, None], cos)
+            turned = turned.to(keys.dtype).reshape(-1, group * size, dim)
+            products = torch.bmm(turned, page_keys.view(-1, PAGE, dim).transpose(1, 2))
+            products = products.view(heads * teams, self._pages, -1, PAGE).transpose(1, 2)
             parts.append(products.reshape(heads * teams, group * size, -1))
         scores = torch.cat(parts, -1) if len(parts) > 1 else parts[0].contiguous()
         return scores.view(heads, teams, group, size, -1)
 
-    def _turn_tables(self, rotation: Rotation) -> Tables:
-        table = rotation.table(self._turns)  # few distinct turns; then one row per block and query
-        cos, sin = (
-            half.to(self._turn_of.device)
-            .index_select(0, self._turn_of)
-            .view(-1, self._size, half.shape[-1])
-            for half in table
-        )
-        paged = (self._teams, self._pages, 1, self._size, cos.shape[-1])
-        page_cos, page_sin = cos[self._page_blocks].view(paged), sin[self._page_blocks].view(paged)
-        return Tables(cos, sin, page_cos, page_sin)
+    def _tables_for(self, rotation: Rotation, scaling: float) -> Tables:
+        """Angles of every stretch and page, made once per pass; the scores' scale goes along."""
+        tables = self._tables.get((rotation, scaling))
+        if tables is None:
+            angles = rotation.table(self._shifts).mul_(scaling).to(self._pool.device)
+            dim = angles.shape[-1]
+            tables = self._tables[rotation, scaling] = Tables(
+                angles.index_select(1, self._stretch_turns).view(2, -1, self._size, dim),
+                angles.index_select(1, self._page_turns).view(
+                    2, self._teams, self._pages, 1, self._size, dim
+                )
+                if self._pages
+                else None,
+            )
+        return tables
 
     def _hide_unseen(self, scores: Tensor, part: slice) -> None:
         at = 0
@@ -293,7 +332,8 @@ class Group:
                 scores[..., at:stop].masked_fill_(blind[part], -torch.inf)
             at = stop
         if self._pages:
-            scores[..., at:].masked_fill_(self._unseen[:, :, part], -torch.inf)
+            unseen = self._unseen if self._unseen.shape[2] == 1 else self._unseen[:, :, part]
+            scores[..., at:].masked_fill_(unseen, -torch.inf)
 
     def _mix(self, weights: Tensor, values: Tensor, page_values: Tensor | None) -> Tensor:
         """Values weighted: [kv_heads, teams, group, queries, value_dim]."""
@@ -312,12 +352,10 @@ class Group:
 
 
 class Tables(NamedTuple):
-    """Cosines and sines of a group's turns under one rotation, float32."""
+    """Cosines and sines of a group's turns under one rotation, times the scores' scale, float32."""
 
-    cos: Tensor  # [teams * blocks, queries, key_dim]
-    sin: Tensor
-    page_cos: Tensor  # [teams, pages, 1, queries, key_dim]
-    page_sin: Tensor
+    stretches: Tensor  # [2, stretches, queries, key_dim]
+    pages: Tensor | None  # [2, teams, pages, 1, queries, key_dim]
 
 
 def _products(queries: Tensor, keys: Tensor) -> Tensor:
@@ -360,64 +398,90 @@ def _connected(rows: Sequence[Row]) -> Iterator[tuple[Ints, list[Row]]]:
 
 
 def _plan(current: Pass, places: Ints, rows: Sequence[Row], window: int | None) -> Team:
-    """Finds out what each query of a team sees, and cuts it into stretches and pages."""
+    """Finds out what the rows of a team see, and cuts it into stretches and pages."""
     numbers: dict[Block, int] = {}
     for row in rows:
         for block in row.view:
             numbers.setdefault(block, len(numbers))
-    shape = (len(numbers), len(places))
-    shifts, upto = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    after = np.full(shape, -1, np.int64)
-    at = 0
-    for row in rows:
-        mine, own_start = slice(at, at + row.count), row.starts[-1]
-        own = np.arange(row.position, row.position + row.count)
+    shifts = np.zeros((len(numbers), len(rows)), np.int64)
+    ranges: list[Range | None] = [None] * len(numbers)
+    readers = [0] * len(numbers)
+    for index, row in enumerate(rows):
+        own, own_start = row.view[-1], row.starts[-1]
         for block, start in zip(row.view, row.starts, strict=True):
-            number = numbers[block]
-            shifts[number, mine] = own_start - start
-            upto[number, mine] = current.lengths[block]
+            number, length = numbers[block], current.lengths[block]
+            shifts[number, index] = own_start - start
+            readers[number] += 1
+            begin = common_begin = 0
             if window is not None:
-                after[number, mine] = own + (own_start - start - window)
-        upto[numbers[row.view[-1]], mine] = own + 1
-        at += row.count
-    team = Team(places, shifts, upto, after, [], [])
-    # Of a block, all queries that see it see common_first..common_last, some of them first..last.
-    sees = upto > 0
-    begins = np.maximum(after + 1, 0)
-    first = np.where(sees, begins, np.iinfo(np.int64).max).min(1).tolist()
-    common_first = np.where(sees, begins, 0).max(1).tolist()
-    common_last = np.where(sees, upto, np.iinfo(np.int64).max).min(1).tolist()
-    last = upto.max(1).tolist()
+                first_seen = row.position + own_start - start - window + 1
+                begin = max(0, first_seen)
+                common_begin = max(0, first_seen + row.count - 1)
+            common_end = row.position + 1 if block is own else length
+            known = ranges[number]
+            ranges[number] = (
+                Range(begin, common_begin, common_end, length)
+                if known is None
+                else Range(
+                    min(known.first, begin),
+                    max(known.common_first, common_begin),
+                    min(known.common_last, common_end),
+                    length,
+                )
+            )
+    team = Team(rows, places, numbers, shifts, True, [], [])
     few = STRETCH_BYTES // current.pool.bytes_per_layer
     for block, number in numbers.items():
-        base = 0
-        for extent in block.extents:
-            end = base + extent.count * PAGE
-            start, stop = max(common_first[number], base), min(common_last[number], end)
-            shift = extent.first * PAGE - base
-            if stop > start and max(stop - start, PAGE) >= few:
-                team.stretches.append(Stretch(number, start + shift, stop + shift))
-                pieces = [(max(first[number], base), start), (stop, min(last[number], end))]
-            else:
-                pieces = [(max(first[number], base), min(last[number], end))]
-            for begin, finish in pieces:
-                for page in range(begin // PAGE, -(-finish // PAGE)) if finish > begin else ():
-                    page_base = page * PAGE
-                    team.pages.append(
-                        Page(number, page + shift // PAGE, page_base, begin, finish)
-                    )
-            base = end
+        found = ranges[number]
+        assert found is not None  # every block is in some view
+        if found.first >= found.last:
+            continue
+        if (
+            readers[number] < len(rows)
+            or found.first < found.common_first
+            or found.common_last < found.last
+        ):
+            team.alike = False
+        _cut(team, block, number, found, few)
     return team
 
 
-def _seen(team: Team) -> Flags:
-    """Which slots of the team's pages each query sees: [queries, pages, PAGE]."""
-    if not team.pages:
-        return np.zeros((len(team.queries), 0, PAGE), np.bool_)
-    table = np.array(team.pages)
-    at = table[:, 2:3] + np.arange(PAGE)  # [pages, PAGE], block-local positions
-    takes_part = (at >= table[:, 3:4]) & (at < table[:, 4:5])
-    upto = team.upto[table[:, 0]].T[:, :, None]  # [queries, pages, 1]
-    after = team.after[table[:, 0]].T[:, :, None]
-    seen: Flags = takes_part & (at < upto) & (at > after)
-    return seen
+def _cut(team: Team, block: Block, number: int, found: Range, few: int) -> None:
+    """Cuts what is seen of a block into stretches of at least `few` slots, and pages."""
+    base = 0
+    for extent in block.extents:
+        end = base + extent.count * PAGE
+        shift = extent.first * PAGE - base
+        start, stop = max(found.common_first, base), min(found.common_last, end)
+        pieces = [(max(found.first, base), min(found.last, end))]
+        if stop > start and max(stop - start, PAGE) >= few:
+            team.stretches.append(Stretch(number, start + shift, stop + shift))
+            pieces = [(pieces[0][0], start), (stop, pieces[0][1])]
+        for begin, finish in pieces:
+            for page in range(begin // PAGE, -(-finish // PAGE)) if finish > begin else ():
+                team.pages.append(
+                    Page(number, page + shift // PAGE, page * PAGE, begin, finish)
+                )
+        base = end
+
+
+def _limits(current: Pass, team: Team, window: int | None) -> tuple[Ints, Ints]:
+    """What each query sees of each block: positions below the first array, above the second.
+
+    Returns:
+        Two arrays int64 [blocks, queries]; the first is 0 where a query does not see a block.
+    """
+    shape = (len(team.numbers), len(team.places))
+    upto, after = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
+    at = 0
+    for row in team.rows:
+        mine, own_start = slice(at, at + row.count), row.starts[-1]
+        own = np.arange(row.position, row.position + row.count)
+        for block, start in zip(row.view, row.starts, strict=True):
+            number = team.numbers[block]
+            upto[number, mine] = current.lengths[block]
+            if window is not None:
+                after[number, mine] = own + (own_start - start - window)
+        upto[team.numbers[row.view[-1]], mine] = own + 1
+        at += row.count
+    return upto, after

@@ -15,6 +15,7 @@ from hogwild_agents.engine.errors import (
     UnsupportedModelError,
 )
 from hogwild_agents.engine.model import SharedCacheModel
+from hogwild_agents.engine.sampling import SamplingParams, Stream, sample
 
 __all__ = [
     "Block",
@@ -28,6 +29,9 @@ __all__ = [
     "NotANumberError",
     "OutOfCacheMemoryError",
     "Report",
+    "SamplingParams",
     "SharedCacheModel",
+    "Stream",
     "UnsupportedModelError",
+    "sample",
 ]

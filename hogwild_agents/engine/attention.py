@@ -113,7 +113,8 @@ class Attend(Protocol):
         scaling: float,
         softcap: float | None,
         sinks: Tensor | None,
-    ) -> Tensor: ...  # noqa: D102
+    ) -> Tensor:
+        """Writes the new keys and values of a layer, then reads for every query."""
 
 
 CURRENT: ContextVar[tuple[Sequence[Layer], Attend]] = ContextVar("hogwild_pass")
@@ -125,7 +126,7 @@ def shared_cache_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor | None,  # noqa: ARG001  the name under which some families pass it
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
@@ -156,7 +157,8 @@ def shared_cache_attention(
             "SharedCacheModel.forward, or model.set_attn_implementation('sdpa') to use it alone."
         )
     layers, attend = current
-    layer = layers[module.layer_idx]  # type: ignore[index]
+    index: Any = module.layer_idx
+    layer: Layer = layers[index]
     if scaling is None:
         scaling = layer.key_dim**-0.5
     out = attend(layer, query[0], key[0], value[0], scaling, softcap, s_aux)

@@ -1,13 +1,13 @@
 """Blocks, and the memory pool behind them.
 
-A block is a growing run of tokens in the cache. Its keys are stored turned to block-local positions
-0, 1, 2, ..., so that it may stand anywhere in any view. Memory is handed out in pages of `PAGE`
-tokens; a page may belong to several blocks (`fork`) and is copied when one of them writes to it.
+A block is a growing run of tokens in the cache. Its keys are stored turned to block-local
+positions 0, 1, 2, ..., so that it may stand anywhere in any view. Memory is handed out in pages of
+`PAGE` tokens; a page may belong to several blocks (`fork`) and is copied when one of them writes.
 
 A block keeps its pages as *extents*, stretches of neighbouring pages, because attention reads a
 stretch in place, without copying it. The pool keeps extents long: a block grows into the page that
-follows its last one, and a new extent begins in the middle of the largest gap, where both it and its
-neighbour have room to grow.
+follows its last one, and a new extent begins in the middle of the largest gap, where both it and
+its neighbour have room to grow.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ class Block:
             InvalidBlockError: The block is freed.
         """
         self._pool.require(self)
-        return self._pool.keys[layer].index_select(1, self._pool.tensor(self.slots(0, self._length)))
+        return self._pool.keys[layer].index_select(
+            1, self._pool.tensor(self.slots(0, self._length))
+        )
 
     def values(self, layer: int) -> Tensor:
         """A copy of the values in a layer: [kv_heads, len, value_dim].
@@ -250,7 +252,7 @@ class CachePool:
         for block in blocks:
             if block.pool is not self:
                 raise InvalidBlockError(
-                    f"{block!r} belongs to another model; make blocks with this model's new_block()."
+                    f"{block!r} belongs to another model; use blocks of this model's new_block()."
                 )
             if block.freed:
                 raise InvalidBlockError(
@@ -261,7 +263,7 @@ class CachePool:
         """Makes room for `count` more tokens at the end of each block, or changes nothing.
 
         Raises:
-            OutOfCacheMemoryError: They do not fit under the limit, or the device has no memory left.
+            OutOfCacheMemoryError: They do not fit under the limit, or the device is full.
         """
         missing = [self._missing_pages(block, count) for block, count in wanted]
         total = sum(new + copied for new, copied in missing)
@@ -273,8 +275,8 @@ class CachePool:
             tokens = sum(count for _, count in wanted)
             raise OutOfCacheMemoryError(
                 f"No room for {tokens} more tokens: they need {total} pages of {page_mib:.3g} MiB, "
-                f"and {self.limit_pages - used} of {self.limit_pages} are free. Free or clear blocks, "
-                "or load the model with a larger cache_bytes."
+                f"and {self.limit_pages - used} of {self.limit_pages} are free. Free or clear "
+                "blocks, or load the model with a larger cache_bytes."
             )
         if used + total > len(self._owners):
             self._grow(min(2 * (used + total), self.limit_pages))
@@ -306,7 +308,7 @@ class CachePool:
                 storage[:] = [self._zeros(old.shape[0], 0, old.shape[2]) for old in storage]
 
     def erase(self, slots: Slots) -> None:
-        """Zeroes what a failed pass wrote: a NaN left there would spoil whoever gets the page next."""
+        """Zeroes what a failed pass wrote: a NaN left there would spoil the page's next owner."""
         where = self.tensor(slots)
         with torch.no_grad():
             for _, keys, values in self.storage():
@@ -336,8 +338,8 @@ class CachePool:
         except (RuntimeError, MemoryError) as error:  # torch's CPU allocator raises RuntimeError
             raise OutOfCacheMemoryError(
                 f"The device has no memory left for a cache of {pages} pages "
-                f"({pages * PAGE * self.bytes_per_token / 2**30:.2f} GiB): {error}. Free blocks, or "
-                "load the model with a smaller cache_bytes so that this is found out early."
+                f"({pages * PAGE * self.bytes_per_token / 2**30:.2f} GiB): {error}. Free blocks, "
+                "or load the model with a smaller cache_bytes so that this is found out early."
             ) from error
         self._owners = np.concatenate([self._owners, np.zeros(pages - len(self._owners), np.int32)])
 

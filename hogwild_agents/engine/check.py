@@ -167,9 +167,9 @@ def compare(shared: SharedCacheModel, evidence: Evidence, report: Report) -> Non
         if not error <= bound:
             raise UnsupportedModelError(
                 report.name,
-                f"its logits over blocks are off by {error:.1e} of their size from its plain forward "
-                f"({bound:.1e} allowed), although each layer's attention agrees: something beside "
-                "attention depends on the order or position of tokens",
+                f"its logits over blocks are off by {error:.1e} of their size from its plain "
+                f"forward ({bound:.1e} allowed), although each layer's attention agrees: something "
+                "beside attention depends on the order or position of tokens",
             )
 
 

@@ -1,4 +1,4 @@
-"""What the engine knows of one attention layer; every field is measured when the model is loaded."""
+"""What the engine knows of one attention layer, all of it measured when the model is loaded."""
 
 from __future__ import annotations
 

@@ -8,15 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 
 def position_limit(config: PreTrainedConfig) -> int:
     """Tokens that a view of this model may hold; `sys.maxsize` where the model states none.
 
-    Configurations disagree on whether `max_position_embeddings` is meant before or after scaling, so
-    the larger reading counts (as vLLM does for YaRN).
+    Configurations disagree on whether `max_position_embeddings` is meant before or after scaling,
+    so the larger reading counts (as vLLM does for YaRN).
     """
     text = config.get_text_config(decoder=True)
     stated = getattr(text, "max_position_embeddings", None)
@@ -33,9 +32,9 @@ def position_limit(config: PreTrainedConfig) -> int:
 def freeze_longrope(model: PreTrainedModel, max_length: int | None) -> int | None:
     """Settles which of longrope's two sets of frequencies (arXiv 2402.13753) a model uses.
 
-    transformers picks the set by the longest position of each call. Keys in the cache cannot follow
-    such a change, so one set is fixed on load: the short one by default, whose reach is the original
-    length; the long one if `max_length` asks for more.
+    transformers picks the set by the longest position of each call. Keys in the cache cannot
+    follow such a change, so one set is fixed on load: the short one by default, whose reach is the
+    original length; the long one if `max_length` asks for more.
 
     Returns:
         The tokens that a view may hold, or None if the model has no longrope.
@@ -65,12 +64,12 @@ def default_cache_bytes(device: torch.device) -> int:
         return 4 * 2**30
 
 
-def _use_long_frequencies(module: nn.Module, original: int) -> None:
-    """Lets the rotary module see one position beyond the original length, then stops its switching."""
-    device = module.inv_freq.device  # type: ignore[union-attr]
+def _use_long_frequencies(module: Any, original: int) -> None:
+    """Shows the rotary module one position beyond the original length, then stops its switching."""
+    device = module.inv_freq.device
     with torch.no_grad():
         module(torch.zeros(1, device=device), torch.tensor([[original]], device=device))
-    module.rope_type = "default"  # type: ignore[assignment]
+    module.rope_type = "default"
 
 
 def _rope_parameters(config: PreTrainedConfig) -> Iterator[dict[str, Any]]:

@@ -58,7 +58,8 @@ class SharedCacheModel:
     ) -> None:
         self.model = model
         self.max_length = max_length
-        self.vocab_size = int(model.get_input_embeddings().num_embeddings)
+        embedding: Any = model.get_input_embeddings()
+        self.vocab_size: int = embedding.weight.shape[0]
         self.device = next(model.parameters()).device
         self.dtype = model.dtype
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
@@ -97,8 +98,8 @@ class SharedCacheModel:
             dtype: Of weights and cache: `float32`, `bfloat16`, `float16`, or `auto` for the
                 checkpoint's own.
             max_length: The most tokens a view may hold; the model's own limit by default. For
-                longrope models (Phi-3 128k) this chooses the frequencies for good: the short ones up
-                to the original length (the default), the long ones beyond.
+                longrope models (Phi-3 128k) this chooses the frequencies for good: the short ones
+                up to the original length (the default), the long ones beyond.
             cache_bytes: The most memory that keys and values may take; by default half of the
                 machine's memory, or 90 % of what the card has free.
             self_check: Whether the model must reproduce its own plain forward before it is used.
@@ -109,7 +110,8 @@ class SharedCacheModel:
             ModelLoadError: Nothing loadable there, or an unknown dtype or device.
             UnsupportedModelError: The engine cannot compute this model faithfully.
         """
-        model = _load(source, device, dtype).eval()
+        model = _load(source, device, dtype)
+        model.train(False)
         limit = freeze_longrope(model, max_length) or position_limit(model.config)
         if max_length is not None:
             if not 1 <= max_length <= limit:
@@ -133,8 +135,8 @@ class SharedCacheModel:
         Long prompts are run in chunks where nobody else could see their tokens in this pass.
 
         Args:
-            views: Per worker, the blocks it attends to in order. It writes to the last one. Views of
-                different teams need share nothing.
+            views: Per worker, the blocks it attends to in order. It writes to the last one. Views
+                of different teams need share nothing.
             tokens: Per worker, its new token ids: any number, none for an idle worker.
 
         Returns:
@@ -142,8 +144,8 @@ class SharedCacheModel:
             worker.
 
         Raises:
-            InvalidViewError: A view without a block, a block twice in a view, two workers writing to
-                one block, or not as many views as token lists.
+            InvalidViewError: A view without a block, a block twice in a view, two workers writing
+                to one block, or not as many views as token lists.
             InvalidBlockError: A block that is freed or belongs to another model.
             InvalidTokensError: No tokens at all, or ids outside of the vocabulary.
             ContextLengthError: A view would hold more tokens than `max_length`.
@@ -174,7 +176,7 @@ class SharedCacheModel:
         """Checks one call's arguments; returns the rows that are not idle."""
         if len(views) != len(tokens):
             raise InvalidViewError(
-                f"{len(views)} views but {len(tokens)} lists of tokens: give one of each per worker."
+                f"{len(views)} views but {len(tokens)} lists of tokens: give each worker both."
             )
         ids = [_as_ids(given, worker) for worker, given in enumerate(tokens)]
         if not any(len(given) for given in ids):
@@ -225,9 +227,9 @@ class SharedCacheModel:
                 at += len(block) + growth.get(block, 0)
             if at > self.max_length:
                 raise ContextLengthError(
-                    f"The view of worker {worker} would hold {at:,} tokens, {at - self.max_length:,} "
-                    f"more than the {self.max_length:,} that this model was loaded for. Clear or "
-                    "shorten blocks, or see max_length in from_pretrained."
+                    f"The view of worker {worker} would hold {at:,} tokens, "
+                    f"{at - self.max_length:,} more than the {self.max_length:,} that this model "
+                    "was loaded for. Clear or shorten blocks, or see max_length in from_pretrained."
                 )
             if len(given):
                 rows.append(Row(worker, view, given, starts, len(view[-1])))
@@ -252,10 +254,12 @@ class SharedCacheModel:
             out = out[current.last_tokens]
         bad = out.isnan().any(-1)
         if bad.any():
-            workers = tuple(row.worker for row, wrong in zip(rows, bad.tolist(), strict=True) if wrong)
+            workers = tuple(
+                row.worker for row, wrong in zip(rows, bad.tolist(), strict=True) if wrong
+            )
             raise NotANumberError(
-                f"The logits of workers {list(workers)} hold NaN, so the pass was undone. Check the "
-                f"checkpoint's weights; in {self.dtype} an overflow is likely (try bfloat16).",
+                f"The logits of workers {list(workers)} hold NaN, so the pass was undone. Check "
+                f"the checkpoint's weights; in {self.dtype} an overflow is likely (try bfloat16).",
                 workers,
             )
         logits[[row.worker for row in rows]] = out.float()
@@ -345,6 +349,7 @@ def _load(
 
 def _to_device(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:
     try:
-        return model.to(torch.device(device))  # type: ignore[return-value]
+        torch.nn.Module.to(model, torch.device(device))
+        return model
     except (RuntimeError, AssertionError) as error:
         raise ModelLoadError(f"Cannot put the model on device {device!r}: {error}") from error

@@ -36,13 +36,16 @@ POSITIONS = (0, 3, 500, 5_000, 50_000)
 """Where the probe puts its tokens; the far ones show scalings that set in late."""
 
 NEAR, FAR = 1e-3, 3e-2
-"""Largest misfit of a rotation up to 500 positions away and beyond, in float32: angles that a model
-computes in float32 are off by 3e-3 radians at 50,000. Lower precisions are judged by `FAR` alone."""
+"""Largest misfit of a rotation up to 500 positions away and beyond, in float32: angles that a
+model computes in float32 are off by 3e-3 radians at 50,000. Lower precisions have `FAR` alone."""
 
 HARMLESS = frozenset(
-    "attention_mask dropout scaling sliding_window softcap s_aux is_causal position_ids "
-    "position_embeddings cache_position use_cache output_attentions output_hidden_states "
-    "output_router_logits return_dict logits_to_keep num_items_in_batch layer_idx".split()
+    [
+        *("scaling", "softcap", "s_aux", "sliding_window", "dropout", "is_causal", "layer_idx"),
+        *("position_ids", "position_embeddings", "cache_position", "use_cache", "return_dict"),
+        *("output_attentions", "output_hidden_states", "output_router_logits"),
+        *("logits_to_keep", "num_items_in_batch"),
+    ]
 )
 """Keyword arguments of an attention call that the engine honours or that change no score."""
 
@@ -102,8 +105,8 @@ def check_structure(model: PreTrainedModel, name: str) -> None:
             if isinstance(kind, str) and "dynamic" in kind:
                 raise UnsupportedModelError(
                     name,
-                    f"its rotary frequencies depend on the length of the text ({kind} NTK scaling), "
-                    "so stored keys would go stale; use yarn, linear or llama3 scaling instead",
+                    f"its rotary frequencies depend on the length of the text ({kind} NTK "
+                    "scaling), so stored keys would go stale; use yarn, linear or llama3 scaling",
                 )
 
 
@@ -117,12 +120,18 @@ def _odd_cache_layers(config: PreTrainedConfig) -> Iterator[tuple[int | None, st
     for index, layer in enumerate(layers):
         kind = type(layer).__name__
         if "LinearAttention" in kind:
-            yield index, (
-                "it mixes tokens by linear attention, a convolution or a state-space model "
-                f"({kind}), whose state cannot be shared or moved like keys and values"
+            yield (
+                index,
+                (
+                    "it mixes tokens by linear attention, a convolution or a state-space model "
+                    f"({kind}), whose state cannot be shared or moved like keys and values"
+                ),
             )
         elif kind not in PLAIN_CACHES:
-            yield index, f"its cache is a {kind} (a sparse indexer or the like), not keys and values"
+            yield (
+                index,
+                f"its cache is a {kind} (a sparse indexer or the like), not keys and values",
+            )
 
 
 def run_model(model: PreTrainedModel, tokens: Tensor, positions: Tensor) -> Tensor:
@@ -145,9 +154,7 @@ def watched(model: PreTrainedModel, implementation: str) -> Iterator[Watch]:
         _WATCH.reset(token)
 
 
-def probe_positions(
-    model: PreTrainedModel, name: str, tokens: Tensor
-) -> tuple[list[Call], Tensor]:
+def probe_positions(model: PreTrainedModel, name: str, tokens: Tensor) -> tuple[list[Call], Tensor]:
     """Runs the same tokens at several positions, each token attending to itself only.
 
     Args:
@@ -223,10 +230,13 @@ def probe_plain(model: PreTrainedModel, name: str, tokens: Tensor) -> tuple[list
 
 def _frozen_limit(model: PreTrainedModel) -> int:
     """Positions below which longrope's short frequencies hold; other models have no such limit."""
-    limits = [
-        module.config.rope_parameters["original_max_position_embeddings"]
+    configs: list[Any] = [
+        module.config
         for module in model.modules()
         if getattr(module, "rope_type", None) == "longrope"
+    ]
+    limits: list[int] = [
+        config.rope_parameters["original_max_position_embeddings"] for config in configs
     ]
     return min(limits, default=sys.maxsize)
 
@@ -274,7 +284,8 @@ def _fit_rotation(
     """The rotation that explains one layer's queries and keys at all positions."""
 
     def by_position(states: Tensor) -> Tensor:  # [heads, positions, tokens, dim]
-        return states[0].unflatten(1, (len(positions), -1)).to("cpu", torch.float32)
+        heads, _, dim = states[0].shape
+        return states[0].reshape(heads, len(positions), -1, dim).to("cpu", torch.float32)
 
     query, key, value = (by_position(states) for states in (call.query, call.key, call.value))
     near = NEAR if call.key.dtype == torch.float32 else FAR
@@ -326,7 +337,7 @@ def _attend_alone(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor | None,  # noqa: ARG001  the name under which some families pass it
     **options: Any,
 ) -> tuple[Tensor, None]:
     """Every token attends to itself only: the output is its own value."""
@@ -350,9 +361,7 @@ def _attend_plainly(
     else:
         known = _WATCH.get().masks.get(attention_mask.untyped_storage().data_ptr())
         call.mask = known[1] if known else Mask(fault="it builds an attention mask of its own")
-    out, weights = _eager_attention(module)(
-        module, query, key, value, attention_mask, **options
-    )
+    out, weights = _eager_attention(module)(module, query, key, value, attention_mask, **options)
     call.out = out
     return out, weights
 
@@ -398,8 +407,8 @@ def _measure_mask(
             windows.add(place + 1 - first)
     if len(windows) > 1:
         return Mask(
-            fault=f"its attention is chunked (chunks of {local_size} tokens), not a sliding window: "
-            "what a token sees depends on its absolute position"
+            fault=f"its attention is chunked (chunks of {local_size} tokens), not a sliding "
+            "window: what a token sees depends on its absolute position"
         )
     return Mask(window=windows.pop() if windows else None)
 

@@ -28,8 +28,8 @@ class Rotation:
 
     Attributes:
         name: For people: `half 128/128`, `interleaved 64/128 at the end`, `none`.
-        partner: int64 [head_dim], the dimension that each dimension is mixed with (itself if still).
-        frequency: float64 [head_dim] on the CPU, signed radians per position; 0 where nothing turns.
+        partner: int64 [head_dim], the dimension that each one is mixed with; itself if still.
+        frequency: float64 [head_dim] on the CPU, signed radians per position; 0 if still.
     """
 
     name: str
@@ -64,7 +64,8 @@ class Rotation:
             return x
         cos, sin = self.table(np.array(shift)).to(x.device)
         full = x.float()
-        return (full * cos + full.index_select(-1, self.partner) * sin).to(x.dtype)
+        turned: Tensor = full * cos + full.index_select(-1, self.partner) * sin
+        return turned.to(x.dtype)
 
 
 def no_rotation(head_dim: int) -> Rotation:
@@ -110,7 +111,10 @@ def candidate_rotations(frequencies: Iterable[Tensor], head_dim: int) -> Iterato
                 for direction, sign in (("", 1.0), (" backwards", -1.0)):
                     partner = torch.arange(head_dim)
                     frequency = torch.zeros(head_dim, dtype=torch.float64)
-                    partner[offset + first], partner[offset + second] = offset + second, offset + first
+                    partner[offset + first], partner[offset + second] = (
+                        offset + second,
+                        offset + first,
+                    )
                     frequency[offset + first] = -sign * vector
                     frequency[offset + second] = sign * vector
                     name = f"{style} {size}/{head_dim}{place}{direction}"
@@ -133,4 +137,5 @@ def misfit(rotation: Rotation, states: Tensor, positions: Tensor) -> Tensor:
     base = states[:, :1]
     predicted = base * cos[:, None] + base[..., rotation.partner] * sin[:, None]
     scale = base.abs().amax().clamp_min(1e-30)
-    return (predicted - states).abs().amax(dim=(0, 2, 3)) / scale
+    deviation: Tensor = (predicted - states).abs().amax(dim=(0, 2, 3))
+    return deviation / scale

@@ -1,16 +1,16 @@
 """Attention over blocks in plain torch: the reference, and the backend for CPUs.
 
-A key block stands at a different place in each worker's view, so each query is turned once per block
-by the difference of the two starts; then one softmax runs over all blocks. What a pass reads is cut
-into two kinds of pieces:
+A key block stands at a different place in each worker's view, so each query is turned once per
+block by the difference of the two starts; then one softmax runs over all blocks. What a pass reads
+is cut into two kinds of pieces:
 
 - *stretches*: neighbouring slots that every query of the team sees. They are read in place, with no
   copy and no mask. At decoding nearly all of a long context is of this kind.
-- *pages*: the rest (small blocks, new tokens under a causal mask, edges of windows) is gathered into
-  one small tensor, whole pages with a mask, so that many small blocks cost as much as one.
+- *pages*: the rest (small blocks, new tokens under a causal mask, edges of windows) is gathered
+  into one small tensor, whole pages with a mask, so that many small blocks cost as much as one.
 
-Rows that share no block, directly or through others, are different *teams* and never meet in a score.
-Small teams of equal shape are computed together, as one group.
+Rows that share no block, directly or through others, are different *teams* and never meet in a
+score. Small teams of equal shape are computed together, as one group.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from hogwild_agents.engine.attention import Pass, Row
-from hogwild_agents.engine.blocks import PAGE, Block, CachePool
+from hogwild_agents.engine.blocks import PAGE, Block
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.engine.rotary import Rotation
 
@@ -176,9 +176,11 @@ class Group:
         width = len(teams[0].rows)
         numbers = np.array([stretch.block for stretch in self._stretches], np.int64)
         self._stretch_turns = self._tensor((numbers[:, None] * width + row_of[0]).ravel())
-        limits = None if all(team.alike for team in teams) else [
-            _limits(current, team, window) for team in teams
-        ]
+        limits = (
+            None
+            if all(team.alike for team in teams)
+            else [_limits(current, team, window) for team in teams]
+        )
         self._blind: list[Tensor | None] = [None] * len(self._stretches)
         if limits is not None:
             upto, _ = limits[0]
@@ -234,9 +236,11 @@ class Group:
             [queries of all teams, heads, value_dim].
         """
         # [kv_heads, teams, heads per kv_head, queries, key_dim]; turning needs float32
-        query = query.float().reshape(
-            layer.kv_heads, -1, self._teams, self._size, layer.key_dim
-        ).transpose(1, 2)
+        query = (
+            query.float()
+            .reshape(layer.kv_heads, -1, self._teams, self._size, layer.key_dim)
+            .transpose(1, 2)
+        )
         keys, values = self._pool.keys[layer.index], self._pool.values[layer.index]
         page_keys, page_values = self._gather(keys), self._gather(values)
         tile = self._tile(layer)
@@ -297,7 +301,7 @@ class Group:
             parts.append(_products(flat, keys[:, stretch.start : stretch.stop]))
         if page_keys is not None and straight:
             parts.append(_products(flat, page_keys))
-        elif page_keys is not None:
+        elif page_keys is not None and tables.pages is not None:
             # One turned copy of the queries per page: [kv_heads, teams, pages, group, queries, dim]
             cos, sin = tables.pages[:, :, :, :, part]
             turned = torch.addcmul(partner[:, :, None] * sin, query[:, :, None], cos)
@@ -359,7 +363,7 @@ class Tables(NamedTuple):
 
 
 def _products(queries: Tensor, keys: Tensor) -> Tensor:
-    """queries [b, n, dim] @ keys [b, k, dim]^T as [b, n, k], the faster way round for few queries."""
+    """Queries [b, n, dim] @ keys [b, k, dim]^T: [b, n, k], the faster way round for few queries."""
     if queries.shape[1] < FEW_QUERIES:
         return torch.bmm(keys, queries.transpose(1, 2)).transpose(1, 2)
     return torch.bmm(queries, keys.transpose(1, 2))
@@ -459,9 +463,7 @@ def _cut(team: Team, block: Block, number: int, found: Range, few: int) -> None:
             pieces = [(pieces[0][0], start), (stop, pieces[0][1])]
         for begin, finish in pieces:
             for page in range(begin // PAGE, -(-finish // PAGE)) if finish > begin else ():
-                team.pages.append(
-                    Page(number, page + shift // PAGE, page * PAGE, begin, finish)
-                )
+                team.pages.append(Page(number, page + shift // PAGE, page * PAGE, begin, finish))
         base = end
 
 

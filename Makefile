@@ -1,0 +1,40 @@
+# Every target sets up what it needs by itself: a virtual environment in .venv, once.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_WAIT_POLICY ?= PASSIVE
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test test-slow test-gpu lint format bench clean
+
+demo: .venv/ready  ## the main job, in under a minute
+	$(BIN)/python examples/shared_cache.py
+
+test: .venv/ready  ## all tests but the slow ones and those that need a GPU
+	$(BIN)/pytest
+
+test-slow: .venv/ready  ## tests that take minutes
+	$(BIN)/pytest -m slow
+
+test-gpu: .venv/ready  ## tests that need a CUDA card
+	$(BIN)/pytest -m gpu
+
+lint: .venv/ready  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/ready  ## the engine beside plain transformers on this machine
+	$(BIN)/hogwild bench --shape 5m --workers 1,2,4 --contexts 256,2048,8192
+	$(BIN)/hogwild bench --shape qwen3-0.6b --workers 1,2 --contexts 256,8192 --passes 5
+
+clean:
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,230 @@
+"""The command `hogwild`. Heavy imports wait until a command needs them, so that --help is quick."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from hogwild_agents.engine import Report, SharedCacheModel
+    from hogwild_agents.engine.bench import Measurement
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Several copies of one language model think about a problem together, over one cache.",
+)
+console = Console()
+errors = Console(stderr=True)
+
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, ...; a CUDA card if there is one.")
+]
+Dtype = Annotated[
+    str, typer.Option(help="float32, bfloat16, float16, or auto for the checkpoint's own.")
+]
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="A model's folder or hub name.")],
+    device: Device = None,
+    dtype: Dtype = "auto",
+) -> None:
+    """Examine whether a model can run on a shared cache, and show what was measured.
+
+    A model proves itself: blocks of its cache laid end to end must give the logits of its own plain
+    forward. Exits with 1 if the model is refused, with 2 if it cannot be loaded.
+    """
+    from hogwild_agents.engine import ModelLoadError, SharedCacheModel, UnsupportedModelError
+
+    try:
+        with console.status(f"Loading and examining {escape(model)} ..."):
+            shared = SharedCacheModel.from_pretrained(model, device=device, dtype=dtype)
+    except ModelLoadError as error:
+        errors.print(f"[red]{escape(str(error))}[/red]")
+        raise typer.Exit(2) from None
+    except UnsupportedModelError as error:
+        if error.report is not None:
+            _print_report(error.report)
+        errors.print(f"[red]{escape(str(error))}[/red]")
+        raise typer.Exit(1) from None
+    _print_report(shared.report)
+    limit, per_token = shared.pool.limit_bytes, shared.pool.bytes_per_token
+    console.print(
+        f"[green]Accepted[/green]: {len(shared.layers)} layers, views of up to "
+        f"{shared.max_length:,} tokens. A token takes {per_token / 2**10:.4g} KiB of cache; "
+        f"{limit // per_token:,} fit into {limit / 2**30:.3g} GiB."
+    )
+
+
+@app.command()
+def bench(
+    model: Annotated[
+        str | None, typer.Argument(help="A model's folder or hub name; or use --shape.")
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(help="Random weights, no download: 5m, qwen3-0.6b, qwen3-8b or qwen3-32b."),
+    ] = None,
+    workers: Annotated[str, typer.Option(help="Team sizes, separated by commas.")] = "1,2,4",
+    contexts: Annotated[
+        str, typer.Option(help="Tokens that all workers see, separated by commas.")
+    ] = "256,2048",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    passes: Annotated[int, typer.Option(min=1, help="Timed passes per engine and context.")] = 10,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.")
+    ] = None,
+    skip_check: Annotated[
+        bool,
+        typer.Option(
+            "--skip-check",
+            help="Do not let the model prove itself first. Saves the seconds shown as its cost, "
+            "and gives up the promise that a model which the engine computes wrongly is refused.",
+        ),
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the rows to this file.")
+    ] = None,
+) -> None:
+    """Time a pass of the engine beside plain transformers, and compare with the machine's limit.
+
+    Example: hogwild bench --shape qwen3-0.6b --workers 1,2 --contexts 256,8192 --dtype float32
+    """
+    if (model is None) == (shape is None):
+        raise typer.BadParameter("give either a model or --shape, not both and not neither")
+    teams, lengths = _numbers(workers, "--workers"), _numbers(contexts, "--contexts")
+
+    import torch
+
+    from hogwild_agents.engine import HogwildError
+    from hogwild_agents.engine import bench as benchmark
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        with console.status(f"Loading {escape(model or shape or '')} ..."):
+            shared = _load(model, shape, device, dtype, self_check=not skip_check)
+    except HogwildError as error:
+        errors.print(f"[red]{escape(str(error))}[/red]")
+        raise typer.Exit(2) from None
+    _print_report(shared.report)
+    bandwidth = benchmark.copy_bandwidth(shared.device)
+    where = (
+        torch.cuda.get_device_name(shared.device)
+        if shared.device.type == "cuda"
+        else f"{torch.get_num_threads()} CPU thread(s)"
+    )
+    console.print(f"{where}, torch {torch.__version__}, copies {bandwidth / 1e9:.1f} GB/s")
+    rows: list[Measurement] = []
+    total = benchmark.count_passes(teams, lengths, passes)
+    with Progress(
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=errors,
+        transient=True,
+    ) as progress:
+        task = progress.add_task("Timing passes", total=total)
+        for row in benchmark.measure(
+            shared, teams, lengths, passes, bandwidth, lambda: progress.advance(task)
+        ):
+            if isinstance(row, tuple):
+                errors.print(f"[yellow]Left out at {escape(row[0])}: {escape(row[1])}[/yellow]")
+            else:
+                rows.append(row)
+    _print_measurements(rows)
+    if json_file is not None:
+        json_file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+
+
+def main() -> None:
+    """Runs the command line."""
+    app()
+
+
+def _load(
+    model: str | None, shape: str | None, device: str | None, dtype: str, *, self_check: bool
+) -> SharedCacheModel:
+    import torch
+
+    from hogwild_agents.engine import ModelLoadError, SharedCacheModel
+    from hogwild_agents.engine.bench import build_shape
+
+    if shape is None:
+        assert model is not None
+        return SharedCacheModel.from_pretrained(
+            model, device=device, dtype=dtype, self_check=self_check
+        )
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    default = "bfloat16" if place.type == "cuda" else "float32"
+    kind: Any = getattr(torch, default if dtype == "auto" else dtype, None)
+    if not isinstance(kind, torch.dtype):
+        raise ModelLoadError(f"Unknown dtype {dtype!r}: use float32, bfloat16, float16 or auto.")
+    return SharedCacheModel.from_pretrained(build_shape(shape, kind, place), self_check=self_check)
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise typer.BadParameter(
+            f"{text!r} is no list of whole numbers above 0, such as 1,2,4", param_hint=option
+        )
+    return numbers
+
+
+def _print_report(report: Report) -> None:
+    table = Table(title=escape(report.name), title_justify="left")
+    table.add_column("check")
+    table.add_column("verdict", overflow="fold")
+    table.add_column("seconds", justify="right")
+    for finding in report.findings:
+        mark = "[green]✓[/green]" if finding.passed else "[red]✗[/red]"
+        table.add_row(f"{mark} {finding.part}", escape(finding.verdict), f"{finding.seconds:.2f}")
+    console.print(table)
+    console.print(f"The check cost {report.seconds:.2f} s.")
+
+
+def _print_measurements(rows: list[Measurement]) -> None:
+    table = Table()
+    for name in ("context", "engine", "workers", "ms/pass", "tokens/s", "cache", "bandwidth"):
+        table.add_column(name, justify="left" if name == "engine" else "right", no_wrap=True)
+    context = None
+    for row in sorted(rows, key=lambda row: row.context):
+        if context not in (None, row.context):
+            table.add_section()
+        context = row.context
+        table.add_row(
+            f"{row.context:,}",
+            row.engine,
+            str(row.workers),
+            f"{row.ms_per_pass:.2f}",
+            f"{row.tokens_per_second:.1f}",
+            f"{row.kv_bytes / 2**20:.1f} MiB",
+            f"{row.bandwidth_share:.0%}",
+        )
+    console.print(table)
+    console.print(
+        "bandwidth: weights and cache, read once per pass, over the time of a pass, as a share of "
+        "what this machine copies.",
+        style="dim",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""From logits to tokens: greedy or sampled, all rows of a pass at once.
+
+Every stream draws from its own sequence of random numbers, a function of its seed and of how many
+tokens it has drawn and of nothing else. A seeded stream therefore repeats its choices whatever else
+is in the batch, on whatever device, also after it was swapped out or forked.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hogwild_agents.engine.errors import InvalidSamplingError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How one stream chooses its tokens. Filters apply in the order in which they stand here.
+
+    Attributes:
+        repetition_penalty: Divides the positive logits and multiplies the negative ones of tokens
+            that the stream has read or written (Keskar et al., arXiv 1909.05858); 1 is off.
+        presence_penalty: Subtracted from the logits of tokens that the stream has written.
+        frequency_penalty: Subtracted once for each time the stream has written a token.
+        banned: Token ids never chosen.
+        temperature: Divides the logits; 0 takes the likeliest token.
+        top_k: Keeps the k likeliest tokens; 0 keeps all.
+        top_p: Keeps the likeliest tokens whose probabilities reach p together (Holtzman et al.,
+            arXiv 1904.09751).
+        min_p: Keeps tokens at least this likely relative to the likeliest (Nguyen et al., arXiv
+            2407.01082).
+        seed: Makes the choices repeatable; drawn from the system if None.
+    """
+
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    banned: frozenset[int] = frozenset()
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses values outside of their range."""
+        rules = {
+            "repetition_penalty": (0 < self.repetition_penalty < math.inf, "above 0 (1 is off)"),
+            "presence_penalty": (math.isfinite(self.presence_penalty), "a finite number"),
+            "frequency_penalty": (math.isfinite(self.frequency_penalty), "a finite number"),
+            "banned": (all(token >= 0 for token in self.banned), "token ids of 0 and more"),
+            "temperature": (0 <= self.temperature < math.inf, "0 (greedy) or more"),
+            "top_k": (self.top_k >= 0, "0 (off) or more"),
+            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1 (off)"),
+            "min_p": (0 <= self.min_p <= 1, "between 0 (off) and 1"),
+            "seed": (self.seed is None or 0 <= self.seed < 2**64, "between 0 and 2**64 - 1"),
+        }
+        for name, (fine, expected) in rules.items():
+            if not fine:
+                raise InvalidSamplingError(
+                    f"{name}={getattr(self, name)!r} is out of range: it must be {expected}."
+                )
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken."""
+        return self.temperature == 0 or self.top_k == 1
+
+    @property
+    def penalised(self) -> bool:
+        """Whether choices depend on earlier tokens."""
+        return (
+            self.repetition_penalty != 1
+            or self.presence_penalty != 0
+            or self.frequency_penalty != 0
+        )
+
+
+@dataclass(slots=True)
+class Stream:
+    """One stream's memory between draws.
+
+    Attributes:
+        params: How it chooses.
+        read: Ids that it was given to read; only penalties look at them.
+        seed: Its seed, from `params` or drawn.
+        draws: Tokens drawn so far.
+        written: How often it wrote each token.
+    """
+
+    params: SamplingParams
+    read: frozenset[int] = frozenset()
+    seed: int = field(init=False)
+    draws: int = field(init=False, default=0)
+    written: Counter[int] = field(init=False, default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """Draws a seed where none was given."""
+        self.seed = secrets.randbits(64) if self.params.seed is None else self.params.seed
+
+    def fork(self) -> Stream:
+        """A twin that continues with the same random numbers."""
+        twin = Stream(self.params, self.read)
+        twin.seed, twin.draws, twin.written = self.seed, self.draws, self.written.copy()
+        return twin
+
+    def draw(self) -> float:
+        """The next random number in [0, 1); Philox (Salmon et al., 2011) keyed by the seed."""
+        bits = np.random.Philox(key=self.seed, counter=self.draws)
+        self.draws += 1
+        return float(np.random.Generator(bits).random())
+
+
+def sample(logits: Tensor, streams: Sequence[Stream], allowed: Tensor | None = None) -> list[int]:
+    """Chooses the next token of every stream, and notes it there.
+
+    Args:
+        logits: [rows, vocab], as `SharedCacheModel.forward` returns them; not changed.
+        streams: One per row.
+        allowed: bool [rows, vocab], the tokens that a grammar allows, or None for all.
+
+    Returns:
+        One token id per row.
+
+    Raises:
+        InvalidSamplingError: A row has no token left to choose from, or `banned` names a token
+            beyond the vocabulary. No stream is changed.
+    """
+    if logits.shape[0] != len(streams):
+        raise InvalidSamplingError(
+            f"{logits.shape[0]} rows of logits but {len(streams)} streams: give one per row."
+        )
+    logits = logits.float().clone()
+    params = [stream.params for stream in streams]
+    _penalise(logits, streams)
+    _ban(logits, params)
+    if allowed is not None:
+        logits.masked_fill_(~allowed, -torch.inf)
+    stuck = (~(logits > -torch.inf).any(-1)).nonzero().flatten().tolist()
+    if stuck:
+        raise InvalidSamplingError(
+            f"Rows {stuck} have no token left to choose: grammar and banned tokens exclude all."
+        )
+    tokens = logits.argmax(-1)
+    sampled = [row for row, given in enumerate(params) if not given.greedy]
+    if sampled:
+        rows = torch.tensor(sampled, device=logits.device)
+        chosen = _draw(
+            logits[rows], [params[row] for row in sampled], [streams[row] for row in sampled]
+        )
+        tokens[rows] = chosen
+    result: list[int] = tokens.tolist()
+    for stream, token in zip(streams, result, strict=True):
+        stream.written[token] += 1
+    return result
+
+
+def _penalise(logits: Tensor, streams: Sequence[Stream]) -> None:
+    for row, stream in enumerate(streams):
+        params = stream.params
+        if not params.penalised:
+            continue
+        known = torch.tensor(
+            sorted(stream.read | stream.written.keys()), dtype=torch.int64, device=logits.device
+        )
+        scores = logits[row, known]
+        scaled = scores * params.repetition_penalty
+        logits[row, known] = torch.where(scores < 0, scaled, scores / params.repetition_penalty)
+        said = torch.tensor(list(stream.written), dtype=torch.int64, device=logits.device)
+        times = torch.tensor(list(stream.written.values()), device=logits.device)
+        logits[row, said] -= params.presence_penalty + params.frequency_penalty * times
+
+
+def _ban(logits: Tensor, params: Sequence[SamplingParams]) -> None:
+    pairs = [(row, token) for row, given in enumerate(params) for token in given.banned]
+    if not pairs:
+        return
+    beyond = [token for _, token in pairs if token >= logits.shape[1]]
+    if beyond:
+        raise InvalidSamplingError(
+            f"banned names token {beyond[0]}, but the vocabulary ends at {logits.shape[1] - 1}."
+        )
+    rows, tokens = torch.tensor(pairs, device=logits.device).T
+    logits[rows, tokens] = -torch.inf
+
+
+def _draw(logits: Tensor, params: Sequence[SamplingParams], streams: Sequence[Stream]) -> Tensor:
+    """Filters and draws: int64 [rows]. No row's choice depends on another's."""
+    device = logits.device
+
+    def column(values: Iterable[float]) -> Tensor:
+        return torch.tensor(list(values), dtype=torch.float32, device=device)[:, None]
+
+    def where(flags: Iterable[bool]) -> Tensor:
+        return torch.tensor([row for row, flag in enumerate(flags) if flag], device=device)
+
+    logits /= column(given.temperature for given in params)
+    limited = where(0 < given.top_k < logits.shape[1] for given in params)
+    if limited.numel():
+        counts = torch.tensor([params[row].top_k for row in limited.tolist()], device=device)
+        best = logits[limited].topk(int(counts.max())).values
+        least = best.gather(1, counts[:, None] - 1)
+        logits[limited] = logits[limited].masked_fill(logits[limited] < least, -torch.inf)
+    chances = logits.softmax(-1)
+    nucleus = where(given.top_p < 1 for given in params)
+    if nucleus.numel():
+        ranked = chances[nucleus].sort(descending=True).values
+        reached = ranked.cumsum(-1) - ranked  # by the likelier tokens
+        enough = reached >= column(params[row].top_p for row in nucleus.tolist())
+        least = ranked.masked_fill(enough, torch.inf).amin(-1, keepdim=True)
+        chances[nucleus] = chances[nucleus].masked_fill(chances[nucleus] < least, 0)
+    floors = column(given.min_p for given in params) * chances.amax(-1, keepdim=True)
+    chances = chances.masked_fill(chances < floors, 0)
+    # Inverse of the cumulative distribution: one random number per row, whatever the vocabulary.
+    precise = torch.float32 if device.type == "mps" else torch.float64
+    heights = chances.to(precise).cumsum(-1)
+    total = heights[:, -1:]
+    numbers = [stream.draw() for stream in streams]
+    points = torch.tensor(numbers, dtype=precise, device=device)[:, None] * total
+    points = torch.minimum(points, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(heights, points, right=True).squeeze(1)

@@ -1,0 +1,62 @@
+"""Fixtures of the engine's tests: tiny models with peaked weights, ready to run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from transformers import PreTrainedModel
+
+from hogwild_agents.engine import SharedCacheModel
+from unit.engine.families import Family, build
+from unit.engine.reference import LLAMA, MISTRAL, Reference
+
+torch.set_num_threads(1)
+settings.register_profile(
+    "engine",
+    deadline=None,
+    derandomize=True,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("engine")
+
+
+def _load(family: Family) -> SharedCacheModel:
+    return SharedCacheModel.from_pretrained(build(family))
+
+
+@pytest.fixture(scope="session")
+def llama() -> SharedCacheModel:
+    """A Llama with full attention; the brute-force reference can compute it too."""
+    return _load(LLAMA)
+
+
+@pytest.fixture(scope="session")
+def mistral() -> SharedCacheModel:
+    """A Mistral whose tokens see only the last seven."""
+    return _load(MISTRAL)
+
+
+@pytest.fixture(scope="session")
+def qwen3() -> SharedCacheModel:
+    """A Qwen3, which normalises its queries and keys."""
+    return _load(Family("qwen3", "qwen3", {"max_position_embeddings": 4096}))
+
+
+@pytest.fixture(scope="session")
+def llama_reference() -> Reference:
+    """The brute-force forward of `llama`."""
+    return Reference(build(LLAMA))
+
+
+@pytest.fixture(scope="session")
+def mistral_reference() -> Reference:
+    """The brute-force forward of `mistral`."""
+    return Reference(build(MISTRAL))
+
+
+@pytest.fixture(scope="session")
+def plain_llama() -> PreTrainedModel:
+    """The model of `llama` as transformers runs it."""
+    return build(LLAMA)

@@ -86,6 +86,12 @@ def bench(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; torch's own choice by default.")
     ] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Run the engine's passes through torch.compile (slow to start)."
+        ),
+    ] = False,
     skip_check: Annotated[
         bool,
         typer.Option(
@@ -115,7 +121,7 @@ def bench(
         torch.set_num_threads(threads)
     try:
         with console.status(f"Loading {escape(model or shape or '')} ..."):
-            shared = _load(model, shape, device, dtype, self_check=not skip_check)
+            shared = _load(model, shape, device, dtype, not skip_check, compiled)
     except HogwildError as error:
         errors.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(2) from None
@@ -156,7 +162,12 @@ def main() -> None:
 
 
 def _load(
-    model: str | None, shape: str | None, device: str | None, dtype: str, *, self_check: bool
+    model: str | None,
+    shape: str | None,
+    device: str | None,
+    dtype: str,
+    self_check: bool,
+    compiled: bool,
 ) -> SharedCacheModel:
     import torch
 
@@ -166,14 +177,16 @@ def _load(
     if shape is None:
         assert model is not None
         return SharedCacheModel.from_pretrained(
-            model, device=device, dtype=dtype, self_check=self_check
+            model, device=device, dtype=dtype, self_check=self_check, compile=compiled
         )
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     default = "bfloat16" if place.type == "cuda" else "float32"
     kind: Any = getattr(torch, default if dtype == "auto" else dtype, None)
     if not isinstance(kind, torch.dtype):
         raise ModelLoadError(f"Unknown dtype {dtype!r}: use float32, bfloat16, float16 or auto.")
-    return SharedCacheModel.from_pretrained(build_shape(shape, kind, place), self_check=self_check)
+    return SharedCacheModel.from_pretrained(
+        build_shape(shape, kind, place), self_check=self_check, compile=compiled
+    )
 
 
 def _numbers(text: str, option: str) -> list[int]:

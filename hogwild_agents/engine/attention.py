@@ -150,6 +150,22 @@ def shared_cache_attention(
     Raises:
         HogwildError: The model was called by itself, outside of `SharedCacheModel.forward`.
     """
+    index: Any = module.layer_idx
+    if scaling is None:
+        scaling = query.shape[-1] ** -0.5
+    read = _read_opaquely if torch.compiler.is_compiling() else _read
+    return read(query, key, value, index, scaling, softcap, s_aux), None
+
+
+def _read(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    index: int,
+    scaling: float,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
     current = CURRENT.get(None)
     if current is None:
         raise HogwildError(
@@ -157,12 +173,17 @@ def shared_cache_attention(
             "SharedCacheModel.forward, or model.set_attn_implementation('sdpa') to use it alone."
         )
     layers, attend = current
-    index: Any = module.layer_idx
-    layer: Layer = layers[index]
-    if scaling is None:
-        scaling = layer.key_dim**-0.5
-    out = attend(layer, query[0], key[0], value[0], scaling, softcap, s_aux)
-    return out.contiguous()[None], None
+    out = attend(layers[index], query[0], key[0], value[0], scaling, softcap, sinks)
+    return out.contiguous()[None]
+
+
+# For torch.compile attention is one opaque operation: its shapes change with every pass.
+_read_opaquely = torch.library.custom_op("hogwild::read", _read, mutates_args=())
+
+
+@_read_opaquely.register_fake
+def _(query: Tensor, _key: Tensor, value: Tensor, *_: Any) -> Tensor:
+    return value.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
 
 
 AttentionInterface.register(NAME, shared_cache_attention)

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, settings
 from transformers import PreTrainedModel
 
 from hogwild_agents.engine import SharedCacheModel
-from unit.engine.families import Family, build
-from unit.engine.reference import LLAMA, MISTRAL, Reference
+from tests.unit.engine.families import Family, build
+from tests.unit.engine.reference import LLAMA, MISTRAL, Reference
 
 torch.set_num_threads(1)
 settings.register_profile(

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hogwild_agents.engine import Block, SharedCacheModel
-from unit.engine.families import Family
+from tests.unit.engine.families import Family
 
 LLAMA = Family("llama", "llama", {"max_position_embeddings": 4096})
 MISTRAL = Family("mistral", "mistral", {"max_position_embeddings": 4096, "sliding_window": 7})
@@ -85,7 +85,9 @@ class Reference:
         table = self.weights["model.embed_tokens.weight"]
         states = [table[torch.tensor(list(new), dtype=torch.int64)] for new in tokens]
         for layer in range(self.layers):
-            queries = [self._write(layer, view[-1], x) for view, x in zip(views, states, strict=True)]
+            queries = [
+                self._write(layer, view[-1], x) for view, x in zip(views, states, strict=True)
+            ]
             states = [
                 self._read(layer, view, x, query)
                 for view, x, query in zip(views, states, queries, strict=True)
@@ -117,9 +119,7 @@ class Reference:
         block.values[layer] = torch.cat([block.values[layer], value], 1)
         return query
 
-    def _read(
-        self, layer: int, view: Sequence[ReferenceBlock], x: Tensor, query: Tensor
-    ) -> Tensor:
+    def _read(self, layer: int, view: Sequence[ReferenceBlock], x: Tensor, query: Tensor) -> Tensor:
         """One layer's output for the new tokens of one worker."""
         name = f"model.layers.{layer}"
         keys = torch.cat([block.keys[layer] for block in view], 1)
@@ -138,7 +138,9 @@ class Reference:
         x = x + self._linear(mixed.transpose(0, 1).flatten(1), f"{name}.self_attn.o_proj")
         y = self._norm(x, f"{name}.post_attention_layernorm")
         gate = torch.nn.functional.silu(self._linear(y, f"{name}.mlp.gate_proj"))
-        return x + self._linear(gate * self._linear(y, f"{name}.mlp.up_proj"), f"{name}.mlp.down_proj")
+        return x + self._linear(
+            gate * self._linear(y, f"{name}.mlp.up_proj"), f"{name}.mlp.down_proj"
+        )
 
     def _turn(self, x: Tensor, place: Tensor) -> Tensor:
         """Turns `x` [heads, n, dim] to its places, as half-split pairs."""

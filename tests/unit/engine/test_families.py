@@ -14,8 +14,8 @@ from hogwild_agents.engine import (
     SharedCacheModel,
     UnsupportedModelError,
 )
-from unit.engine.families import ACCEPTED, LONGROPE, REFUSED, Family, build
-from unit.engine.reference import some_tokens
+from tests.unit.engine.families import ACCEPTED, LONGROPE, REFUSED, Family, build
+from tests.unit.engine.reference import some_tokens
 
 TOLERANCE = 5e-5
 PROMPT, FIRST, SECOND = 21, 14, 13

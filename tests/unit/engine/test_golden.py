@@ -14,7 +14,12 @@ from hogwild_agents.engine import SharedCacheModel
 
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 5e-4
-RUNS = ("llama__combined2", "qwen2__contiguous3", "qwen2__interleaved2", "qwen2_yarn__combined2_fixed")
+RUNS = (
+    "llama__combined2",
+    "qwen2__contiguous3",
+    "qwen2__interleaved2",
+    "qwen2_yarn__combined2_fixed",
+)
 
 
 @pytest.mark.parametrize("name", RUNS)

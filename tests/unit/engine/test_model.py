@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hogwild_agents.engine import Block, SharedCacheModel
 from hogwild_agents.engine import model as engine_model
-from unit.engine.reference import block_of, contents, some_tokens
+from tests.unit.engine.reference import block_of, contents, some_tokens
 
 TOLERANCE = 2e-5
 CHUNK = 16

@@ -17,7 +17,7 @@ from hogwild_agents.engine import Block, SharedCacheModel
 from hogwild_agents.engine import model as engine_model
 from hogwild_agents.engine.backends import torch as backend
 from hogwild_agents.engine.blocks import PAGE
-from unit.engine.reference import Reference, block_of, contents, some_tokens
+from tests.unit.engine.reference import Reference, block_of, contents, some_tokens
 
 TOLERANCE = 1e-4
 ROUNDING = 1e-5
@@ -201,7 +201,11 @@ def test_any_script_agrees_on_every_path(
     data=st.data(),
 )
 def test_any_split_gives_the_plain_logits(
-    plain_llama: PreTrainedModel, llama: SharedCacheModel, cuts: list[int], seed: int, data: st.DataObject
+    plain_llama: PreTrainedModel,
+    llama: SharedCacheModel,
+    cuts: list[int],
+    seed: int,
+    data: st.DataObject,
 ) -> None:
     """A text cut into blocks, each filled in pieces while it sees those before it."""
     tokens = some_tokens(80, seed)
@@ -241,7 +245,10 @@ def test_a_commit_gives_what_was_never_split(
 
 
 def _shuffled_pass(
-    shared: SharedCacheModel, order: Sequence[int], views: Sequence[Sequence[int]], counts: Sequence[int]
+    shared: SharedCacheModel,
+    order: Sequence[int],
+    views: Sequence[Sequence[int]],
+    counts: Sequence[int],
 ) -> tuple[list[Tensor], list[Block]]:
     """One pass over fresh blocks with its rows in `order`: logits by worker, and the blocks."""
     blocks = [block_of(shared, some_tokens(20 + 9 * index, index)) for index in range(5)]
@@ -254,9 +261,7 @@ def _shuffled_pass(
 
 @given(st.permutations(range(4)))
 @settings(max_examples=24)
-def test_the_order_of_rows_does_not_matter(
-    llama: SharedCacheModel, order: list[int]
-) -> None:
+def test_the_order_of_rows_does_not_matter(llama: SharedCacheModel, order: list[int]) -> None:
     """Two workers who see each other, one who sees them both, and one by itself."""
     views, counts = [(0, 1, 2), (0, 2, 1), (1, 2, 3), (4,)], [3, 1, 5, 2]
     plain, plain_blocks = _shuffled_pass(llama, range(4), views, counts)
@@ -293,7 +298,9 @@ def test_unrelated_rows_do_not_matter(
         close(ours, theirs, ROUNDING)
 
 
-@given(data=st.data(), length=st.sampled_from([0, 1, 2, PAGE - 2, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE]))
+@given(
+    data=st.data(), length=st.sampled_from([0, 1, 2, PAGE - 2, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE])
+)
 @settings(max_examples=60)
 def test_a_fork_never_changes_its_twins(
     llama: SharedCacheModel, data: st.DataObject, length: int
@@ -309,7 +316,9 @@ def test_a_fork_never_changes_its_twins(
         writers = data.draw(
             st.lists(st.integers(0, len(forks) - 1), min_size=1, max_size=3, unique=True)
         )
-        new = [some_tokens(data.draw(st.sampled_from([1, 2, PAGE])), 100 * turn + i) for i in writers]
+        new = [
+            some_tokens(data.draw(st.sampled_from([1, 2, PAGE])), 100 * turn + i) for i in writers
+        ]
         kept = [contents(block) for block in forks]
         llama.forward([[forks[i]] for i in writers], new)
         for writer, tokens in zip(writers, new, strict=True):

@@ -11,8 +11,8 @@ from torch import Tensor
 from hogwild_agents.engine import Block, SharedCacheModel
 from hogwild_agents.engine.backends import torch as backend
 from hogwild_agents.engine.backends.torch import Group, Team
-from unit.engine.families import ACCEPTED, build
-from unit.engine.reference import block_of, some_tokens
+from tests.unit.engine.families import ACCEPTED, build
+from tests.unit.engine.reference import block_of, some_tokens
 
 TOLERANCE = 1e-5
 

@@ -1,0 +1,562 @@
+"""Memory: stored once, grown rarely, shared until written, given back, and never half changed."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from torch import Tensor
+
+from hogwild_agents.engine import Block, OutOfCacheMemoryError, SharedCacheModel
+from hogwild_agents.engine.blocks import ALIGNMENT, PAGE, CachePool
+from hogwild_agents.engine.layers import Layer
+from hogwild_agents.engine.rotary import Rotation
+from tests.unit.engine.families import build
+from tests.unit.engine.reference import LLAMA, block_of, contents, some_tokens, unchanged
+
+DIM = 4
+
+
+def make_pool(pages: int, layers: int = 2) -> CachePool:
+    """A pool of so many pages, whose layers turn differently and differ in their value size."""
+    made = []
+    for index in range(layers):
+        frequency = torch.tensor([-1.0, -0.01, 1.0, 0.01], dtype=torch.float64) / (index + 1)
+        rotation = Rotation(f"planted {index}", torch.tensor([2, 3, 0, 1]), frequency)
+        made.append(Layer(index, 4, 2, DIM, DIM + index, rotation, None))
+    token = 4 * sum(layer.kv_heads * (layer.key_dim + layer.value_dim) for layer in made)
+    return CachePool(made, torch.float32, torch.device("cpu"), pages * PAGE * token)
+
+
+def write(block: Block, tokens: list[int]) -> None:
+    """Appends `tokens` as a pass would."""
+    block.pool.reserve([(block, len(tokens))])
+    fill(block, tokens)
+
+
+def fill(block: Block, tokens: list[int]) -> None:
+    """Puts `tokens` into reserved room; a token's number can be read back from its value."""
+    pool, start = block.pool, len(block)
+    slots = pool.tensor(block.slots(start, start + len(tokens)))
+    for layer, keys, values in pool.storage():
+        for offset, token in enumerate(tokens):
+            straight = key_of(token, layer.kv_heads)
+            keys[:, slots[offset]] = layer.rotation.turn(straight, start + offset)
+            values[:, slots[offset]] = float(token)
+    block.advance(len(tokens))
+
+
+def key_of(token: int, heads: int) -> Tensor:
+    """The unturned key of a token: [heads, DIM]."""
+    return torch.sin(torch.arange(1, heads * DIM + 1) * (token + 1.0)).view(heads, DIM)
+
+
+def check_contents(block: Block, tokens: list[int]) -> None:
+    """Asserts that a block holds `tokens`, with keys turned to block-local positions."""
+    assert len(block) == len(tokens)
+    for layer in block.pool.layers:
+        values = block.values(layer.index)
+        expected = torch.tensor(tokens, dtype=torch.float32).view(1, -1, 1).expand_as(values)
+        assert torch.equal(values, expected)
+        keys = block.keys(layer.index)
+        assert keys.shape == (layer.kv_heads, len(tokens), DIM)
+        if tokens:
+            straight = [key_of(token, layer.kv_heads) for token in tokens]
+            turned = [layer.rotation.turn(key, place) for place, key in enumerate(straight)]
+            torch.testing.assert_close(keys, torch.stack(turned, 1), atol=1e-4, rtol=0)
+
+
+def pages_of(block: Block) -> list[int]:
+    """The numbers of a block's pages in order."""
+    return [page for e in block.extents for page in range(e.first, e.first + e.count)]
+
+
+@pytest.fixture
+def small() -> Callable[[int], SharedCacheModel]:
+    """A tiny Llama whose cache has room for so many pages and not a byte more."""
+
+    def load(pages: int) -> SharedCacheModel:
+        token = 4 * 2 * 2 * (16 + 16)  # float32, layers, kv_heads, key and value
+        model = SharedCacheModel.from_pretrained(
+            build(LLAMA), cache_bytes=pages * PAGE * token, self_check=False
+        )
+        assert model.pool.limit_pages == pages
+        assert model.pool.bytes_per_token == token
+        return model
+
+    return load
+
+
+class TestUse:
+    """How many pages what is stored takes."""
+
+    def test_a_block_is_stored_once_however_many_see_it(self) -> None:
+        model = SharedCacheModel.from_pretrained(build(LLAMA))
+        assert model.pool.used_bytes == 0
+        prompt = block_of(model, some_tokens(5 * PAGE))
+        page = PAGE * model.pool.bytes_per_token
+        assert model.pool.used_bytes == 5 * page
+        own = [model.new_block() for _ in range(7)]
+        views = [[prompt, *own[:index], *own[index + 1 :], own[index]] for index in range(7)]
+        model.forward(views, [[index] for index in range(7)])
+        assert model.pool.used_bytes == (5 + 7) * page
+
+    @pytest.mark.parametrize("count", [0, 1, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE])
+    def test_only_whole_pages_are_taken(self, count: int) -> None:
+        pool = make_pool(10)
+        block = Block(pool)
+        write(block, list(range(count)))
+        assert pool.used_pages == -(-count // PAGE)
+        assert pool.used_bytes == pool.used_pages * PAGE * pool.bytes_per_token
+        check_contents(block, list(range(count)))
+
+    def test_growth_is_amortised(self) -> None:
+        pool = make_pool(1000)
+        first, second = Block(pool), Block(pool)
+        storages = set()
+        for token in range(1000):
+            for block in (first, second):
+                pool.reserve([(block, 1)])
+                block.advance(1)
+            storages.add(tuple(t.data_ptr() for _, *pair in pool.storage() for t in pair))
+        slots = pool.keys[0].shape[1]
+        assert len(storages) <= np.log2(2000 / PAGE) + 2
+        assert 2000 <= slots <= 4 * 2000
+        assert len(first.slots(0, 1000)) == 1000
+
+    def test_storage_is_aligned_and_never_beyond_the_limit(self) -> None:
+        pool = make_pool(7)
+        block = Block(pool)
+        for _ in range(7 * PAGE):
+            pool.reserve([(block, 1)])
+            block.advance(1)
+            for _, keys, values in pool.storage():
+                assert keys.shape[1] == values.shape[1] <= 7 * PAGE
+                assert keys.data_ptr() % ALIGNMENT == values.data_ptr() % ALIGNMENT == 0
+
+    def test_a_lone_block_stays_in_one_piece(self) -> None:
+        """So that attention can read it in place."""
+        pool = make_pool(100)
+        block = Block(pool)
+        for _ in range(50):
+            write(block, [1] * PAGE)
+        assert len(block.extents) == 1
+
+    def test_blocks_side_by_side_stay_in_few_pieces(self) -> None:
+        pool = make_pool(400)
+        blocks = [Block(pool) for _ in range(4)]
+        for _ in range(80):
+            for block in blocks:
+                pool.reserve([(block, PAGE)])
+                block.advance(PAGE)
+        assert max(len(block.extents) for block in blocks) <= 12
+
+
+class TestForks:
+    """A twin costs nothing until one side writes, and then no more than it must."""
+
+    @pytest.mark.parametrize("writer", ["block", "twin"])
+    @pytest.mark.parametrize("length", [1, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE + 5])
+    def test_one_page_more_after_a_write(self, writer: str, length: int) -> None:
+        pool = make_pool(20)
+        block = Block(pool)
+        write(block, list(range(length)))
+        used = pool.used_pages
+        twin = block.fork()
+        assert pool.used_pages == used
+        write(block if writer == "block" else twin, [500])
+        assert pool.used_pages == used + 1
+        write(twin if writer == "block" else block, [600])
+        assert pool.used_pages == used + (2 if length % PAGE == 0 else 1)
+        mine, others = ([500], [600]) if writer == "block" else ([600], [500])
+        check_contents(block, [*range(length), *mine])
+        check_contents(twin, [*range(length), *others])
+
+    def test_a_twin_outlives_the_original(self) -> None:
+        pool = make_pool(20)
+        block = Block(pool)
+        write(block, list(range(50)))
+        twin, second = block.fork(), block.fork()
+        block.free()
+        check_contents(twin, list(range(50)))
+        twin.clear()
+        check_contents(second, list(range(50)))
+        assert pool.used_pages == 2
+        second.free()
+        assert pool.used_pages == 0
+
+    def test_writing_beside_a_freed_twin_copies_nothing(self) -> None:
+        pool = make_pool(20)
+        block = Block(pool)
+        write(block, list(range(10)))
+        block.fork().free()
+        write(block, [10])
+        assert pool.used_pages == 1
+
+    def test_truncating_one_side_keeps_the_other(self) -> None:
+        pool = make_pool(20)
+        block = Block(pool)
+        write(block, list(range(100)))
+        twin = block.fork()
+        block.truncate(40)
+        write(block, [7] * 30)
+        check_contents(block, [*range(40), *[7] * 30])
+        check_contents(twin, list(range(100)))
+
+    def test_both_twins_in_one_reservation(self) -> None:
+        """The first to copy leaves the page to the second."""
+        pool = make_pool(4)
+        block = Block(pool)
+        write(block, list(range(10)))
+        twin, third = block.fork(), block.fork()
+        pool.reserve([(block, 1), (twin, 1), (third, 1)])
+        assert pool.used_pages == 3
+        assert len({page for each in (block, twin, third) for page in pages_of(each)}) == 3
+
+    @pytest.mark.parametrize("length", [5, PAGE])
+    def test_extending_with_a_twin_or_with_itself(self, length: int) -> None:
+        pool = make_pool(20)
+        block = Block(pool)
+        write(block, list(range(length)))
+        twin = block.fork()
+        block.extend(twin)
+        check_contents(block, [*range(length), *range(length)])
+        check_contents(twin, list(range(length)))
+        block.extend(block)
+        check_contents(block, list(range(length)) * 4)
+
+
+class TestGivingBack:
+    """What nobody needs returns, at once or at the next request."""
+
+    def test_clear_and_free(self) -> None:
+        pool = make_pool(20)
+        first, second = Block(pool), Block(pool)
+        write(first, list(range(40)))
+        write(second, list(range(40)))
+        first.clear()
+        assert (len(first), pool.used_pages) == (0, 2)
+        write(first, [1, 2])
+        check_contents(first, [1, 2])
+        check_contents(second, list(range(40)))
+        first.free()
+        second.free()
+        second.free()
+        assert pool.used_bytes == 0
+
+    def test_storage_is_returned_once_nobody_holds_a_page(self) -> None:
+        pool = make_pool(20)
+        first, second = Block(pool), Block(pool)
+        write(first, [1])
+        write(second, [2])
+        first.free()
+        assert pool.keys[0].shape[1] > 0
+        second.free()
+        assert all(keys.numel() == values.numel() == 0 for _, keys, values in pool.storage())
+        third = Block(pool)
+        write(third, [3])
+        check_contents(third, [3])
+
+    def test_clear_keeps_the_storage_and_trim_returns_it(self) -> None:
+        pool = make_pool(20)
+        block = Block(pool)
+        write(block, [1])
+        block.clear()
+        assert pool.keys[0].shape[1] > 0
+        pool.trim()
+        assert pool.keys[0].shape[1] == 0
+        write(block, [4, 5])
+        check_contents(block, [4, 5])
+
+    def test_a_dropped_block_gives_its_pages_back(self) -> None:
+        pool = make_pool(2)
+        block = Block(pool)
+        write(block, list(range(2 * PAGE)))
+        twin = block.fork()
+        del block
+        gc.collect()
+        assert pool.used_pages == 2
+        del twin
+        gc.collect()
+        assert pool.used_pages == 0
+        again = Block(pool)
+        write(again, list(range(2 * PAGE)))
+        check_contents(again, list(range(2 * PAGE)))
+
+    def test_a_block_freed_and_dropped_is_counted_once(self) -> None:
+        pool = make_pool(2)
+        kept, block = Block(pool), Block(pool)
+        write(kept, [1])
+        write(block, [2])
+        block.free()
+        del block
+        gc.collect()
+        assert pool.used_pages == 1
+        assert pool._owners.min() >= 0
+
+    def test_blocks_of_a_dropped_model_do_not_keep_it(self) -> None:
+        """A block that outlives the model's last use is harmless."""
+        pool = make_pool(2)
+        block = Block(pool)
+        write(block, [1])
+        del pool
+        gc.collect()
+        check_contents(block, [1])
+
+
+class TestOutOfMemory:
+    """A call that does not fit changes nothing, says so, and succeeds once there is room."""
+
+    def test_forward(self, small: Callable[[int], SharedCacheModel]) -> None:
+        model = small(3)
+        prompt, other = block_of(model, some_tokens(40)), block_of(model, some_tokens(5))
+        with unchanged(prompt, other), pytest.raises(OutOfCacheMemoryError, match="30 more tokens"):
+            model.forward([[prompt]], [some_tokens(30)])
+        with unchanged(prompt, other), pytest.raises(MemoryError, match="0 of 3 are free"):
+            model.forward([[prompt]], [some_tokens(30)])
+        other.free()
+        model.forward([[prompt]], [some_tokens(30)])
+        assert len(prompt) == 70
+
+    def test_one_writer_of_several(self, small: Callable[[int], SharedCacheModel]) -> None:
+        model = small(4)
+        prompt, alice, bob = (block_of(model, some_tokens(30, seed)) for seed in range(3))
+        spare = block_of(model, [1])
+        views, tokens = [[prompt, bob, alice], [prompt, alice, bob]], [[1, 2], [1, 2, 3]]
+        with unchanged(prompt, alice, bob, spare), pytest.raises(OutOfCacheMemoryError):
+            model.forward(views, tokens)
+        spare.free()
+        assert torch.isfinite(model.forward(views, tokens)).all()
+        assert (len(alice), len(bob)) == (32, 33)
+
+    def test_extend(self, small: Callable[[int], SharedCacheModel]) -> None:
+        model = small(3)
+        prompt, step, spare = (block_of(model, some_tokens(20, seed)) for seed in range(3))
+        with unchanged(prompt, step, spare), pytest.raises(OutOfCacheMemoryError):
+            prompt.extend(step)
+        del spare
+        prompt.extend(step)
+        assert (len(prompt), len(step)) == (40, 20)
+
+    def test_a_forks_copy(self, small: Callable[[int], SharedCacheModel]) -> None:
+        """Even one token needs a page where the last one is shared."""
+        model = small(2)
+        block, spare = block_of(model, some_tokens(20)), block_of(model, [1])
+        twin = block.fork()
+        with unchanged(block, twin, spare), pytest.raises(OutOfCacheMemoryError):
+            model.forward([[twin]], [[5]])
+        spare.free()
+        model.forward([[twin]], [[5]])
+        assert (len(block), len(twin)) == (20, 21)
+
+    def test_a_call_larger_than_the_whole_cache(
+        self, small: Callable[[int], SharedCacheModel]
+    ) -> None:
+        model = small(2)
+        block = model.new_block()
+        with unchanged(block), pytest.raises(OutOfCacheMemoryError):
+            model.forward([[block]], [some_tokens(2 * PAGE + 1)])
+        model.forward([[block]], [some_tokens(2 * PAGE)])
+        assert model.pool.used_bytes == model.pool.limit_bytes
+
+    def test_an_interrupted_commit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A commit that fails in its second layer leaves no token and takes no page."""
+        pool = make_pool(20)
+        block, step = Block(pool), Block(pool)
+        write(block, list(range(20)))
+        write(step, list(range(50)))
+
+        def fail(*_: object) -> Tensor:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(pool.layers[1].rotation), "turn", fail)
+            with unchanged(block, step), pytest.raises(KeyboardInterrupt):
+                block.extend(step)
+        block.extend(step)
+        assert pool.used_pages == 3 + 2
+        check_contents(block, [*range(20), *range(50)])
+
+    @pytest.mark.parametrize("failing", range(4))
+    def test_the_device_itself_is_full(self, failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Growth that fails at any layer changes nothing, and a smaller request still succeeds."""
+        pool = make_pool(1000)
+        block = Block(pool)
+        write(block, list(range(40)))
+        zeros, calls = pool._zeros, [0]
+
+        def fail(*shape: int) -> Tensor:
+            calls[0] += 1
+            if calls[0] > failing:
+                raise RuntimeError("not enough memory: you tried to allocate more")
+            return zeros(*shape)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pool, "_zeros", fail)
+            with (
+                unchanged(block),
+                pytest.raises(OutOfCacheMemoryError, match="device has no memory"),
+            ):
+                pool.reserve([(block, 100 * PAGE)])
+        write(block, list(range(40, 40 + 5 * PAGE)))
+        check_contents(block, list(range(40 + 5 * PAGE)))
+
+
+@dataclass
+class Twin:
+    """A block and what it should hold."""
+
+    block: Block
+    tokens: list[int]
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Random use of a small pool against plain lists."""
+
+    PAGES = 12
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = make_pool(self.PAGES)
+        self.twins: list[Twin] = []
+        self.next_token = 0
+
+    def pick(self, number: int) -> Twin:
+        """Any of the twins."""
+        return self.twins[number % len(self.twins)]
+
+    @rule()
+    def new(self) -> None:
+        """An empty block."""
+        self.twins.append(Twin(Block(self.pool), []))
+
+    @precondition(lambda self: self.twins)
+    @rule(number=st.integers(0, 99), count=st.sampled_from([1, 2, 3, PAGE - 1, PAGE, PAGE + 1, 70]))
+    def append(self, number: int, count: int) -> None:
+        """Tokens at the end of a block, or nothing at all if they do not fit."""
+        twin = self.pick(number)
+        tokens = list(range(self.next_token, self.next_token + count))
+        self.next_token += count
+        try:
+            write(twin.block, tokens)
+        except OutOfCacheMemoryError:
+            assert self.pages_needed(twin, count) > self.PAGES - self.pool.used_pages
+            return
+        twin.tokens = twin.tokens + tokens
+
+    @precondition(lambda self: self.twins)
+    @rule(numbers=st.lists(st.integers(0, 99), min_size=2, max_size=4), count=st.integers(1, 40))
+    def append_together(self, numbers: list[int], count: int) -> None:
+        """As in one pass: room for all, or for none."""
+        twins = list({id(twin): twin for twin in map(self.pick, numbers)}.values())
+        used, pages = self.pool.used_pages, [pages_of(twin.block) for twin in twins]
+        try:
+            self.pool.reserve([(twin.block, count) for twin in twins])
+        except OutOfCacheMemoryError:
+            assert self.pool.used_pages == used
+            assert [pages_of(twin.block) for twin in twins] == pages
+            return
+        for twin in twins:
+            tokens = list(range(self.next_token, self.next_token + count))
+            self.next_token += count
+            fill(twin.block, tokens)
+            twin.tokens = twin.tokens + tokens
+
+    @precondition(lambda self: self.twins)
+    @rule(number=st.integers(0, 99), other=st.integers(0, 99))
+    def extend(self, number: int, other: int) -> None:
+        """A commit."""
+        target, source = self.pick(number), self.pick(other)
+        try:
+            target.block.extend(source.block)
+        except OutOfCacheMemoryError:
+            needed = self.pages_needed(target, len(source.tokens))
+            assert needed > self.PAGES - self.pool.used_pages
+            return
+        target.tokens = target.tokens + source.tokens
+
+    @precondition(lambda self: self.twins)
+    @rule(number=st.integers(0, 99))
+    def fork(self, number: int) -> None:
+        """A twin."""
+        twin = self.pick(number)
+        self.twins.append(Twin(twin.block.fork(), twin.tokens))
+
+    @precondition(lambda self: self.twins)
+    @rule(number=st.integers(0, 99))
+    def clear(self, number: int) -> None:
+        """An emptied block stays in use."""
+        twin = self.pick(number)
+        twin.block.clear()
+        twin.tokens = []
+
+    @precondition(lambda self: self.twins)
+    @rule(number=st.integers(0, 99), length=st.integers(0, 100))
+    def truncate(self, number: int, length: int) -> None:
+        """As after a failed pass."""
+        twin = self.pick(number)
+        twin.block.truncate(length)
+        twin.tokens = twin.tokens[:length]
+
+    @precondition(lambda self: self.twins)
+    @rule(number=st.integers(0, 99), properly=st.booleans())
+    def drop(self, number: int, properly: bool) -> None:
+        """A block is freed, or merely forgotten."""
+        twin = self.twins.pop(number % len(self.twins))
+        if properly:
+            twin.block.free()
+
+    def pages_needed(self, twin: Twin, count: int) -> int:
+        """Pages that `count` more tokens of a block take by the book."""
+        length = len(twin.tokens)
+        new = -(-(length + count) // PAGE) - -(-length // PAGE)
+        if not (count and length % PAGE):
+            return new
+        last = pages_of(twin.block)[-1]
+        return new + (sum(last in pages_of(other.block) for other in self.twins) > 1)
+
+    @invariant()
+    def contents_are_right(self) -> None:
+        """Every block holds its tokens."""
+        for twin in self.twins:
+            check_contents(twin.block, twin.tokens)
+
+    @invariant()
+    def pages_are_counted(self) -> None:
+        """Every page has as many owners as blocks hold it, and no block holds one for nothing."""
+        used = self.pool.used_pages
+        owners = np.zeros_like(self.pool._owners)
+        for twin in self.twins:
+            pages = pages_of(twin.block)
+            assert len(pages) == len(set(pages)) == -(-len(twin.tokens) // PAGE)
+            owners[pages] += 1
+        assert (self.pool._owners == owners).all()
+        assert used == np.count_nonzero(owners) <= self.PAGES
+        assert len(owners) <= self.PAGES
+        assert self.pool.keys[0].shape[1] == len(owners) * PAGE
+
+
+PoolMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
+TestPoolMachine = PoolMachine.TestCase
+
+
+def test_blocks_survive_a_pass_under_inference_mode(llama: SharedCacheModel) -> None:
+    """Storage first made under inference_mode can be written outside of it, and the other way."""
+    model = SharedCacheModel.from_pretrained(llama.model, self_check=False)
+    with torch.inference_mode():
+        block = block_of(model, some_tokens(20))
+    model.forward([[block]], [[1, 2]])
+    with torch.inference_mode():
+        model.forward([[block]], [[3]])
+        twin = block.fork()
+        twin.extend(block)
+    twin.extend(block)
+    assert len(twin) == 69
+    assert all(torch.isfinite(part).all() for part in contents(twin))

@@ -32,8 +32,9 @@ from hogwild_agents.engine.rotary import Rotation
 STRETCH_BYTES = 2**18
 """Size of a piece in one layer from which reading it in place beats gathering it (measured)."""
 
-SCORE_ELEMENTS = 2**24
-"""Scores held at a time, over all heads: 64 MiB in float32. More queries take several turns."""
+SCORE_ELEMENTS = 2**19
+"""Scores held at a time: 2 MiB in float32, which stays in a CPU's cache (measured). More take turns,
+by heads and then by queries, so that the scores of a long prompt never exist all at once."""
 
 FEW_QUERIES = 8
 """Below this many queries per key/value head, keys @ queries reads a long stretch faster than
@@ -241,72 +242,91 @@ class Group:
             .reshape(layer.kv_heads, -1, self._teams, self._size, layer.key_dim)
             .transpose(1, 2)
         )
+        if sinks is not None:
+            sinks = sinks.float().view(layer.kv_heads, 1, -1, 1, 1)
         keys, values = self._pool.keys[layer.index], self._pool.values[layer.index]
-        page_keys, page_values = self._gather(keys), self._gather(values)
-        tile = self._tile(layer)
-        parts = []
-        for start in range(0, self._size, tile):
-            part = slice(start, start + tile)
-            scores = self._scores(layer, query, part, scaling, keys, page_keys)
-            if softcap is not None:
-                scores = scores.div_(softcap).tanh_().mul_(softcap)
-            self._hide_unseen(scores, part)
-            weights = _softmax(scores, sinks).to(values.dtype)
-            parts.append(self._mix(weights, values, page_values))
-        out = parts[0] if len(parts) == 1 else torch.cat(parts, 3)
+        kept = Kept(keys, values, self._gather(keys), self._gather(values))
+        heads, size = self._portion(layer)
+        if heads == layer.kv_heads and size == self._size:
+            out = self._read(layer, query, slice(None), kept, scaling, softcap, sinks)
+        else:
+            out = values.new_empty(*query.shape[:-1], layer.value_dim)
+            for head in range(0, layer.kv_heads, heads):
+                some = slice(head, head + heads)
+                few, sink = kept.of(some), None if sinks is None else sinks[some]
+                for start in range(0, self._size, size):
+                    part = slice(start, start + size)
+                    asking = query[some, :, :, part]
+                    out[some, :, :, part] = self._read(
+                        layer, asking, part, few, scaling, softcap, sink
+                    )
         return out.permute(1, 3, 0, 2, 4).reshape(-1, layer.heads, layer.value_dim)
 
+    def _portion(self, layer: Layer) -> tuple[int, int]:
+        """How many key/value heads, and queries of each team, to take at a time."""
+        columns = sum(stretch.stop - stretch.start for stretch in self._stretches)
+        columns += self._pages * PAGE
+        turned = (len(self._stretches) + self._pages) * layer.key_dim
+        group = layer.heads // layer.kv_heads
+        rows = SCORE_ELEMENTS // (max(columns, turned) * self._teams * group)
+        heads = min(max(1, rows // self._size), layer.kv_heads)
+        return heads, min(max(1, rows // heads), self._size)
+
     def _gather(self, kept: Tensor) -> Tensor | None:
-        """The group's pages of keys or values: [kv_heads * teams, pages * PAGE, dim]."""
+        """The group's pages of keys or values: [kv_heads, teams, pages * PAGE, dim]."""
         if not self._pages:
             return None
         heads, _, dim = kept.shape
         paged = kept.view(heads, -1, PAGE, dim).index_select(1, self._page_ids)
-        return paged.view(heads * self._teams, -1, dim)
+        return paged.view(heads, self._teams, -1, dim)
 
-    def _tile(self, layer: Layer) -> int:
-        """How many queries of a team to take at a time."""
-        columns = sum(stretch.stop - stretch.start for stretch in self._stretches)
-        columns += self._pages * PAGE
-        turned = (len(self._stretches) + self._pages) * layer.key_dim
-        return max(1, SCORE_ELEMENTS // (layer.heads * self._teams * max(columns, turned)))
-
-    def _scores(
+    def _read(
         self,
         layer: Layer,
         query: Tensor,
         part: slice,
+        kept: Kept,
         scaling: float,
-        keys: Tensor,
-        page_keys: Tensor | None,
+        softcap: float | None,
+        sinks: Tensor | None,
     ) -> Tensor:
-        """Scores of the queries in `part`: [kv_heads, teams, group, queries, columns].
+        """Attention of some heads and of the queries in `part`."""
+        scores = self._scores(layer, query, part, kept, scaling)
+        if softcap is not None:
+            scores = scores.div_(softcap).tanh_().mul_(softcap)
+        self._hide_unseen(scores, part)
+        return self._mix(_softmax(scores, sinks).to(kept.values.dtype), kept)
+
+    def _scores(
+        self, layer: Layer, query: Tensor, part: slice, kept: Kept, scaling: float
+    ) -> Tensor:
+        """Scores: [kv_heads, teams, group, queries, columns].
 
         Columns are the stretches, one after the other, and then the pages.
         """
-        query = query[:, :, :, part]
         heads, teams, group, size, dim = query.shape
+        dtype = kept.keys.dtype
         straight = self._straight or layer.rotation.still
         parts = []
         if straight:
-            flat = (query * scaling).to(keys.dtype).reshape(heads * teams, group * size, dim)
+            flat = (query * scaling).to(dtype).reshape(heads * teams, group * size, dim)
         else:
             tables = self._tables_for(layer.rotation, scaling)
             partner = query.index_select(-1, layer.rotation.partner)
         for index, stretch in enumerate(self._stretches):
             if not straight:
                 cos, sin = tables.stretches[:, index, part]
-                turned = torch.addcmul(partner * sin, query, cos).to(keys.dtype)
+                turned = torch.addcmul(partner * sin, query, cos).to(dtype)
                 flat = turned.reshape(heads, group * size, dim)
-            parts.append(_products(flat, keys[:, stretch.start : stretch.stop]))
-        if page_keys is not None and straight:
-            parts.append(_products(flat, page_keys))
-        elif page_keys is not None and tables.pages is not None:
+            parts.append(_products(flat, kept.keys[:, stretch.start : stretch.stop]))
+        if kept.page_keys is not None and straight:
+            parts.append(_products(flat, kept.page_keys.flatten(0, 1)))
+        elif kept.page_keys is not None and tables.pages is not None:
             # One turned copy of the queries per page: [kv_heads, teams, pages, group, queries, dim]
             cos, sin = tables.pages[:, :, :, :, part]
             turned = torch.addcmul(partner[:, :, None] * sin, query[:, :, None], cos)
-            turned = turned.to(keys.dtype).reshape(-1, group * size, dim)
-            products = torch.bmm(turned, page_keys.view(-1, PAGE, dim).transpose(1, 2))
+            turned = turned.to(dtype).reshape(-1, group * size, dim)
+            products = torch.bmm(turned, kept.page_keys.view(-1, PAGE, dim).transpose(1, 2))
             products = products.view(heads * teams, self._pages, -1, PAGE).transpose(1, 2)
             parts.append(products.reshape(heads * teams, group * size, -1))
         scores = torch.cat(parts, -1) if len(parts) > 1 else parts[0].contiguous()
@@ -339,7 +359,7 @@ class Group:
             unseen = self._unseen if self._unseen.shape[2] == 1 else self._unseen[:, :, part]
             scores[..., at:].masked_fill_(unseen, -torch.inf)
 
-    def _mix(self, weights: Tensor, values: Tensor, page_values: Tensor | None) -> Tensor:
+    def _mix(self, weights: Tensor, kept: Kept) -> Tensor:
         """Values weighted: [kv_heads, teams, group, queries, value_dim]."""
         shape = weights.shape[:-1]
         weights = weights.view(shape[0] * shape[1], -1, weights.shape[-1])
@@ -347,12 +367,26 @@ class Group:
         at = 0
         for stretch in self._stretches:
             stop = at + stretch.stop - stretch.start
-            out = _add_product(out, weights[..., at:stop], values[:, stretch.start : stretch.stop])
+            seen = kept.values[:, stretch.start : stretch.stop]
+            out = _add_product(out, weights[..., at:stop], seen)
             at = stop
-        if page_values is not None:
-            out = _add_product(out, weights[..., at:], page_values)
+        if kept.page_values is not None:
+            out = _add_product(out, weights[..., at:], kept.page_values.flatten(0, 1))
         assert out is not None  # a query sees at least itself
         return out.view(*shape, -1)
+
+
+class Kept(NamedTuple):
+    """Keys and values of one layer: all slots, and the group's pages gathered."""
+
+    keys: Tensor  # [kv_heads, slots, key_dim]
+    values: Tensor  # [kv_heads, slots, value_dim]
+    page_keys: Tensor | None  # [kv_heads, teams, pages * PAGE, key_dim]
+    page_values: Tensor | None  # [kv_heads, teams, pages * PAGE, value_dim]
+
+    def of(self, heads: slice) -> Kept:
+        """The same for some key/value heads."""
+        return Kept(*(None if kept is None else kept[heads] for kept in self))  # type: ignore[arg-type]
 
 
 class Tables(NamedTuple):
@@ -377,9 +411,8 @@ def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
     """Softmax over the last dimension in float32; a sink takes its share and is dropped."""
     if sinks is None:
         return scores.softmax(-1, dtype=torch.float32)
-    heads, teams, group, size, _ = scores.shape
-    sink = sinks.to(scores.dtype).view(heads, 1, group, 1, 1).expand(-1, teams, -1, size, -1)
-    with_sink = torch.cat([scores, sink], -1).softmax(-1, dtype=torch.float32)
+    columns = sinks.to(scores.dtype).expand(*scores.shape[:-1], 1)
+    with_sink = torch.cat([scores, columns], -1).softmax(-1, dtype=torch.float32)
     return with_sink[..., :-1].contiguous()
 
 

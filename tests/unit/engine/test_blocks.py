@@ -121,7 +121,7 @@ class TestUse:
         pool = make_pool(1000)
         first, second = Block(pool), Block(pool)
         storages = set()
-        for token in range(1000):
+        for _ in range(1000):
             for block in (first, second):
                 pool.reserve([(block, 1)])
                 block.advance(1)
@@ -373,11 +373,15 @@ class TestOutOfMemory:
         write(block, list(range(20)))
         write(step, list(range(50)))
 
-        def fail(*_: object) -> Tensor:
-            raise KeyboardInterrupt
+        turn = Rotation.turn
+
+        def fail(self: Rotation, x: Tensor, shift: int) -> Tensor:
+            if self is pool.layers[1].rotation:
+                raise KeyboardInterrupt
+            return turn(self, x, shift)
 
         with monkeypatch.context() as patch:
-            patch.setattr(type(pool.layers[1].rotation), "turn", fail)
+            patch.setattr(Rotation, "turn", fail)
             with unchanged(block, step), pytest.raises(KeyboardInterrupt):
                 block.extend(step)
         block.extend(step)

@@ -1,4 +1,4 @@
-"""Every family of the table: computed as by its own plain forward, or refused by name of the fault."""
+"""Every family of the table: computed as by its own plain forward, or refused for its fault."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_longrope_is_short_by_default_and_refuses_longer_views() -> None:
 
 
 def test_longrope_is_long_where_max_length_asks_for_it() -> None:
-    """transformers uses the long factors for every token once there are more than the original."""
+    """As in transformers, where more tokens than the original use them from the first one on."""
     model = build(PHI3)
     tokens = some_tokens(ORIGINAL + 30)
     plain = _plain(model, tokens)

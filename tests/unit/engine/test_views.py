@@ -157,7 +157,7 @@ def close(got: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
 
 
 @given(scripts())
-@settings(max_examples=80)
+@settings(max_examples=120)
 def test_any_script_agrees_with_brute_force(
     llama: SharedCacheModel, llama_reference: Reference, script: Script
 ) -> None:
@@ -173,7 +173,7 @@ def test_any_script_agrees_with_brute_force_under_a_window(
 
 
 @given(scripts(), SETTINGS, st.booleans())
-@settings(max_examples=100)
+@settings(max_examples=200)
 def test_any_script_agrees_on_every_path(
     llama: SharedCacheModel,
     llama_reference: Reference,
@@ -183,7 +183,7 @@ def test_any_script_agrees_on_every_path(
     chosen: Settings,
     window: bool,
 ) -> None:
-    """In place or gathered, whole or in tiles, in one run or in chunks: the numbers are the same."""
+    """In place or gathered, whole or in tiles, in one run or in chunks: the same numbers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend, "STRETCH_BYTES", chosen.stretch_bytes)
         patch.setattr(backend, "SCORE_ELEMENTS", chosen.score_elements)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -171,19 +171,17 @@ def _load(
 ) -> SharedCacheModel:
     import torch
 
-    from hogwild_agents.engine import ModelLoadError, SharedCacheModel
+    from hogwild_agents.engine import SharedCacheModel
     from hogwild_agents.engine.bench import build_shape
+    from hogwild_agents.engine.loading import choose_device, parse_dtype
 
     if shape is None:
         assert model is not None
         return SharedCacheModel.from_pretrained(
             model, device=device, dtype=dtype, self_check=self_check, compile=compiled
         )
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    default = "bfloat16" if place.type == "cuda" else "float32"
-    kind: Any = getattr(torch, default if dtype == "auto" else dtype, None)
-    if not isinstance(kind, torch.dtype):
-        raise ModelLoadError(f"Unknown dtype {dtype!r}: use float32, bfloat16, float16 or auto.")
+    place = choose_device(device)
+    kind = parse_dtype(dtype) or (torch.bfloat16 if place.type == "cuda" else torch.float32)
     return SharedCacheModel.from_pretrained(
         build_shape(shape, kind, place), self_check=self_check, compile=compiled
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from hogwild_agents.engine.attention import CURRENT, NAME, Pass, Row
 from hogwild_agents.engine.backends.torch import TorchAttend
@@ -25,6 +25,7 @@ from hogwild_agents.engine.errors import (
     NotANumberError,
 )
 from hogwild_agents.engine.limits import default_cache_bytes, freeze_longrope, position_limit
+from hogwild_agents.engine.loading import load_model
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ Tokens = Sequence[int] | np.ndarray[Any, Any] | Tensor
 
 
 class SharedCacheModel:
-    """A causal language model whose workers share one key-value cache.
+    """A causal language model whose workers share one key-value cache; for one thread at a time.
 
     Example:
         model = SharedCacheModel.from_pretrained("path/to/model", device="cpu", dtype="float32")
@@ -71,12 +72,12 @@ class SharedCacheModel:
         embedding: Any = model.get_input_embeddings()
         self.vocab_size: int = embedding.weight.shape[0]
         self.device = next(model.parameters()).device
-        self.dtype = model.dtype
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.report = Report(model.config._name_or_path or type(model).__name__)
         evidence = measure(model, self.vocab_size, self.report)
         self._predicted = evidence.logits.shape[-1]  # some models predict fewer ids than they read
         self.layers = evidence.layers
+        self.dtype = evidence.calls[0].key.dtype  # a quantised model's own dtype says nothing
         self.pool = CachePool(self.layers, self.dtype, self.device, cache_bytes)
         model.set_attn_implementation(NAME)
         if self_check:
@@ -123,7 +124,7 @@ class SharedCacheModel:
             ModelLoadError: Nothing loadable there, or an unknown dtype or device.
             UnsupportedModelError: The engine cannot compute this model faithfully.
         """
-        model = _load(source, device, dtype)
+        model = load_model(source, device, dtype)
         model.train(False)
         limit = freeze_longrope(model, max_length) or position_limit(model.config)
         if max_length is not None:
@@ -350,36 +351,3 @@ def _as_ids(tokens: Tokens, worker: int) -> np.ndarray[Any, np.dtype[np.int64]]:
             "list of whole numbers."
         )
     return array.astype(np.int64)
-
-
-def _load(
-    source: str | os.PathLike[str] | PreTrainedModel,
-    device: str | torch.device | None,
-    dtype: str | torch.dtype,
-) -> PreTrainedModel:
-    kind = getattr(torch, dtype, None) if isinstance(dtype, str) and dtype != "auto" else dtype
-    if kind != "auto" and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
-        raise ModelLoadError(f"Unknown dtype {dtype!r}: use float32, bfloat16, float16 or auto.")
-    if isinstance(source, PreTrainedModel):
-        if isinstance(kind, torch.dtype) and kind != source.dtype:
-            for parameter in source.parameters():  # not buffers: rotary frequencies stay float32
-                if parameter.is_floating_point():
-                    parameter.data = parameter.data.to(kind)
-        return source if device is None else _to_device(source, device)
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        model = AutoModelForCausalLM.from_pretrained(os.fspath(source), dtype=kind)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelLoadError(
-            f"Cannot load a causal language model from {os.fspath(source)!r}: {error}"
-        ) from error
-    return _to_device(model, device)
-
-
-def _to_device(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:
-    try:
-        torch.nn.Module.to(model, torch.device(device))
-        return model
-    except (RuntimeError, AssertionError) as error:
-        raise ModelLoadError(f"Cannot put the model on device {device!r}: {error}") from error

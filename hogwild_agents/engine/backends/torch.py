@@ -33,8 +33,8 @@ STRETCH_BYTES = 2**18
 """Size of a piece in one layer from which reading it in place beats gathering it (measured)."""
 
 SCORE_ELEMENTS = 2**19
-"""Scores held at a time: 2 MiB in float32, which stays in a CPU's cache (measured). More take turns,
-by heads and then by queries, so that the scores of a long prompt never exist all at once."""
+"""Scores held at a time: 2 MiB in float32, which stays in a CPU's cache (measured). More take
+turns, by heads and then by queries, so that a long prompt's scores never exist all at once."""
 
 FEW_QUERIES = 8
 """Below this many queries per key/value head, keys @ queries reads a long stretch faster than

@@ -1,0 +1,72 @@
+"""Loads a transformers model: where from, where to, and in which precision."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from hogwild_agents.engine.errors import ModelLoadError
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device meant; a CUDA card if there is one and none is named, else the CPU.
+
+    Raises:
+        ModelLoadError: torch knows no such device.
+    """
+    try:
+        return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ModelLoadError(f"Unknown device {device!r}: use cpu, cuda or cuda:1.") from error
+
+
+def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
+    """The precision meant, or None for `auto`, the checkpoint's own.
+
+    Raises:
+        ModelLoadError: It is not a floating-point type of torch.
+    """
+    if dtype == "auto":
+        return None
+    kind = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise ModelLoadError(f"Unknown dtype {dtype!r}: use float32, bfloat16, float16 or auto.")
+    return kind
+
+
+def load_model(
+    source: str | os.PathLike[str] | PreTrainedModel,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype,
+) -> PreTrainedModel:
+    """Loads from a folder or the hub, or takes a model that is loaded already.
+
+    A loaded model stays where it is if `device` is None, and as it is if `dtype` is `auto`.
+
+    Raises:
+        ModelLoadError: Nothing loadable there, or an unknown or missing device or dtype.
+    """
+    kind = parse_dtype(dtype)
+    if isinstance(source, PreTrainedModel):
+        model = source
+        if kind is not None and kind != model.dtype:
+            for parameter in model.parameters():  # not buffers: rotary frequencies stay float32
+                if parameter.is_floating_point():
+                    parameter.data = parameter.data.to(kind)
+        if device is None:
+            return model
+    else:
+        try:
+            model = AutoModelForCausalLM.from_pretrained(os.fspath(source), dtype=kind or "auto")
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelLoadError(
+                f"Cannot load a causal language model from {os.fspath(source)!r}: {error}"
+            ) from error
+    target = choose_device(device)
+    try:
+        torch.nn.Module.to(model, target)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelLoadError(f"Cannot put the model on {target}: {error}") from error
+    return model

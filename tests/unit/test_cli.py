@@ -1,0 +1,100 @@
+"""The command line, run as a user would."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hogwild_agents.cli import app
+from tests.unit.engine.families import ACCEPTED, REFUSED, build
+
+runner = CliRunner(env={"COLUMNS": "160", "TERM": "dumb", "NO_COLOR": "1"})
+
+
+def saved(name: str, folder: Path) -> str:
+    """Saves a tiny random model and returns its folder."""
+    family = next(family for family in (*ACCEPTED, *REFUSED) if family.name == name)
+    build(family).save_pretrained(folder)
+    return str(folder)
+
+
+def test_check_accepts_a_qwen3(tmp_path: Path) -> None:
+    """Every part of the check, its cost, and what the model offers."""
+    result = runner.invoke(app, ["check", saved("qwen3", tmp_path), "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    for word in ("structure", "rotation", "windows", "layer by layer", "end to end", "Accepted"):
+        assert word in result.output
+    assert "The check cost" in result.output
+
+
+def test_check_refuses_a_falcon_h1_with_the_reason(tmp_path: Path) -> None:
+    """The verdict names the layer and what is wrong with it."""
+    result = runner.invoke(app, ["check", saved("falcon_h1", tmp_path), "--device", "cpu"])
+    assert result.exit_code == 1, result.output
+    assert "layer 0" in result.output
+    assert "linear attention" in result.output
+
+
+def test_check_of_nothing(tmp_path: Path) -> None:
+    """A path without a model is an error of its own."""
+    result = runner.invoke(app, ["check", str(tmp_path / "nothing")])
+    assert result.exit_code == 2
+    assert "Cannot load" in result.output
+
+
+def test_bench_measures_all_engines_in_one_run(tmp_path: Path) -> None:
+    """The table for people and the rows for programs."""
+    file = tmp_path / "rows.json"
+    arguments = ["bench", "--shape", "5m", "--workers", "1,2", "--contexts", "64,100"]
+    arguments += ["--dtype", "float32", "--device", "cpu", "--passes", "2", "--json", str(file)]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "ms/pass" in result.output
+    rows = json.loads(file.read_text())
+    found = {(row["engine"], row["workers"], row["context"]) for row in rows}
+    engines = [("hogwild", 1), ("hogwild", 2), ("transformers", 1), ("transformers-batch", 2)]
+    assert found == {(*engine, context) for engine in engines for context in (64, 100)}
+    for row in rows:
+        assert set(row) == {
+            *("engine", "workers", "context", "dtype", "device", "ms_per_pass"),
+            *("tokens_per_second", "kv_bytes", "bandwidth_share"),
+        }
+        assert row["ms_per_pass"] > 0
+        assert row["tokens_per_second"] == pytest.approx(1e3 * row["workers"] / row["ms_per_pass"])
+        assert row["bandwidth_share"] > 0
+    size = {
+        (row["engine"], row["workers"]): row["kv_bytes"] for row in rows if row["context"] == 100
+    }
+    one_token = 2 * 6 * 4 * 32 * 4  # keys and values, layers, heads, head size, bytes
+    assert size["transformers", 1] == 100 * one_token
+    assert size["transformers-batch", 2] == 200 * one_token
+    assert size["hogwild", 2] < size["transformers-batch", 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either a model or --shape"),
+        (["--shape", "5m", "--workers", "0"], "no list of whole numbers"),
+        (["--shape", "5m", "--contexts", "many"], "no list of whole numbers"),
+        (["--shape", "giant"], "Unknown shape"),
+        (["--shape", "5m", "--dtype", "int3"], "Unknown dtype"),
+    ],
+)
+def test_bench_with_wrong_arguments(arguments: list[str], message: str) -> None:
+    """One line that says what is expected."""
+    result = runner.invoke(app, ["bench", *arguments])
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_skipping_the_check_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    """The flag warns of what is given up, and no end-to-end verdict is shown."""
+    arguments = ["bench", "--shape", "5m", "--workers", "1", "--contexts", "32", "--passes", "1"]
+    result = runner.invoke(app, [*arguments, "--device", "cpu", "--skip-check"])
+    assert result.exit_code == 0, result.output
+    assert "end to end" not in result.output
+    assert "nothing will say so" in caplog.text

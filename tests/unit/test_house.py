@@ -1,0 +1,54 @@
+"""The rules of the house that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hogwild_agents
+
+ROOT = Path(hogwild_agents.__file__).parent
+
+
+def imported(file: Path) -> set[str]:
+    """Names of the modules that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "engine").rglob("*.py")), ids=lambda f: f.name)
+def test_the_engine_stands_on_torch_and_transformers_only(file: Path) -> None:
+    """It runs where LangChain, pydantic, typer and rich are not installed."""
+    allowed = {"torch", "transformers", "numpy", *sys.stdlib_module_names}
+    for name in imported(file):
+        if name.startswith("hogwild_agents"):
+            assert name.startswith("hogwild_agents.engine"), f"{file.name} imports {name}"
+        else:
+            assert name.partition(".")[0] in allowed, f"{file.name} imports {name}"
+
+
+def test_importing_the_package_is_light() -> None:
+    """Names are lazy: neither torch nor transformers is loaded, by the package or by --help."""
+    code = (
+        "import sys, hogwild_agents, hogwild_agents.cli; dir(hogwild_agents); "
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_public_names() -> None:
+    """What is promised is there, and nothing else by accident."""
+    assert hogwild_agents.__all__ == ["HogwildError", "SharedCacheModel", "__version__"]
+    for name in hogwild_agents.__all__:
+        assert getattr(hogwild_agents, name)
+    with pytest.raises(AttributeError, match="nonsense"):
+        hogwild_agents.nonsense  # noqa: B018

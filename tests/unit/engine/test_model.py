@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hogwild_agents.engine import Block, SharedCacheModel
 from hogwild_agents.engine import model as engine_model
+from hogwild_agents.engine.attention import Row
 from tests.unit.engine.reference import block_of, contents, some_tokens
 
 TOLERANCE = 2e-5
@@ -22,7 +23,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     runs: list[list[int]] = []
     run = SharedCacheModel._run
 
-    def recording(self: SharedCacheModel, rows: list[engine_model.Row], logits: Tensor) -> None:
+    def recording(self: SharedCacheModel, rows: list[Row], logits: Tensor) -> None:
         runs.append([row.count for row in rows])
         run(self, rows, logits)
 

@@ -13,8 +13,9 @@ its neighbour have room to grow.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,10 +84,9 @@ class Block:
         start, count = self._length, other._length
         if not count:
             return
-        self._pool.reserve([(self, count)])
-        source = self._pool.tensor(other.slots(0, count))
-        target = self._pool.tensor(self.slots(start, start + count))
-        with torch.no_grad():
+        with self._pool.growing([(self, count)]), torch.no_grad():
+            source = self._pool.tensor(other.slots(0, count))
+            target = self._pool.tensor(self.slots(start, start + count))
             for layer, keys, values in self._pool.storage():
                 turned = layer.rotation.turn(keys.index_select(1, source), start)
                 keys.index_copy_(1, target, turned)
@@ -159,6 +159,11 @@ class Block:
     def extents(self) -> list[Extent]:
         """The block's pages in order; the pool changes them, nobody else."""
         return self._extents
+
+    @property
+    def last_page(self) -> int:
+        """The page of the block's last token; the block must not be empty."""
+        return self._extents[-1].first + self._extents[-1].count - 1
 
     def slots(self, start: int, stop: int) -> Slots:
         """Where the tokens start..stop lie: int64 [stop - start], `page * PAGE + offset`."""
@@ -265,8 +270,13 @@ class CachePool:
         Raises:
             OutOfCacheMemoryError: They do not fit under the limit, or the device is full.
         """
-        missing = [self._missing_pages(block, count) for block, count in wanted]
-        total = sum(new + copied for new, copied in missing)
+        added = [-(-(len(block) + n) // PAGE) - -(-len(block) // PAGE) for block, n in wanted]
+        copied = Counter(
+            block.last_page for block, count in wanted if count and len(block) % PAGE
+        )  # of the twins that share a page, the last one to write may keep it
+        total = sum(added) + sum(
+            min(writers, int(self._owners[page]) - 1) for page, writers in copied.items()
+        )
         if not total:
             return
         used = self.used_pages
@@ -280,11 +290,28 @@ class CachePool:
             )
         if used + total > len(self._owners):
             self._grow(min(2 * (used + total), self.limit_pages))
-        for (block, _), (new, copied) in zip(wanted, missing, strict=True):
-            if copied:
-                self._unshare_last_page(block)
+        for (block, count), new in zip(wanted, added, strict=True):
+            if count and len(block) % PAGE and self._owners[block.last_page] > 1:
+                self._copy_last_page(block)
             if new:
                 self._append_pages(block, new)
+
+    @contextmanager
+    def growing(self, wanted: Sequence[tuple[Block, int]]) -> Iterator[None]:
+        """Reserves room for a piece of work; should the work fail, its blocks are as before.
+
+        Raises:
+            OutOfCacheMemoryError: As `reserve`.
+        """
+        lengths = [len(block) for block, _ in wanted]
+        self.reserve(wanted)
+        try:
+            yield
+        except BaseException:
+            for (block, count), length in zip(wanted, lengths, strict=True):
+                self.erase(block.slots(length, length + count))
+                block.truncate(length)
+            raise
 
     def share(self, extents: Iterable[Extent]) -> None:
         """Counts one more owner for every page of `extents`."""
@@ -319,19 +346,13 @@ class CachePool:
         while self._abandoned:
             self.release(self._abandoned.popleft())
 
-    def _missing_pages(self, block: Block, count: int) -> tuple[int, int]:
-        """Pages to add, and 1 if the last page must be copied first because a twin shares it."""
-        length = len(block)
-        new = -(-(length + count) // PAGE) - -(-length // PAGE)
-        last = block.extents[-1] if block.extents else None
-        shared = last is not None and self._owners[last.first + last.count - 1] > 1
-        return new, int(bool(count and length % PAGE and shared))
-
     def _grow(self, pages: int) -> None:
         try:
             with torch.inference_mode(False), torch.no_grad():
                 for storage in (self.keys, self.values):
                     for index, old in enumerate(storage):
+                        if old.shape[1] >= pages * PAGE:
+                            continue  # grown already by an attempt that failed half-way
                         new = self._zeros(old.shape[0], pages * PAGE, old.shape[2])
                         new[:, : old.shape[1]] = old
                         storage[index] = new
@@ -352,16 +373,14 @@ class CachePool:
         start = -raw.data_ptr() % ALIGNMENT
         return raw[start : start + size].view(self.dtype).view(shape)
 
-    def _unshare_last_page(self, block: Block) -> None:
-        last = block.extents[-1]
-        old = last.first + last.count - 1
-        if self._owners[old] == 1:
-            return  # the twin has copied the page, or let go of it, in the meantime
+    def _copy_last_page(self, block: Block) -> None:
+        """Gives a block its own copy of a page that it shares with a twin."""
+        last, old = block.extents[-1], block.last_page
         last.count -= 1
         if not last.count:
             block.extents.pop()
         self._append_pages(block, 1)
-        new = block.extents[-1].first + block.extents[-1].count - 1
+        new = block.last_page
         with torch.no_grad():
             for _, keys, values in self.storage():
                 for kept in (keys, values):

@@ -11,6 +11,7 @@ No single test suffices; each has blind spots. In order:
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -154,16 +155,13 @@ def compare(shared: SharedCacheModel, evidence: Evidence, report: Report) -> Non
                     layer,
                 )
     with report.part("end to end") as finding:
-        noise = 0.0
-        if shared.dtype != torch.float32:
-            shared.model.set_attn_implementation("sdpa")
-            positions = torch.arange(TOKENS, device=shared.device)
-            sdpa = run_model(shared.model, evidence.tokens, positions)
-            noise = _error(sdpa, evidence.logits)
-            shared.model.set_attn_implementation(NAME)
-        bound = max(END_TO_END, rounding, 3 * noise)
-        error = _end_to_end_error(shared, evidence)
-        finding.verdict = f"off by {error:.1e} at most"
+        bound = max(END_TO_END, rounding, 3 * _noise(shared, evidence))
+        errors = _end_to_end_errors(shared, evidence)
+        # In low precision the routers of a mixture of experts flip at a few tokens; a wrong
+        # computation is wrong at nearly all of them.
+        exact = shared.dtype == torch.float32
+        error = max(errors) if exact else statistics.median(errors)
+        finding.verdict = f"off by {error:.1e} {'at most' if exact else 'in the median'}"
         if not error <= bound:
             raise UnsupportedModelError(
                 report.name,
@@ -201,7 +199,24 @@ def _local_errors(shared: SharedCacheModel, evidence: Evidence) -> list[float]:
     return errors
 
 
-def _end_to_end_error(shared: SharedCacheModel, evidence: Evidence) -> float:
+def _noise(shared: SharedCacheModel, evidence: Evidence) -> float:
+    """What rounding alone does to the logits: the model's own sdpa attention against its eager one.
+
+    0 in float32, and for families without sdpa attention (Gemma 2, GPT-OSS).
+    """
+    if shared.dtype == torch.float32:
+        return 0.0
+    try:
+        shared.model.set_attn_implementation("sdpa")
+    except ValueError:
+        return 0.0
+    positions = torch.arange(TOKENS, device=shared.device)
+    sdpa = run_model(shared.model, evidence.tokens, positions)
+    shared.model.set_attn_implementation(NAME)
+    return _error(sdpa, evidence.logits)
+
+
+def _end_to_end_errors(shared: SharedCacheModel, evidence: Evidence) -> list[float]:
     """Logits over three blocks and a commit, beside an unrelated team, against the plain ones."""
     first, second, third, decoy = blocks = [shared.new_block() for _ in range(4)]
     cuts = [FIRST, SECOND, THIRD, *[1] * (TOKENS - FIRST - SECOND - THIRD)]
@@ -215,7 +230,10 @@ def _end_to_end_error(shared: SharedCacheModel, evidence: Evidence) -> float:
         got.append(shared.forward([view, [decoy]], [tokens, tokens.flip(0)])[0])
     for block in blocks:
         block.free()
-    return _error(torch.stack(got), evidence.logits[torch.from_numpy(ends - 1)])
+    return [
+        _error(ours, plain)
+        for ours, plain in zip(got, evidence.logits[torch.from_numpy(ends - 1)], strict=True)
+    ]
 
 
 def _error(got: Tensor, expected: Tensor) -> float:

@@ -60,7 +60,7 @@ def load_model(
     else:
         try:
             model = AutoModelForCausalLM.from_pretrained(os.fspath(source), dtype=kind or "auto")
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except Exception as error:  # each broken file has an error type of its own
             raise ModelLoadError(
                 f"Cannot load a causal language model from {os.fspath(source)!r}: {error}"
             ) from error

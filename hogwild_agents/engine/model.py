@@ -175,21 +175,10 @@ class SharedCacheModel:
             After any error every block is as it was before the call.
         """
         rows = self._rows(views, tokens)
-        before = {row.view[-1]: len(row.view[-1]) for row in rows}
-        self.pool.reserve([(row.view[-1], row.count) for row in rows])
-        logits = torch.full(
-            (len(views), self._predicted), torch.nan, device=self.device, dtype=torch.float32
-        )
-        try:
+        with self.pool.growing([(row.view[-1], row.count) for row in rows]):
+            logits = torch.full((len(views), self._predicted), torch.nan, device=self.device)
             for batch in _batches(rows):
                 self._run(batch, logits)
-        except BaseException:
-            for row in rows:
-                block = row.view[-1]
-                written = block.slots(before[block], before[block] + row.count)
-                self.pool.erase(written)
-                block.truncate(before[block])
-            raise
         return logits
 
     def _rows(self, views: Sequence[View], tokens: Sequence[Tokens]) -> list[Row]:
@@ -206,17 +195,16 @@ class SharedCacheModel:
         growth: dict[Block, int] = {}
         writers: dict[Block, int] = {}
         for worker, (view, given) in enumerate(zip(views, ids, strict=True)):
+            if not _is_view(view):
+                raise InvalidViewError(
+                    f"The view of worker {worker} is {view!r}: a view is a list of blocks made by "
+                    "new_block()."
+                )
             if not view:
                 raise InvalidViewError(
                     f"The view of worker {worker} holds no block: it needs at least the one that "
                     "the worker writes to, as its last."
                 )
-            for block in view:
-                if not isinstance(block, Block):
-                    raise InvalidViewError(
-                        f"The view of worker {worker} holds {block!r}: a view is a list of blocks "
-                        "made by new_block()."
-                    )
             self.pool.require(*view)
             if len(set(view)) < len(view):
                 twice = next(index for index, block in enumerate(view) if block in view[:index])
@@ -252,7 +240,7 @@ class SharedCacheModel:
                     "was loaded for. Clear or shorten blocks, or see max_length in from_pretrained."
                 )
             if len(given):
-                rows.append(Row(worker, view, given, starts, len(view[-1])))
+                rows.append(Row(worker, view, given.astype(np.int64), starts, len(view[-1])))
         return rows
 
     def _run(self, rows: Sequence[Row], logits: Tensor) -> None:
@@ -340,9 +328,23 @@ def _compile(model: PreTrainedModel) -> Any:
     return torch.compile(model, fullgraph=True, dynamic=False)
 
 
-def _as_ids(tokens: Tokens, worker: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """One worker's tokens as int64 [count]."""
-    array = tokens.cpu().numpy() if isinstance(tokens, Tensor) else np.asarray(tokens)
+def _is_view(given: object) -> bool:
+    """Whether `given` is a sequence of blocks (a single block is none)."""
+    return isinstance(given, Sequence) and all(isinstance(block, Block) for block in given)
+
+
+def _as_ids(tokens: Tokens, worker: int) -> np.ndarray[Any, Any]:
+    """One worker's tokens as whole numbers [count], not yet checked against the vocabulary."""
+    if isinstance(tokens, Tensor):
+        tensor = tokens.detach().cpu()
+        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    else:
+        try:
+            array = np.asarray(tokens)
+        except ValueError as error:
+            raise InvalidTokensError(
+                f"The tokens of worker {worker} are no flat list of whole numbers: {error}"
+            ) from error
     if array.size == 0:
         return np.empty(0, np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":
@@ -350,4 +352,4 @@ def _as_ids(tokens: Tokens, worker: int) -> np.ndarray[Any, np.dtype[np.int64]]:
             f"The tokens of worker {worker} are {array.dtype} of shape {array.shape}: give a flat "
             "list of whole numbers."
         )
-    return array.astype(np.int64)
+    return array

@@ -1,22 +1,13 @@
 """Attention over blocks in plain torch: the reference, and the backend for CPUs.
 
 A key block stands at a different place in each worker's view, so each query is turned once per
-block by the difference of the two starts; then one softmax runs over all blocks. What a pass reads
-is cut into two kinds of pieces:
-
-- *stretches*: neighbouring slots that every query of the team sees. They are read in place, with no
-  copy and no mask. At decoding nearly all of a long context is of this kind.
-- *pages*: the rest (small blocks, new tokens under a causal mask, edges of windows) is gathered
-  into one small tensor, whole pages with a mask, so that many small blocks cost as much as one.
-
-Rows that share no block, directly or through others, are different *teams* and never meet in a
-score. Small teams of equal shape are computed together, as one group.
+block by the difference of the two starts; then one softmax runs over all blocks. `plan.py` tells
+what is read in place and what is gathered. Small teams of equal shape are computed together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine.attention import Pass, Row
-from hogwild_agents.engine.blocks import PAGE, Block
+from hogwild_agents.engine.attention import Pass
+from hogwild_agents.engine.backends.plan import Ints, Team, connected, limits, plan_team
+from hogwild_agents.engine.blocks import PAGE
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.engine.rotary import Rotation
 
@@ -40,66 +32,13 @@ FEW_QUERIES = 8
 """Below this many queries per key/value head, keys @ queries reads a long stretch faster than
 queries @ keys (measured)."""
 
-Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
-
-
-class Stretch(NamedTuple):
-    """The slots start..stop of one block, seen in full by every query that sees the block."""
-
-    block: int
-    start: int
-    stop: int
-
-
-class Page(NamedTuple):
-    """One page of a block: it begins at block-local position `base`; first..last take part."""
-
-    block: int
-    page: int
-    base: int
-    first: int
-    last: int
-
-
-class Range(NamedTuple):
-    """Block-local positions of a block that some queries see, and that all of its readers see."""
-
-    first: int
-    common_first: int
-    common_last: int
-    last: int
-
-
-@dataclass(slots=True)
-class Team:
-    """What the rows that are connected through blocks read in layers of one window.
-
-    Attributes:
-        rows: The rows, in packed order.
-        places: [queries], where the rows' new tokens are in the packed row.
-        numbers: The blocks that the rows see, numbered.
-        shifts: [blocks, rows], by how much a row's queries are turned to meet a block.
-        alike: Whether all queries see the same of every block, as in most decode passes.
-        stretches: Pieces read in place.
-        pages: Pieces gathered.
-    """
-
-    rows: Sequence[Row]
-    places: Ints
-    numbers: dict[Block, int]
-    shifts: Ints
-    alike: bool
-    stretches: list[Stretch]
-    pages: list[Page]
-
 
 class TorchAttend:
     """This backend, prepared for one pass; an `Attend`."""
 
     def __init__(self, current: Pass) -> None:
         self._pass = current
-        self._teams = list(_connected(current.rows))
+        self._teams = list(connected(current.rows))
         self._groups: dict[int | None, list[Group]] = {}
 
     def __call__(
@@ -131,8 +70,9 @@ class TorchAttend:
         pool = self._pass.pool
         groups: list[Group] = []
         alike: dict[tuple[int, int], list[Team]] = {}
+        few = STRETCH_BYTES // pool.bytes_per_layer
         for places, rows in self._teams:
-            team = _plan(self._pass, places, rows, window)
+            team = plan_team(self._pass, places, rows, window, few)
             if team.stretches:
                 groups.append(Group(self._pass, [team], window))
             else:
@@ -167,51 +107,64 @@ class Group:
         places = np.concatenate([team.places for team in teams])
         self.in_order = bool((places == np.arange(len(places))).all())
         self.queries = self._tensor(places)
-        # Turns: one per team, block and row. Queries and pages point to theirs.
+        # Turns: one per team, block and row. Stretches and pages point to theirs.
         self._shifts = np.concatenate([team.shifts.ravel() for team in teams])
         self._straight = not self._shifts.any()  # every block begins where the own one does
         self._tables: dict[tuple[Rotation, float], Tables] = {}
-        row_of = [
+        rows_of = [
             np.repeat(np.arange(len(team.rows)), [row.count for row in team.rows]) for team in teams
         ]
-        width = len(teams[0].rows)
-        numbers = np.array([stretch.block for stretch in self._stretches], np.int64)
-        self._stretch_turns = self._tensor((numbers[:, None] * width + row_of[0]).ravel())
-        limits = (
-            None
-            if all(team.alike for team in teams)
-            else [_limits(current, team, window) for team in teams]
-        )
-        self._blind: list[Tensor | None] = [None] * len(self._stretches)
-        if limits is not None:
-            upto, _ = limits[0]
+        alike = all(team.alike for team in teams)
+        seen = None if alike else [limits(current, team, window) for team in teams]
+        self._mixed = seen is not None
+        self._prepare_stretches(teams[0], rows_of[0], seen)
+        if self._pages:
+            self._prepare_pages(teams, rows_of, seen)
+
+    def _prepare_stretches(
+        self, team: Team, row_of: Ints, seen: list[tuple[Ints, Ints]] | None
+    ) -> None:
+        blocks = np.array([stretch.block for stretch in team.stretches], np.int64)
+        self._stretch_turns = self._tensor((blocks[:, None] * len(team.rows) + row_of).ravel())
+        self._blind: list[Tensor | None] = [None] * len(blocks)
+        if seen is not None:
+            upto, _ = seen[0]
             self._blind = [
-                None if sees.all() else self._tensor(~sees[:, None])
-                for sees in (upto[stretch.block] > 0 for stretch in self._stretches)
+                None if (upto[block] > 0).all() else self._tensor(upto[block, :, None] == 0)
+                for block in blocks
             ]
-        if not self._pages:
-            return
-        nothing = Page(0, 0, 0, 0, 0)
-        table = np.array(
-            [team.pages + [nothing] * (self._pages - len(team.pages)) for team in teams]
+
+    def _prepare_pages(
+        self,
+        teams: Sequence[Team],
+        rows_of: Sequence[Ints],
+        seen: list[tuple[Ints, Ints]] | None,
+    ) -> None:
+        table = np.array(  # shorter teams repeat their first page and see nothing of it
+            [
+                team.pages + [team.pages[0]._replace(last=0)] * (self._pages - len(team.pages))
+                for team in teams
+            ]
         )
-        numbers, page_ids, base, first, last = (table[:, :, column] for column in range(5))
+        blocks, page_ids, base, first, last = (table[:, :, column] for column in range(5))
         self._page_ids = self._tensor(page_ids.ravel())
-        offset = np.cumsum([0, *(team.shifts.size for team in teams[:-1])])
+        offsets = np.cumsum([0, *(team.shifts.size for team in teams)])
         turns = [
-            offset[index] + numbers[index, :, None] * len(team.rows) + row_of[index]
+            offsets[index] + blocks[index, :, None] * len(team.rows) + rows_of[index]
             for index, team in enumerate(teams)
         ]
         self._page_turns = self._tensor(np.concatenate(turns).ravel())
         at = base[:, None, :, None] + np.arange(PAGE)  # [teams, 1, pages, PAGE], block-local
-        seen = (at >= first[:, None, :, None]) & (at < last[:, None, :, None])
-        if limits is not None:
+        visible = (at >= first[:, None, :, None]) & (at < last[:, None, :, None])
+        if seen is not None:
             below, above = (  # [teams, queries, pages, 1]
-                np.stack([part[side][numbers[i]].T for i, part in enumerate(limits)])[..., None]
+                np.stack([part[side][blocks[index]].T for index, part in enumerate(seen)])[
+                    ..., None
+                ]
                 for side in (0, 1)
             )
-            seen = seen & (at < below) & (at > above)
-        self._unseen = self._tensor(~seen).reshape(self._teams, 1, -1, self._pages * PAGE)
+            visible = visible & (at < below) & (at > above)
+        self._unseen = self._tensor(~visible).reshape(self._teams, 1, -1, self._pages * PAGE)
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self._pool.device)
@@ -245,7 +198,11 @@ class Group:
         if sinks is not None:
             sinks = sinks.float().view(layer.kv_heads, 1, -1, 1, 1)
         keys, values = self._pool.keys[layer.index], self._pool.values[layer.index]
-        kept = Kept(keys, values, self._gather(keys), self._gather(values))
+        page_keys, page_values = self._gather(keys), self._gather(values)
+        if self._mixed and page_values is not None:
+            # A query gives what it does not see the weight 0, and 0 x NaN would be NaN.
+            page_values.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
+        kept = Kept(keys, values, page_keys, page_values)
         heads, size = self._portion(layer)
         if heads == layer.kv_heads and size == self._size:
             out = self._read(layer, query, slice(None), kept, scaling, softcap, sinks)
@@ -414,109 +371,3 @@ def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
     columns = sinks.to(scores.dtype).expand(*scores.shape[:-1], 1)
     with_sink = torch.cat([scores, columns], -1).softmax(-1, dtype=torch.float32)
     return with_sink[..., :-1].contiguous()
-
-
-def _connected(rows: Sequence[Row]) -> Iterator[tuple[Ints, list[Row]]]:
-    """Rows that share blocks, directly or through others, with their places in the packed row."""
-    teams: list[tuple[set[Block], list[int]]] = []
-    for index, row in enumerate(rows):
-        blocks, members, others = set(row.view), [index], []
-        for team in teams:
-            if blocks.isdisjoint(team[0]):
-                others.append(team)
-            else:
-                blocks, members = blocks | team[0], team[1] + members
-        teams = [*others, (blocks, members)]
-    starts = np.cumsum([0, *(row.count for row in rows)])
-    for _, members in teams:
-        members.sort()
-        places = [np.arange(starts[index], starts[index + 1]) for index in members]
-        yield np.concatenate(places), [rows[index] for index in members]
-
-
-def _plan(current: Pass, places: Ints, rows: Sequence[Row], window: int | None) -> Team:
-    """Finds out what the rows of a team see, and cuts it into stretches and pages."""
-    numbers: dict[Block, int] = {}
-    for row in rows:
-        for block in row.view:
-            numbers.setdefault(block, len(numbers))
-    shifts = np.zeros((len(numbers), len(rows)), np.int64)
-    ranges: list[Range | None] = [None] * len(numbers)
-    readers = [0] * len(numbers)
-    for index, row in enumerate(rows):
-        own, own_start = row.view[-1], row.starts[-1]
-        for block, start in zip(row.view, row.starts, strict=True):
-            number, length = numbers[block], current.lengths[block]
-            shifts[number, index] = own_start - start
-            readers[number] += 1
-            begin = common_begin = 0
-            if window is not None:
-                first_seen = row.position + own_start - start - window + 1
-                begin = max(0, first_seen)
-                common_begin = max(0, first_seen + row.count - 1)
-            common_end = row.position + 1 if block is own else length
-            known = ranges[number]
-            ranges[number] = (
-                Range(begin, common_begin, common_end, length)
-                if known is None
-                else Range(
-                    min(known.first, begin),
-                    max(known.common_first, common_begin),
-                    min(known.common_last, common_end),
-                    length,
-                )
-            )
-    team = Team(rows, places, numbers, shifts, True, [], [])
-    few = STRETCH_BYTES // current.pool.bytes_per_layer
-    for block, number in numbers.items():
-        found = ranges[number]
-        assert found is not None  # every block is in some view
-        if found.first >= found.last:
-            continue
-        if (
-            readers[number] < len(rows)
-            or found.first < found.common_first
-            or found.common_last < found.last
-        ):
-            team.alike = False
-        _cut(team, block, number, found, few)
-    return team
-
-
-def _cut(team: Team, block: Block, number: int, found: Range, few: int) -> None:
-    """Cuts what is seen of a block into stretches of at least `few` slots, and pages."""
-    base = 0
-    for extent in block.extents:
-        end = base + extent.count * PAGE
-        shift = extent.first * PAGE - base
-        start, stop = max(found.common_first, base), min(found.common_last, end)
-        pieces = [(max(found.first, base), min(found.last, end))]
-        if stop > start and max(stop - start, PAGE) >= few:
-            team.stretches.append(Stretch(number, start + shift, stop + shift))
-            pieces = [(pieces[0][0], start), (stop, pieces[0][1])]
-        for begin, finish in pieces:
-            for page in range(begin // PAGE, -(-finish // PAGE)) if finish > begin else ():
-                team.pages.append(Page(number, page + shift // PAGE, page * PAGE, begin, finish))
-        base = end
-
-
-def _limits(current: Pass, team: Team, window: int | None) -> tuple[Ints, Ints]:
-    """What each query sees of each block: positions below the first array, above the second.
-
-    Returns:
-        Two arrays int64 [blocks, queries]; the first is 0 where a query does not see a block.
-    """
-    shape = (len(team.numbers), len(team.places))
-    upto, after = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
-    at = 0
-    for row in team.rows:
-        mine, own_start = slice(at, at + row.count), row.starts[-1]
-        own = np.arange(row.position, row.position + row.count)
-        for block, start in zip(row.view, row.starts, strict=True):
-            number = team.numbers[block]
-            upto[number, mine] = current.lengths[block]
-            if window is not None:
-                after[number, mine] = own + (own_start - start - window)
-        upto[team.numbers[row.view[-1]], mine] = own + 1
-        at += row.count
-    return upto, after

@@ -30,13 +30,13 @@ def model(request: pytest.FixtureRequest) -> SharedCacheModel:
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[Team]:
     """What the backend plans from now on, one entry per team and window."""
     made: list[Team] = []
-    plan = backend._plan
+    plan = backend.plan_team
 
     def recording(*arguments: object) -> Team:
         made.append(plan(*arguments))  # type: ignore[arg-type]
         return made[-1]
 
-    monkeypatch.setattr(backend, "_plan", recording)
+    monkeypatch.setattr(backend, "plan_team", recording)
     return made
 
 

@@ -212,13 +212,13 @@ def _print_report(report: Report) -> None:
 
 
 def _print_measurements(rows: list[Measurement]) -> None:
-    table = Table()
-    for name in ("context", "engine", "workers", "ms/pass", "tokens/s", "cache", "bandwidth"):
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("context", "engine", "workers", "ms/pass", "tokens/s", "cache MiB", "bandwidth"):
         table.add_column(name, justify="left" if name == "engine" else "right", no_wrap=True)
     context = None
     for row in sorted(rows, key=lambda row: row.context):
         if context not in (None, row.context):
-            table.add_section()
+            table.add_row()
         context = row.context
         table.add_row(
             f"{row.context:,}",
@@ -226,7 +226,7 @@ def _print_measurements(rows: list[Measurement]) -> None:
             str(row.workers),
             f"{row.ms_per_pass:.2f}",
             f"{row.tokens_per_second:.1f}",
-            f"{row.kv_bytes / 2**20:.1f} MiB",
+            f"{row.kv_bytes / 2**20:,.1f}",
             f"{row.bandwidth_share:.0%}",
         )
     console.print(table)
@@ -235,6 +235,14 @@ def _print_measurements(rows: list[Measurement]) -> None:
         "what this machine copies.",
         style="dim",
     )
+    for length in sorted({row.context for row in rows}):
+        times = {(r.engine, r.workers): r.ms_per_pass for r in rows if r.context == length}
+        one, plain = times.get(("hogwild", 1)), times.get(("transformers", 1))
+        for workers in sorted(team for engine, team in times if engine == "hogwild"):
+            mine = times["hogwild", workers]
+            parts = [] if one is None or workers == 1 else [f"{mine / one:.2f} x one worker's"]
+            parts += [] if plain is None else [f"{mine / plain:.2f} x plain transformers'"]
+            console.print(f"At {length:,}, {workers} worker(s): a pass takes {', '.join(parts)}.")
 
 
 if __name__ == "__main__":

@@ -120,6 +120,7 @@ def build_shape(shape: str, dtype: torch.dtype, device: torch.device) -> PreTrai
         raise ModelLoadError(f"Unknown shape {shape!r}: choose one of {', '.join(SHAPES)}.")
     rope = {"rope_type": "default", "rope_theta": 1e6}
     config = Qwen3Config(max_position_embeddings=2**20, rope_parameters=rope, **SHAPES[shape])
+    config._name_or_path = f"random {shape}"
     with torch.device("meta"):
         model: Any = Qwen3ForCausalLM(config)
     model.to(dtype)

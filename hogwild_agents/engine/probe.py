@@ -298,25 +298,27 @@ def _fit_rotation(
             "size): learned or sinusoidal position embeddings, not rotary ones",
             index,
         )
-    excess = {
-        rotation: torch.maximum(
-            misfit(rotation, query, positions), misfit(rotation, key, positions)
-        )
-        / bound
-        for rotation in candidate_rotations(frequencies, call.key.shape[3])
-    }
-    best = min(excess, key=lambda rotation: float(excess[rotation].max()))
-    if excess[best].max() <= 1:
-        return best
-    growth = query.flatten(2).norm(dim=-1) / query[:, :1].flatten(2).norm(dim=-1).clamp_min(1e-30)
-    wrong = int(positions[int((excess[best] > 1).nonzero()[0])])
-    if (growth - 1).abs().max() > FAR:
-        reason = f"its queries are scaled by their absolute position (seen at position {wrong:,})"
-    else:
+    best, excess = None, torch.full_like(bound, torch.inf)
+    for rotation in candidate_rotations(frequencies, call.key.shape[3]):
+        by_key = misfit(rotation, key, positions) / bound
+        by_both = torch.maximum(by_key, misfit(rotation, query, positions) / bound)
+        if by_both.max() <= 1:
+            return rotation
+        if by_key.max() < excess.max():
+            best, excess, both = rotation, by_key, by_both
+    assert best is not None  # there is always the candidate that turns nothing
+    if excess.max() <= 1:
+        wrong = int(positions[int((both > 1).nonzero()[0])])
         reason = (
-            "its queries and keys are not turned by a pure rotation that grows with position "
-            f"(the best fit, {best.name}, is off by {float((excess[best] * bound).max()):.2g} of "
-            f"their size, first at position {wrong:,})"
+            "its keys turn with position but its queries change in another way, such as a scale "
+            f"that depends on absolute position (seen at position {wrong:,})"
+        )
+    else:
+        wrong = int(positions[int((excess > 1).nonzero()[0])])
+        reason = (
+            "its keys are not turned by a pure rotation that grows with position (the best fit, "
+            f"{best.name}, is off by {float((excess * bound).max()):.2g} of their size, first at "
+            f"position {wrong:,})"
         )
     raise UnsupportedModelError(name, reason, index)
 

@@ -374,6 +374,11 @@ REFUSED: tuple[Family, ...] = (
     ),
     _family("mamba2", refusal=RECURRENT, num_heads=8, n_groups=1, state_size=16, chunk_size=8),
     _family("rwkv", refusal="interface"),
+    _family("gpt_neox_japanese", refusal="interface"),
+    _family("hrm_text", refusal="more than once"),
+    _family("beam", refusal="scale"),
+    _family("hunyuan_v1_moe", refusal="rotation"),
+    _family("hy_v4", refusal="indexer"),
     _family("deepseek_v32", INDEXER, GROUPED, HALF_SPARSE, refusal="indexer"),
     _family(
         "glm_moe_dsa",

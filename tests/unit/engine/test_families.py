@@ -31,6 +31,8 @@ LAYER_OF = {
     "interface": 0,
     "attention": 0,
     "rotation": 0,
+    "more than once": 0,
+    "scale": 1,
 }
 """For a refusal's keyword, the layer that the error names: the first of its kind in the table."""
 

@@ -176,10 +176,13 @@ class SharedCacheModel:
         """
         rows = self._rows(views, tokens)
         with self.pool.growing([(row.view[-1], row.count) for row in rows]):
+            batches = list(_batches(rows))
+            if [row.worker for row in batches[0]] == list(range(len(views))) and not batches[1:]:
+                return self._run(batches[0])  # all workers at once, in their own order
             logits = torch.full((len(views), self._predicted), torch.nan, device=self.device)
-            for batch in _batches(rows):
-                self._run(batch, logits)
-        return logits
+            for batch in batches:
+                logits[[row.worker for row in batch]] = self._run(batch)
+            return logits
 
     def _rows(self, views: Sequence[View], tokens: Sequence[Tokens]) -> list[Row]:
         """Checks one call's arguments; returns the rows that are not idle."""
@@ -243,8 +246,8 @@ class SharedCacheModel:
                 rows.append(Row(worker, view, given.astype(np.int64), starts, len(view[-1])))
         return rows
 
-    def _run(self, rows: Sequence[Row], logits: Tensor) -> None:
-        """Runs the model once over packed rows and puts each row's prediction into `logits`."""
+    def _run(self, rows: Sequence[Row]) -> Tensor:
+        """Runs the model once over packed rows; their predictions, float32 [rows, vocab]."""
         current = Pass(self.pool, rows)
         token = CURRENT.set((self.layers, TorchAttend(current)))
         options = {"logits_to_keep": current.last_tokens} if self._keeps_logits else {}
@@ -272,9 +275,10 @@ class SharedCacheModel:
                 f"the checkpoint's weights; in {self.dtype} an overflow is likely (try bfloat16).",
                 workers,
             )
-        logits[[row.worker for row in rows]] = out.float()
         for row in rows:
             row.view[-1].advance(row.count)
+        logits: Tensor = out.float()
+        return logits
 
 
 def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:

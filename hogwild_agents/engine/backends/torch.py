@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hogwild_agents.engine.attention import Pass
-from hogwild_agents.engine.backends.plan import Ints, Team, connected, limits, plan_team
+from hogwild_agents.engine.backends.plan import Ints, Page, Team, connected, limits, plan_team
 from hogwild_agents.engine.blocks import PAGE
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.engine.rotary import Rotation
@@ -118,8 +118,7 @@ class Group:
         seen = None if alike else [limits(current, team, window) for team in teams]
         self._mixed = seen is not None
         self._prepare_stretches(teams[0], rows_of[0], seen)
-        if self._pages:
-            self._prepare_pages(teams, rows_of, seen)
+        self._prepare_pages(teams, rows_of, seen)
 
     def _prepare_stretches(
         self, team: Team, row_of: Ints, seen: list[tuple[Ints, Ints]] | None
@@ -140,12 +139,13 @@ class Group:
         rows_of: Sequence[Ints],
         seen: list[tuple[Ints, Ints]] | None,
     ) -> None:
-        table = np.array(  # shorter teams repeat their first page and see nothing of it
-            [
-                team.pages + [team.pages[0]._replace(last=0)] * (self._pages - len(team.pages))
-                for team in teams
-            ]
-        )
+        pages = [  # shorter teams repeat their first page and see nothing of it
+            team.pages + [team.pages[0]._replace(last=0)] * (self._pages - len(team.pages))
+            if team.pages
+            else []
+            for team in teams
+        ]
+        table = np.array(pages, np.int64).reshape(self._teams, self._pages, len(Page._fields))
         blocks, page_ids, base, first, last = (table[:, :, column] for column in range(5))
         self._page_ids = self._tensor(page_ids.ravel())
         offsets = np.cumsum([0, *(team.shifts.size for team in teams)])
@@ -164,7 +164,8 @@ class Group:
                 for side in (0, 1)
             )
             visible = visible & (at < below) & (at > above)
-        self._unseen = self._tensor(~visible).reshape(self._teams, 1, -1, self._pages * PAGE)
+        shape = self._teams, 1, visible.shape[1], self._pages * PAGE
+        self._unseen = self._tensor(~visible).reshape(shape)
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self._pool.device)
@@ -205,7 +206,7 @@ class Group:
         kept = Kept(keys, values, page_keys, page_values)
         heads, size = self._portion(layer)
         if heads == layer.kv_heads and size == self._size:
-            out = self._read(layer, query, slice(None), kept, scaling, softcap, sinks)
+            out = self._read(layer, query, None, kept, scaling, softcap, sinks)
         else:
             out = values.new_empty(*query.shape[:-1], layer.value_dim)
             for head in range(0, layer.kv_heads, heads):
@@ -241,13 +242,13 @@ class Group:
         self,
         layer: Layer,
         query: Tensor,
-        part: slice,
+        part: slice | None,
         kept: Kept,
         scaling: float,
         softcap: float | None,
         sinks: Tensor | None,
     ) -> Tensor:
-        """Attention of some heads and of the queries in `part`."""
+        """Attention of some heads and of the queries in `part`, of all if None."""
         scores = self._scores(layer, query, part, kept, scaling)
         if softcap is not None:
             scores = scores.div_(softcap).tanh_().mul_(softcap)
@@ -255,7 +256,7 @@ class Group:
         return self._mix(_softmax(scores, sinks).to(kept.values.dtype), kept)
 
     def _scores(
-        self, layer: Layer, query: Tensor, part: slice, kept: Kept, scaling: float
+        self, layer: Layer, query: Tensor, part: slice | None, kept: Kept, scaling: float
     ) -> Tensor:
         """Scores: [kv_heads, teams, group, queries, columns].
 
@@ -272,15 +273,15 @@ class Group:
             partner = query.index_select(-1, layer.rotation.partner)
         for index, stretch in enumerate(self._stretches):
             if not straight:
-                cos, sin = tables.stretches[:, index, part]
+                cos, sin = _of(part, tables.cos[index]), _of(part, tables.sin[index])
                 turned = torch.addcmul(partner * sin, query, cos).to(dtype)
                 flat = turned.reshape(heads, group * size, dim)
             parts.append(_products(flat, kept.keys[:, stretch.start : stretch.stop]))
         if kept.page_keys is not None and straight:
             parts.append(_products(flat, kept.page_keys.flatten(0, 1)))
-        elif kept.page_keys is not None and tables.pages is not None:
+        elif kept.page_keys is not None:
             # One turned copy of the queries per page: [kv_heads, teams, pages, group, queries, dim]
-            cos, sin = tables.pages[:, :, :, :, part]
+            cos, sin = _of(part, tables.page_cos), _of(part, tables.page_sin)
             turned = torch.addcmul(partner[:, :, None] * sin, query[:, :, None], cos)
             turned = turned.to(dtype).reshape(-1, group * size, dim)
             products = torch.bmm(turned, kept.page_keys.view(-1, PAGE, dim).transpose(1, 2))
@@ -294,27 +295,26 @@ class Group:
         tables = self._tables.get((rotation, scaling))
         if tables is None:
             angles = rotation.table(self._shifts).mul_(scaling).to(self._pool.device)
-            dim = angles.shape[-1]
+            shape = self._size, angles.shape[-1]
             tables = self._tables[rotation, scaling] = Tables(
-                angles.index_select(1, self._stretch_turns).view(2, -1, self._size, dim),
-                angles.index_select(1, self._page_turns).view(
-                    2, self._teams, self._pages, 1, self._size, dim
-                )
-                if self._pages
-                else None,
+                *angles.index_select(1, self._stretch_turns).view(2, -1, *shape),
+                *angles.index_select(1, self._page_turns).view(
+                    2, self._teams, self._pages, 1, *shape
+                ),
             )
         return tables
 
-    def _hide_unseen(self, scores: Tensor, part: slice) -> None:
+    def _hide_unseen(self, scores: Tensor, part: slice | None) -> None:
         at = 0
         for stretch, blind in zip(self._stretches, self._blind, strict=True):
             stop = at + stretch.stop - stretch.start
             if blind is not None:
-                scores[..., at:stop].masked_fill_(blind[part], -torch.inf)
+                scores[..., at:stop].masked_fill_(_of(part, blind), -torch.inf)
             at = stop
         if self._pages:
-            unseen = self._unseen if self._unseen.shape[2] == 1 else self._unseen[:, :, part]
-            scores[..., at:].masked_fill_(unseen, -torch.inf)
+            pages = scores[..., at:] if at else scores
+            unseen = self._unseen
+            pages.masked_fill_(unseen if unseen.shape[2] == 1 else _of(part, unseen), -torch.inf)
 
     def _mix(self, weights: Tensor, kept: Kept) -> Tensor:
         """Values weighted: [kv_heads, teams, group, queries, value_dim]."""
@@ -349,8 +349,15 @@ class Kept(NamedTuple):
 class Tables(NamedTuple):
     """Cosines and sines of a group's turns under one rotation, times the scores' scale, float32."""
 
-    stretches: Tensor  # [2, stretches, queries, key_dim]
-    pages: Tensor | None  # [2, teams, pages, 1, queries, key_dim]
+    cos: Tensor  # [stretches, queries, key_dim]
+    sin: Tensor
+    page_cos: Tensor  # [teams, pages, 1, queries, key_dim]
+    page_sin: Tensor
+
+
+def _of(part: slice | None, table: Tensor) -> Tensor:
+    """Some queries' part of a table [..., queries, columns]; all of it if None."""
+    return table if part is None else table[..., part, :]
 
 
 def _products(queries: Tensor, keys: Tensor) -> Tensor:

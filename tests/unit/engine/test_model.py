@@ -23,9 +23,9 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     runs: list[list[int]] = []
     run = SharedCacheModel._run
 
-    def recording(self: SharedCacheModel, rows: list[Row], logits: Tensor) -> None:
+    def recording(self: SharedCacheModel, rows: list[Row]) -> Tensor:
         runs.append([row.count for row in rows])
-        run(self, rows, logits)
+        return run(self, rows)
 
     monkeypatch.setattr(SharedCacheModel, "_run", recording)
     return runs

@@ -242,7 +242,9 @@ def _print_measurements(rows: list[Measurement]) -> None:
             mine = times["hogwild", workers]
             parts = [] if one is None or workers == 1 else [f"{mine / one:.2f} x one worker's"]
             parts += [] if plain is None else [f"{mine / plain:.2f} x plain transformers'"]
-            console.print(f"At {length:,}, {workers} worker(s): a pass takes {', '.join(parts)}.")
+            team = f"{workers} worker{'s' if workers > 1 else ''}"
+            if parts:
+                console.print(f"At {length:,}, a pass of {team} takes {', '.join(parts)}.")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -88,6 +88,21 @@ class Pass:
         """Index of each row's last token in the packed row: int64 [rows]."""
 
 
+class Scoring(NamedTuple):
+    """What a layer does to its scores besides the softmax.
+
+    Attributes:
+        scaling: Factor on the scores.
+        softcap: Bound of the scores, `cap * tanh(score / cap)` (Gemma 2), or None.
+        sinks: [heads], a score that takes part in the softmax and carries no value (GPT-OSS), or
+            None.
+    """
+
+    scaling: float
+    softcap: float | None
+    sinks: Tensor | None
+
+
 class Attend(Protocol):
     """A backend prepared for one pass: writes new keys and values, then lets every query read.
 
@@ -96,23 +111,14 @@ class Attend(Protocol):
         query: [heads, tokens, key_dim], turned to block-local positions.
         key: [kv_heads, tokens, key_dim], turned alike.
         value: [kv_heads, tokens, value_dim].
-        scaling: Factor on the scores.
-        softcap: Bound of the scores, `cap * tanh(score / cap)`, or None.
-        sinks: [heads], a score that takes part in the softmax and carries no value, or None.
+        scoring: What the layer does to its scores.
 
     Returns:
         [tokens, heads, value_dim].
     """
 
     def __call__(
-        self,
-        layer: Layer,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scaling: float,
-        softcap: float | None,
-        sinks: Tensor | None,
+        self, layer: Layer, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
     ) -> Tensor:
         """Writes the new keys and values of a layer, then reads for every query."""
 
@@ -141,8 +147,8 @@ def shared_cache_attention(
         value: [1, kv_heads, tokens, value_dim].
         attention_mask: Not used: what a token sees follows from its worker's view.
         scaling: Factor on the scores; 1 / sqrt(key_dim) where the family passes none.
-        softcap: Bound of the scores (Gemma 2).
-        s_aux: Attention sinks, [heads] (GPT-OSS).
+        softcap: See `Scoring`.
+        s_aux: The sinks of `Scoring`.
 
     Returns:
         [1, tokens, heads, value_dim], and None for the weights.
@@ -173,7 +179,8 @@ def _read(
             "SharedCacheModel.forward, or model.set_attn_implementation('sdpa') to use it alone."
         )
     layers, attend = current
-    out = attend(layers[index], query[0], key[0], value[0], scaling, softcap, sinks)
+    scoring = Scoring(scaling, softcap, sinks)
+    out = attend(layers[index], query[0], key[0], value[0], scoring)
     return out.contiguous()[None]
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine.attention import Pass
+from hogwild_agents.engine.attention import Pass, Scoring
 from hogwild_agents.engine.backends.plan import Ints, Page, Team, connected, limits, plan_team
 from hogwild_agents.engine.blocks import PAGE
 from hogwild_agents.engine.layers import Layer
@@ -42,14 +42,7 @@ class TorchAttend:
         self._groups: dict[int | None, list[Group]] = {}
 
     def __call__(
-        self,
-        layer: Layer,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scaling: float,
-        softcap: float | None,
-        sinks: Tensor | None,
+        self, layer: Layer, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
     ) -> Tensor:
         """Writes, then reads; see `Attend`."""
         pool = self._pass.pool
@@ -59,11 +52,11 @@ class TorchAttend:
         if groups is None:
             groups = self._groups[layer.window] = self._prepare(layer.window)
         if len(groups) == 1 and groups[0].in_order:
-            return groups[0].attend(layer, query, scaling, softcap, sinks)
+            return groups[0].attend(layer, query, scoring)
         out = value.new_empty(query.shape[1], layer.heads, layer.value_dim)
         for group in groups:
             part = query.index_select(1, group.queries)
-            out[group.queries] = group.attend(layer, part, scaling, softcap, sinks)
+            out[group.queries] = group.attend(layer, part, scoring)
         return out
 
     def _prepare(self, window: int | None) -> list[Group]:
@@ -157,35 +150,24 @@ class Group:
         at = base[:, None, :, None] + np.arange(PAGE)  # [teams, 1, pages, PAGE], block-local
         visible = (at >= first[:, None, :, None]) & (at < last[:, None, :, None])
         if seen is not None:
-            below, above = (  # [teams, queries, pages, 1]
-                np.stack([part[side][blocks[index]].T for index, part in enumerate(seen)])[
-                    ..., None
-                ]
+            upto, after = (  # [teams, queries, pages]
+                np.stack([part[side][blocks[index]].T for index, part in enumerate(seen)])
                 for side in (0, 1)
             )
-            visible = visible & (at < below) & (at > above)
+            visible = visible & (at < upto[..., None]) & (at > after[..., None])
         shape = self._teams, 1, visible.shape[1], self._pages * PAGE
         self._unseen = self._tensor(~visible).reshape(shape)
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self._pool.device)
 
-    def attend(
-        self,
-        layer: Layer,
-        query: Tensor,
-        scaling: float,
-        softcap: float | None,
-        sinks: Tensor | None,
-    ) -> Tensor:
+    def attend(self, layer: Layer, query: Tensor, scoring: Scoring) -> Tensor:
         """Reads for the group's queries.
 
         Args:
             layer: The layer that asks.
             query: [heads, queries of all teams, key_dim].
-            scaling: Factor on the scores.
-            softcap: Bound of the scores, or None.
-            sinks: [heads] or None.
+            scoring: What the layer does to its scores.
 
         Returns:
             [queries of all teams, heads, value_dim].
@@ -196,8 +178,6 @@ class Group:
             .reshape(layer.kv_heads, -1, self._teams, self._size, layer.key_dim)
             .transpose(1, 2)
         )
-        if sinks is not None:
-            sinks = sinks.float().view(layer.kv_heads, 1, -1, 1, 1)
         keys, values = self._pool.keys[layer.index], self._pool.values[layer.index]
         page_keys, page_values = self._gather(keys), self._gather(values)
         if self._mixed and page_values is not None:
@@ -206,18 +186,19 @@ class Group:
         kept = Kept(keys, values, page_keys, page_values)
         heads, size = self._portion(layer)
         if heads == layer.kv_heads and size == self._size:
-            out = self._read(layer, query, None, kept, scaling, softcap, sinks)
+            out = self._read(layer, query, None, kept, scoring)
         else:
             out = values.new_empty(*query.shape[:-1], layer.value_dim)
             for head in range(0, layer.kv_heads, heads):
                 some = slice(head, head + heads)
-                few, sink = kept.of(some), None if sinks is None else sinks[some]
+                own, kept_by = scoring, kept.of(some)
+                if scoring.sinks is not None:
+                    sinks = scoring.sinks.view(layer.kv_heads, -1)[some]
+                    own = scoring._replace(sinks=sinks)
                 for start in range(0, self._size, size):
                     part = slice(start, start + size)
                     asking = query[some, :, :, part]
-                    out[some, :, :, part] = self._read(
-                        layer, asking, part, few, scaling, softcap, sink
-                    )
+                    out[some, :, :, part] = self._read(layer, asking, part, kept_by, own)
         return out.permute(1, 3, 0, 2, 4).reshape(-1, layer.heads, layer.value_dim)
 
     def _portion(self, layer: Layer) -> tuple[int, int]:
@@ -239,21 +220,14 @@ class Group:
         return paged.view(heads, self._teams, -1, dim)
 
     def _read(
-        self,
-        layer: Layer,
-        query: Tensor,
-        part: slice | None,
-        kept: Kept,
-        scaling: float,
-        softcap: float | None,
-        sinks: Tensor | None,
+        self, layer: Layer, query: Tensor, part: slice | None, kept: Kept, scoring: Scoring
     ) -> Tensor:
         """Attention of some heads and of the queries in `part`, of all if None."""
-        scores = self._scores(layer, query, part, kept, scaling)
-        if softcap is not None:
-            scores = scores.div_(softcap).tanh_().mul_(softcap)
+        scores = self._scores(layer, query, part, kept, scoring.scaling)
+        if scoring.softcap is not None:
+            scores = scores.div_(scoring.softcap).tanh_().mul_(scoring.softcap)
         self._hide_unseen(scores, part)
-        return self._mix(_softmax(scores, sinks).to(kept.values.dtype), kept)
+        return self._mix(_softmax(scores, scoring.sinks).to(kept.values.dtype), kept)
 
     def _scores(
         self, layer: Layer, query: Tensor, part: slice | None, kept: Kept, scaling: float
@@ -375,6 +349,8 @@ def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
     """Softmax over the last dimension in float32; a sink takes its share and is dropped."""
     if sinks is None:
         return scores.softmax(-1, dtype=torch.float32)
-    columns = sinks.to(scores.dtype).expand(*scores.shape[:-1], 1)
+    kv_heads, _, group, _, _ = scores.shape
+    columns = sinks.to(scores.dtype).view(kv_heads, 1, group, 1, 1)
+    columns = columns.expand(*scores.shape[:-1], 1)
     with_sink = torch.cat([scores, columns], -1).softmax(-1, dtype=torch.float32)
     return with_sink[..., :-1].contiguous()

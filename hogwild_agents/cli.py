@@ -111,6 +111,8 @@ def bench(
     if (model is None) == (shape is None):
         raise typer.BadParameter("give either a model or --shape, not both and not neither")
     teams, lengths = _numbers(workers, "--workers"), _numbers(contexts, "--contexts")
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {json_file.parent}", param_hint="--json")
 
     import torch
 
@@ -144,13 +146,18 @@ def bench(
         transient=True,
     ) as progress:
         task = progress.add_task("Timing passes", total=total)
-        for row in benchmark.measure(
-            shared, teams, lengths, passes, bandwidth, lambda: progress.advance(task)
-        ):
-            if isinstance(row, tuple):
-                errors.print(f"[yellow]Left out at {escape(row[0])}: {escape(row[1])}[/yellow]")
-            else:
-                rows.append(row)
+        try:
+            for row in benchmark.measure(
+                shared, teams, lengths, passes, bandwidth, lambda: progress.advance(task)
+            ):
+                if isinstance(row, tuple):
+                    errors.print(f"[yellow]Left out at {escape(row[0])}: {escape(row[1])}[/yellow]")
+                else:
+                    rows.append(row)
+        except KeyboardInterrupt:
+            errors.print("[yellow]Stopped. What follows was finished before.[/yellow]")
+    if not rows:
+        raise typer.Exit(1)
     _print_measurements(rows)
     if json_file is not None:
         json_file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
@@ -196,7 +203,7 @@ def _numbers(text: str, option: str) -> list[int]:
         raise typer.BadParameter(
             f"{text!r} is no list of whole numbers above 0, such as 1,2,4", param_hint=option
         )
-    return numbers
+    return list(dict.fromkeys(numbers))
 
 
 def _print_report(report: Report) -> None:

@@ -184,7 +184,8 @@ def _read(
     return out.contiguous()[None]
 
 
-# For torch.compile attention is one opaque operation: its shapes change with every pass.
+# For torch.compile attention is one opaque operation: its shapes change with every pass. That it
+# writes to the cache is no mutation of its arguments, and nothing in the compiled graph reads it.
 _read_opaquely = torch.library.custom_op("hogwild::read", _read, mutates_args=())
 
 

@@ -170,15 +170,24 @@ def measure(
         tick: Called after every pass, `count_passes` times in all.
 
     Yields:
-        A measurement, or a pair (context, reason) where an engine had no memory.
+        A measurement, or a pair (context, reason) where an engine had no room.
     """
     weights = _weight_bytes(shared.model)
     for context in contexts:
+        longest = context + max(workers) * (1 + WARM_UP + passes)
+        if longest > shared.max_length:
+            yield (
+                f"context {context}",
+                f"a team would reach {longest:,} tokens, and the model takes {shared.max_length:,}",
+            )
+            continue
         contenders: list[Contender] = []
         for make in _contenders(shared, workers, context):
             try:
                 contenders.append(make())
-            except (OutOfCacheMemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+            except (OutOfCacheMemoryError, RuntimeError) as error:
+                if not isinstance(error, MemoryError) and "memory" not in str(error):
+                    raise  # torch's allocators raise RuntimeErrors that speak of memory
                 yield f"context {context}", str(error)
         times: dict[int, list[float]] = {index: [] for index in range(len(contenders))}
         for turn in range(WARM_UP + passes):

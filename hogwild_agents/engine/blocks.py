@@ -67,8 +67,20 @@ class Block:
 
     def __del__(self) -> None:
         # May run inside any allocation, on any thread: only hand the pages over.
-        if self._extents:
+        if getattr(self, "_extents", None):
             self._pool.abandon(self._extents)
+
+    def __copy__(self) -> Block:
+        """Refuses: a plain copy would give the block's memory back a second time."""
+        raise InvalidBlockError(f"{self!r} cannot be copied by Python: use fork().")
+
+    def __deepcopy__(self, memo: object) -> Block:
+        """Refuses, as `__copy__`."""
+        return self.__copy__()
+
+    def __reduce__(self) -> str:
+        """Refuses to be pickled, as `__copy__`."""
+        raise InvalidBlockError(f"{self!r} cannot be pickled: its memory belongs to a model.")
 
     def extend(self, other: Block) -> None:
         """Appends all tokens of `other` (a commit): keys are turned on by len(self), values copied.
@@ -112,11 +124,32 @@ class Block:
         Raises:
             InvalidBlockError: The block is freed.
         """
-        self._pool.require(self)
         self.truncate(0)
+
+    def truncate(self, length: int) -> None:
+        """Drops every token from position `length` on, and gives their memory back.
+
+        Raises:
+            InvalidBlockError: The block is freed, or `length` is negative.
+        """
+        self._pool.require(self)
+        if length < 0:
+            raise InvalidBlockError(f"Cannot shorten {self!r} to {length} tokens.")
+        self._length = min(self._length, length)
+        surplus = sum(extent.count for extent in self._extents) - -(-self._length // PAGE)
+        while surplus > 0:
+            last = self._extents[-1]
+            dropped = min(surplus, last.count)
+            last.count -= dropped
+            surplus -= dropped
+            self._pool.release([Extent(last.first + last.count, dropped)])
+            if not last.count:
+                self._extents.pop()
 
     def free(self) -> None:
         """Gives the block's memory back for good. Freeing it again does nothing."""
+        if self._freed:
+            return
         self.truncate(0)
         self._freed = True
         self._pool.trim()
@@ -181,19 +214,6 @@ class Block:
         """Counts `count` tokens, written into reserved room, as the block's own."""
         self._length += count
 
-    def truncate(self, length: int) -> None:
-        """Drops every token from position `length` on, and the pages that only they needed."""
-        self._length = min(self._length, length)
-        surplus = sum(extent.count for extent in self._extents) - -(-self._length // PAGE)
-        while surplus > 0:
-            last = self._extents[-1]
-            dropped = min(surplus, last.count)
-            last.count -= dropped
-            surplus -= dropped
-            self._pool.release([Extent(last.first + last.count, dropped)])
-            if not last.count:
-                self._extents.pop()
-
 
 class CachePool:
     """Keys and values of all blocks of one model, up to a limit in bytes.
@@ -222,7 +242,7 @@ class CachePool:
         """Per layer: [kv_heads, slots, key_dim]."""
         self.values = [self._zeros(layer.kv_heads, 0, layer.value_dim) for layer in layers]
         """Per layer: [kv_heads, slots, value_dim]."""
-        self.bytes_per_layer = max(1, self.bytes_per_token // (2 * len(layers)))
+        self.key_bytes_per_layer = max(1, self.bytes_per_token // (2 * len(layers)))
         """Of one token's keys in one layer, on average."""
         self.most_heads = max(layer.heads for layer in layers)
         self._owners = np.zeros(0, np.int32)  # per page: how many blocks hold it
@@ -270,6 +290,7 @@ class CachePool:
         Raises:
             OutOfCacheMemoryError: They do not fit under the limit, or the device is full.
         """
+        self._collect()
         added = [-(-(len(block) + n) // PAGE) - -(-len(block) // PAGE) for block, n in wanted]
         copied = Counter(
             block.last_page for block, count in wanted if count and len(block) % PAGE

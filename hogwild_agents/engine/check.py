@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 TOKENS = 40
 """Length of the text that the check runs."""
 
+CHECK_PAGES = 8
+"""Pages that the check may take."""
+
 FIRST, SECOND, THIRD = 13, 8, 16
 """How it is cut into blocks; what is left is decoded token by token."""
 

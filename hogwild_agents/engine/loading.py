@@ -14,12 +14,16 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     """The device meant; a CUDA card if there is one and none is named, else the CPU.
 
     Raises:
-        ModelLoadError: torch knows no such device.
+        ModelLoadError: There is no such device.
     """
     try:
-        return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise ModelLoadError(f"Unknown device {device!r}: use cpu, cuda or cuda:1.") from error
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.ones(1, device=chosen).item()  # is it there?
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelLoadError(
+            f"Cannot use device {device!r} ({error}): use cpu, or cuda with a card in the machine."
+        ) from error
+    return chosen
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
@@ -49,24 +53,26 @@ def load_model(
         ModelLoadError: Nothing loadable there, or an unknown or missing device or dtype.
     """
     kind = parse_dtype(dtype)
+    target = (
+        None if device is None and isinstance(source, PreTrainedModel) else choose_device(device)
+    )
     if isinstance(source, PreTrainedModel):
         model = source
         if kind is not None and kind != model.dtype:
             for parameter in model.parameters():  # not buffers: rotary frequencies stay float32
                 if parameter.is_floating_point():
                     parameter.data = parameter.data.to(kind)
-        if device is None:
-            return model
     else:
         try:
             model = AutoModelForCausalLM.from_pretrained(os.fspath(source), dtype=kind or "auto")
         except Exception as error:  # each broken file has an error type of its own
+            nothing = "" if os.path.exists(source) else " (there is no such folder here)"
             raise ModelLoadError(
-                f"Cannot load a causal language model from {os.fspath(source)!r}: {error}"
+                f"Cannot load a causal language model from {os.fspath(source)!r}{nothing}: {error}"
             ) from error
-    target = choose_device(device)
     try:
-        torch.nn.Module.to(model, target)
-    except (RuntimeError, AssertionError) as error:
+        if target is not None:
+            torch.nn.Module.to(model, target)
+    except RuntimeError as error:
         raise ModelLoadError(f"Cannot put the model on {target}: {error}") from error
     return model

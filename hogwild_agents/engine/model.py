@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import reprlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ from transformers import PreTrainedModel
 
 from hogwild_agents.engine.attention import CURRENT, NAME, Pass, Row
 from hogwild_agents.engine.backends.torch import TorchAttend
-from hogwild_agents.engine.blocks import Block, CachePool
-from hogwild_agents.engine.check import Report, compare, measure
+from hogwild_agents.engine.blocks import PAGE, Block, CachePool
+from hogwild_agents.engine.check import CHECK_PAGES, Report, compare, measure
 from hogwild_agents.engine.errors import (
     ContextLengthError,
     InvalidTokensError,
@@ -79,6 +80,12 @@ class SharedCacheModel:
         self.layers = evidence.layers
         self.dtype = evidence.calls[0].key.dtype  # a quantised model's own dtype says nothing
         self.pool = CachePool(self.layers, self.dtype, self.device, cache_bytes)
+        needed = CHECK_PAGES if self_check else 1
+        if self.pool.limit_pages < needed:
+            raise ModelLoadError(
+                f"cache_bytes={cache_bytes} is too little: {needed} pages of {PAGE} tokens take "
+                f"{needed * PAGE * self.pool.bytes_per_token} bytes, and a session takes many more."
+            )
         model.set_attn_implementation(NAME)
         if self_check:
             compare(self, evidence, self.report)
@@ -118,10 +125,12 @@ class SharedCacheModel:
                 Skipping it saves a few forward passes, and gives up the promise that a model which
                 the engine computes wrongly is refused.
             compile: Whether short passes run through `torch.compile`. On a small model a pass then
-                takes about 0.7 times as long; the first pass of each length takes 15 to 40 s more.
+                takes about 0.75 times as long; the first pass of each length takes 15 to 40 s more.
+                Raises torch's limit of recompilations for the whole process.
 
         Raises:
-            ModelLoadError: Nothing loadable there, or an unknown dtype or device.
+            ModelLoadError: Nothing loadable there, an unknown dtype or device, or a `max_length` or
+                `cache_bytes` that makes no sense.
             UnsupportedModelError: The engine cannot compute this model faithfully.
         """
         model = load_model(source, device, dtype)
@@ -179,7 +188,9 @@ class SharedCacheModel:
             batches = list(_batches(rows))
             if [row.worker for row in batches[0]] == list(range(len(views))) and not batches[1:]:
                 return self._run(batches[0])  # all workers at once, in their own order
-            logits = torch.full((len(views), self._predicted), torch.nan, device=self.device)
+            logits = torch.full(
+                (len(views), self._predicted), torch.nan, device=self.device, dtype=torch.float32
+            )
             for batch in batches:
                 logits[[row.worker for row in batch]] = self._run(batch)
             return logits
@@ -200,8 +211,8 @@ class SharedCacheModel:
         for worker, (view, given) in enumerate(zip(views, ids, strict=True)):
             if not _is_view(view):
                 raise InvalidViewError(
-                    f"The view of worker {worker} is {view!r}: a view is a list of blocks made by "
-                    "new_block()."
+                    f"The view of worker {worker} is {reprlib.repr(view)}: a view is a list of "
+                    "blocks made by new_block()."
                 )
             if not view:
                 raise InvalidViewError(
@@ -248,6 +259,9 @@ class SharedCacheModel:
 
     def _run(self, rows: Sequence[Row]) -> Tensor:
         """Runs the model once over packed rows; their predictions, float32 [rows, vocab]."""
+        if self.model.config._attn_implementation != NAME or self.model.training:
+            self.model.set_attn_implementation(NAME)  # somebody used the model by itself
+            self.model.train(False)
         current = Pass(self.pool, rows)
         token = CURRENT.set((self.layers, TorchAttend(current)))
         options = {"logits_to_keep": current.last_tokens} if self._keeps_logits else {}
@@ -270,9 +284,11 @@ class SharedCacheModel:
             workers = tuple(
                 row.worker for row, wrong in zip(rows, bad.tolist(), strict=True) if wrong
             )
+            half = self.dtype == torch.float16
             raise NotANumberError(
                 f"The logits of workers {list(workers)} hold NaN, so the pass was undone. Check "
-                f"the checkpoint's weights; in {self.dtype} an overflow is likely (try bfloat16).",
+                "the checkpoint's weights"
+                + ("; float16 overflows easily, try bfloat16." if half else "."),
                 workers,
             )
         for row in rows:

@@ -130,14 +130,19 @@ def sample(logits: Tensor, streams: Sequence[Stream], allowed: Tensor | None = N
         One token id per row.
 
     Raises:
-        InvalidSamplingError: A row has no token left to choose from, or `banned` names a token
-            beyond the vocabulary. No stream is changed.
+        InvalidSamplingError: A row has no token left to choose from or holds NaN (an idle worker),
+            or `banned` names a token beyond the vocabulary. No stream is changed.
     """
     if logits.shape[0] != len(streams):
         raise InvalidSamplingError(
             f"{logits.shape[0]} rows of logits but {len(streams)} streams: give one per row."
         )
     logits = logits.float().clone()
+    broken = (logits.isnan() | (logits == torch.inf)).any(-1).nonzero().flatten().tolist()
+    if broken:
+        raise InvalidSamplingError(
+            f"The logits of rows {broken} hold NaN or infinity: leave idle workers out."
+        )
     params = [stream.params for stream in streams]
     _penalise(logits, streams)
     _ban(logits, params)
@@ -167,9 +172,8 @@ def _penalise(logits: Tensor, streams: Sequence[Stream]) -> None:
         params = stream.params
         if not params.penalised:
             continue
-        known = torch.tensor(
-            sorted(stream.read | stream.written.keys()), dtype=torch.int64, device=logits.device
-        )
+        predicted = [t for t in stream.read | stream.written.keys() if t < logits.shape[1]]
+        known = torch.tensor(predicted, dtype=torch.int64, device=logits.device)
         scores = logits[row, known]
         scaled = scores * params.repetition_penalty
         logits[row, known] = torch.where(scores < 0, scaled, scores / params.repetition_penalty)
@@ -201,6 +205,7 @@ def _draw(logits: Tensor, params: Sequence[SamplingParams], streams: Sequence[St
     def where(flags: Iterable[bool]) -> Tensor:
         return torch.tensor([row for row, flag in enumerate(flags) if flag], device=device)
 
+    logits -= logits.amax(-1, keepdim=True)  # so that no small temperature overflows
     logits /= column(given.temperature for given in params)
     limited = where(0 < given.top_k < logits.shape[1] for given in params)
     if limited.numel():

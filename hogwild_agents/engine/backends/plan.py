@@ -158,7 +158,7 @@ def _cut(team: Team, block: Block, number: int, found: Range, few: int) -> None:
         shift = extent.first * PAGE - base
         start, stop = max(found.common_first, base), min(found.common_last, end)
         pieces = [(max(found.first, base), min(found.last, end))]
-        if stop > start and max(stop - start, PAGE) >= few:
+        if stop > start and max(stop - start, PAGE) >= few:  # a gather takes whole pages
             team.stretches.append(Stretch(number, start + shift, stop + shift))
             pieces = [(pieces[0][0], start), (stop, pieces[0][1])]
         for begin, finish in pieces:

@@ -63,7 +63,7 @@ class TorchAttend:
         pool = self._pass.pool
         groups: list[Group] = []
         alike: dict[tuple[int, int], list[Team]] = {}
-        few = STRETCH_BYTES // pool.bytes_per_layer
+        few = STRETCH_BYTES // pool.key_bytes_per_layer
         for places, rows in self._teams:
             team = plan_team(self._pass, places, rows, window, few)
             if team.stretches:

@@ -4,19 +4,16 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-slow test-gpu lint format bench clean
+.PHONY: demo test test-slow lint format bench clean
 
 demo: .venv/ready  ## the main job, in under a minute
 	$(BIN)/python examples/shared_cache.py
 
-test: .venv/ready  ## all tests but the slow ones and those that need a GPU
+test: .venv/ready  ## all tests but the slow ones
 	$(BIN)/pytest
 
 test-slow: .venv/ready  ## tests that take minutes
 	$(BIN)/pytest -m slow
-
-test-gpu: .venv/ready  ## tests that need a CUDA card
-	$(BIN)/pytest -m gpu
 
 lint: .venv/ready  ## style and types
 	$(BIN)/ruff check .

@@ -54,6 +54,8 @@ class SharedCacheModel:
         layers: What was measured of its attention layers.
         report: What the self-check found, and what it cost.
         pool: The memory behind the blocks.
+        device: Where model and cache are.
+        dtype: Of the cache.
         max_length: The most tokens a view may hold.
         vocab_size: Token ids are below this.
     """

@@ -260,6 +260,11 @@ class CachePool:
         return int(np.count_nonzero(self._owners))
 
     @property
+    def free_pages(self) -> int:
+        """Pages that blocks may still take."""
+        return self.limit_pages - self.used_pages
+
+    @property
     def used_bytes(self) -> int:
         """Bytes held by blocks, in whole pages, shared memory counted once."""
         return self.used_pages * PAGE * self.bytes_per_token
@@ -284,20 +289,23 @@ class CachePool:
                     f"{block!r} was used after free(); call clear() instead of free() to reuse one."
                 )
 
+    def pages_needed(self, wanted: Sequence[tuple[Block, int]]) -> int:
+        """Free pages that `reserve` would take: new ones, and copies of what twins share."""
+        self._collect()
+        copied = Counter(
+            block.last_page for block, count in wanted if count and len(block) % PAGE
+        )  # of the twins that share a page, the last one to write may keep it
+        return sum(_new_pages(block, count) for block, count in wanted) + sum(
+            min(writers, int(self._owners[page]) - 1) for page, writers in copied.items()
+        )
+
     def reserve(self, wanted: Sequence[tuple[Block, int]]) -> None:
         """Makes room for `count` more tokens at the end of each block, or changes nothing.
 
         Raises:
             OutOfCacheMemoryError: They do not fit under the limit, or the device is full.
         """
-        self._collect()
-        added = [-(-(len(block) + n) // PAGE) - -(-len(block) // PAGE) for block, n in wanted]
-        copied = Counter(
-            block.last_page for block, count in wanted if count and len(block) % PAGE
-        )  # of the twins that share a page, the last one to write may keep it
-        total = sum(added) + sum(
-            min(writers, int(self._owners[page]) - 1) for page, writers in copied.items()
-        )
+        total = self.pages_needed(wanted)
         if not total:
             return
         used = self.used_pages
@@ -311,11 +319,29 @@ class CachePool:
             )
         if used + total > len(self._owners):
             self._grow(min(2 * (used + total), self.limit_pages))
-        for (block, count), new in zip(wanted, added, strict=True):
+        for block, count in wanted:
             if count and len(block) % PAGE and self._owners[block.last_page] > 1:
                 self._copy_last_page(block)
-            if new:
-                self._append_pages(block, new)
+            if new := _new_pages(block, count):
+                self._append_pages(block.extents, new)
+
+    def allocate(self, count: int) -> list[Extent]:
+        """Takes `count` pages that the caller owns until it releases them.
+
+        Raises:
+            OutOfCacheMemoryError: They do not fit under the limit, or the device is full.
+        """
+        used = self.used_pages
+        if used + count > self.limit_pages:
+            raise OutOfCacheMemoryError(
+                f"No room for {count} pages: {self.limit_pages - used} of {self.limit_pages} are "
+                "free. Free or clear blocks, or load the model with a larger cache_bytes."
+            )
+        if used + count > len(self._owners):
+            self._grow(min(2 * (used + count), self.limit_pages))
+        extents: list[Extent] = []
+        self._append_pages(extents, count)
+        return extents
 
     @contextmanager
     def growing(self, wanted: Sequence[tuple[Block, int]]) -> Iterator[None]:
@@ -400,7 +426,7 @@ class CachePool:
         last.count -= 1
         if not last.count:
             block.extents.pop()
-        self._append_pages(block, 1)
+        self._append_pages(block.extents, 1)
         new = block.last_page
         with torch.no_grad():
             for _, keys, values in self.storage():
@@ -408,10 +434,10 @@ class CachePool:
                     kept[:, new * PAGE : (new + 1) * PAGE] = kept[:, old * PAGE : (old + 1) * PAGE]
         self.release([Extent(old, 1)])
 
-    def _append_pages(self, block: Block, count: int) -> None:
+    def _append_pages(self, extents: list[Extent], count: int) -> None:
         """Takes `count` free pages, which must exist, preferring those that follow the last one."""
-        if block.extents:
-            last = block.extents[-1]
+        if extents:
+            last = extents[-1]
             after = last.first + last.count
             taken = self._owners[after : after + count]
             room = int(np.argmax(taken > 0)) if (taken > 0).any() else len(taken)
@@ -423,8 +449,8 @@ class CachePool:
             room = min(count, length)
             if first:
                 first += (length - room) // 2
-            block.extents.append(Extent(first, room))
-            self.share([block.extents[-1]])
+            extents.append(Extent(first, room))
+            self.share([extents[-1]])
             count -= room
 
     def _largest_gap(self) -> tuple[int, int]:
@@ -433,3 +459,8 @@ class CachePool:
         stops = np.flatnonzero(~taken[:-1] & taken[1:])
         widest = int(np.argmax(stops - starts))
         return int(starts[widest]), int(stops[widest] - starts[widest])
+
+
+def _new_pages(block: Block, count: int) -> int:
+    """Pages that `count` more tokens add to a block."""
+    return -(-(len(block) + count) // PAGE) - -(-len(block) // PAGE)

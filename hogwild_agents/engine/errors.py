@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hogwild_agents.engine.check import Report
@@ -71,4 +71,24 @@ class NotANumberError(HogwildError, ArithmeticError):
 
 
 class InvalidSamplingError(HogwildError, ValueError):
-    """Sampling parameters outside their range."""
+    """Sampling parameters outside their range, or logits from which nothing can be chosen."""
+
+
+class InvalidJobError(HogwildError, ValueError):
+    """A job that no engine could run."""
+
+
+class EngineClosedError(HogwildError, RuntimeError):
+    """The engine was closed, or its thread broke down; nothing can be submitted any more."""
+
+
+class SessionFailedError(HogwildError, RuntimeError):
+    """A session ended with an error, which is this one's cause.
+
+    Attributes:
+        partial: What the session had reached.
+    """
+
+    def __init__(self, message: str, partial: Any) -> None:
+        super().__init__(message)
+        self.partial = partial

@@ -1,0 +1,77 @@
+"""Moves blocks out of the cache and back, so that a session can make room for older ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from hogwild_agents.engine.blocks import PAGE, Block, Extent
+
+
+class Parked:
+    """The contents of blocks, kept in host memory while the blocks stand empty.
+
+    Pages that several of the blocks share are kept once, and are shared again afterwards.
+
+    Args:
+        blocks: Blocks of one pool, at least one. They are emptied.
+    """
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self._blocks = [(block, len(block), _pages(block.extents)) for block in blocks]
+        pages = [page for _, _, held in self._blocks for page in held]
+        self._order = list(dict.fromkeys(pages))
+        pool = self._pool = blocks[0].pool
+        slots = np.array(self._order, np.int64)[:, None] * PAGE + np.arange(PAGE)
+        where = pool.tensor(slots.reshape(-1))
+        self._contents: list[tuple[Tensor, Tensor]] = [
+            (keys.index_select(1, where).cpu(), values.index_select(1, where).cpu())
+            for _, keys, values in pool.storage()
+        ]
+        for block in blocks:
+            block.clear()
+
+    @property
+    def pages(self) -> int:
+        """Pages that `restore` takes."""
+        return len(self._order)
+
+    def restore(self) -> None:
+        """Fills the blocks again with exactly what they held.
+
+        Raises:
+            OutOfCacheMemoryError: There is no room for them; nothing has changed.
+        """
+        pool = self._pool
+        fresh = pool.allocate(self.pages)
+        places = _pages(fresh)
+        slots = np.array(places, np.int64)[:, None] * PAGE + np.arange(PAGE)
+        where = pool.tensor(slots.reshape(-1))
+        for (_, keys, values), (kept_keys, kept_values) in zip(
+            pool.storage(), self._contents, strict=True
+        ):
+            keys.index_copy_(1, where, kept_keys.to(pool.device))
+            values.index_copy_(1, where, kept_values.to(pool.device))
+        moved = dict(zip(self._order, places, strict=True))
+        for block, length, held in self._blocks:
+            block.extents.extend(_extents([moved[page] for page in held]))
+            pool.share(block.extents)
+            block.advance(length)
+        pool.release(fresh)
+
+
+def _pages(extents: Sequence[Extent]) -> list[int]:
+    return [page for e in extents for page in range(e.first, e.first + e.count)]
+
+
+def _extents(pages: Sequence[int]) -> list[Extent]:
+    """Neighbouring pages as stretches."""
+    extents: list[Extent] = []
+    for page in pages:
+        if extents and page == extents[-1].first + extents[-1].count:
+            extents[-1].count += 1
+        else:
+            extents.append(Extent(page, 1))
+    return extents

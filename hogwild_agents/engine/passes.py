@@ -1,0 +1,152 @@
+"""Runs one pass for many jobs, and finds out whose fault it is when one fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from hogwild_agents.engine.jobs import Drawn, Write
+from hogwild_agents.engine.model import SharedCacheModel
+from hogwild_agents.engine.sampling import sample
+from hogwild_agents.engine.task import Task
+
+DEVICE_RETRIES = 8
+"""Attempts at a pass for which the device has no memory, each with half of the jobs."""
+
+FULL_AGAIN = 32
+"""Passes after which a batch that was halved for want of memory may double."""
+
+Outcomes: TypeAlias = "dict[Task, Drawn | Exception]"
+"""For every job that took part: the tokens drawn for its writes, or why it failed."""
+
+
+class Runner:
+    """Runs passes on one model.
+
+    Attributes:
+        most: The most jobs that the device has had memory for lately; 0 if it never lacked any.
+    """
+
+    def __init__(self, model: SharedCacheModel) -> None:
+        self._model = model
+        self.most = 0
+        self._good = 0  # passes since then
+
+    def run(self, batch: Sequence[Task]) -> Outcomes:
+        """One pass. An error is charged to the job that causes it: the rest run without it.
+
+        Returns:
+            The outcomes; jobs that are missing were left out for want of memory on the device, and
+            nothing has happened to them.
+        """
+        try:
+            logits = self._forward(batch)
+        except Exception as error:  # noqa: BLE001  whatever a model or a device may raise
+            if is_memory_error(error):
+                return self._run_fewer(batch)
+            return self._blame(batch, error)
+        if self.most:
+            self._good += 1
+            if self._good >= FULL_AGAIN:
+                self.most, self._good = (2 * self.most if len(batch) >= self.most else 0), 0
+        return self._draw(batch, logits)
+
+    def _forward(self, batch: Sequence[Task]) -> Tensor:
+        """The pass itself; float32 [writes of all jobs, vocab]."""
+        writes = [write for task in batch for write in task.writes()]
+        return self._model.forward(
+            [write.view for write in writes], [write.tokens for write in writes]
+        )
+
+    def _blame(self, batch: Sequence[Task], error: Exception) -> Outcomes:
+        """Repeats a failed pass job by job."""
+        if len(batch) == 1:
+            return {batch[0]: error}
+        outcomes: Outcomes = {}
+        for task in batch:
+            outcomes |= self.run([task])
+        return outcomes
+
+    def _run_fewer(self, batch: Sequence[Task]) -> Outcomes:
+        """Repeats a pass for which the device had no memory, each time with half of the jobs."""
+        # Only here: an engine that never runs out of memory needs no tenacity.
+        from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+        size = len(batch)
+
+        def attempt() -> Tensor:
+            nonlocal size
+            size = max(1, size // 2)
+            if self._model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            return self._forward(batch[:size])
+
+        retry = Retrying(
+            retry=retry_if_exception(is_memory_error),
+            stop=stop_after_attempt(DEVICE_RETRIES),
+            wait=wait_exponential(multiplier=0.01, max=1),
+            reraise=True,
+        )
+        try:
+            logits = retry(attempt)
+        except Exception as error:  # noqa: BLE001  as in run
+            return self._blame(batch[:size], error)
+        self.most, self._good = size, 0
+        return self._draw(batch[:size], logits)
+
+    def _draw(self, batch: Sequence[Task], logits: Tensor) -> Outcomes:
+        """Tokens for all writes that want one."""
+        outcomes: Outcomes = {}
+        rows: list[int] = []
+        writes: list[Write] = []
+        places: list[tuple[list[int | None], int]] = []
+        total = 0
+        for task in batch:
+            mine = task.writes()
+            drawn: list[int | None] = [None] * len(mine)
+            outcomes[task] = drawn
+            for index, write in enumerate(mine):
+                if write.stream is not None:
+                    rows.append(total + index)
+                    writes.append(write)
+                    places.append((drawn, index))
+            total += len(mine)
+        if not rows:
+            return outcomes
+        try:
+            chosen = _sample(logits if len(rows) == total else logits[rows], writes)
+        except Exception as error:  # noqa: BLE001  a job's grammar or sampling parameters
+            if len(batch) == 1:
+                return {batch[0]: error}
+            at = 0
+            for task in batch:
+                stop = at + len(task.writes())
+                outcomes |= self._draw([task], logits[at:stop])
+                at = stop
+            return outcomes
+        for (drawn, index), token in zip(places, chosen, strict=True):
+            drawn[index] = token
+        return outcomes
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Whether a pass failed for want of memory, which may be there a moment later."""
+    # torch's CPU allocator raises a plain RuntimeError that speaks of memory
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        type(error) is RuntimeError and "memory" in str(error)
+    )
+
+
+def _sample(logits: Tensor, writes: Sequence[Write]) -> list[int]:
+    """One token for each row of logits, by the write that the row belongs to."""
+    allowed = None
+    if any(write.allowed is not None for write in writes):
+        allowed = torch.ones(logits.shape, dtype=torch.bool, device=logits.device)
+        for row, write in enumerate(writes):
+            if write.allowed is not None:
+                allowed[row] = write.allowed.to(logits.device)
+    streams = [write.stream for write in writes if write.stream is not None]
+    return sample(logits, streams, allowed)

@@ -8,15 +8,26 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hogwild_agents.engine import HogwildError, SharedCacheModel
+    from hogwild_agents.engine import Engine, HogwildError, SharedCacheModel
+    from hogwild_agents.team import RedundancyCheck, Team
 
 __version__ = version("hogwild-agents")
 
-__all__ = ["HogwildError", "SharedCacheModel", "__version__"]
+__all__ = [
+    "Engine",
+    "HogwildError",
+    "RedundancyCheck",
+    "SharedCacheModel",
+    "Team",
+    "__version__",
+]
 
 _HOMES = {
+    "Engine": "hogwild_agents.engine",
     "HogwildError": "hogwild_agents.engine.errors",
+    "RedundancyCheck": "hogwild_agents.team",
     "SharedCacheModel": "hogwild_agents.engine",
+    "Team": "hogwild_agents.team",
 }
 
 

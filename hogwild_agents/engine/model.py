@@ -58,6 +58,7 @@ class SharedCacheModel:
         dtype: Of the cache.
         max_length: The most tokens a view may hold.
         vocab_size: Token ids are below this.
+        predicted: Columns of the logits; some models predict fewer ids than they read.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class SharedCacheModel:
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.report = Report(model.config._name_or_path or type(model).__name__)
         evidence = measure(model, self.vocab_size, self.report)
-        self._predicted = evidence.logits.shape[-1]  # some models predict fewer ids than they read
+        self.predicted = evidence.logits.shape[-1]
         self.layers = evidence.layers
         self.dtype = evidence.calls[0].key.dtype  # a quantised model's own dtype says nothing
         self.pool = CachePool(self.layers, self.dtype, self.device, cache_bytes)
@@ -191,7 +192,7 @@ class SharedCacheModel:
             if [row.worker for row in batches[0]] == list(range(len(views))) and not batches[1:]:
                 return self._run(batches[0])  # all workers at once, in their own order
             logits = torch.full(
-                (len(views), self._predicted), torch.nan, device=self.device, dtype=torch.float32
+                (len(views), self.predicted), torch.nan, device=self.device, dtype=torch.float32
             )
             for batch in batches:
                 logits[[row.worker for row in batch]] = self._run(batch)

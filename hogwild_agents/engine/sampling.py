@@ -12,6 +12,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -183,16 +184,22 @@ def _penalise(logits: Tensor, streams: Sequence[Stream]) -> None:
 
 
 def _ban(logits: Tensor, params: Sequence[SamplingParams]) -> None:
-    pairs = [(row, token) for row, given in enumerate(params) for token in given.banned]
-    if not pairs:
-        return
-    beyond = [token for _, token in pairs if token >= logits.shape[1]]
-    if beyond:
-        raise InvalidSamplingError(
-            f"banned names token {beyond[0]}, but the vocabulary ends at {logits.shape[1] - 1}."
-        )
-    rows, tokens = torch.tensor(pairs, device=logits.device).T
-    logits[rows, tokens] = -torch.inf
+    for row, given in enumerate(params):
+        if not given.banned:
+            continue
+        tokens = _ids(given.banned, logits.device)
+        if int(tokens[-1]) >= logits.shape[1]:
+            raise InvalidSamplingError(
+                f"banned names token {int(tokens[-1])}, but the vocabulary ends at "
+                f"{logits.shape[1] - 1}."
+            )
+        logits[row, tokens] = -torch.inf
+
+
+@lru_cache(maxsize=64)
+def _ids(tokens: frozenset[int], device: torch.device) -> Tensor:
+    """Ids in ascending order, on the device; sets of hundreds come back in every pass."""
+    return torch.tensor(sorted(tokens), dtype=torch.int64, device=device)
 
 
 def _draw(logits: Tensor, params: Sequence[SamplingParams], streams: Sequence[Stream]) -> Tensor:

@@ -15,7 +15,8 @@ SEPARATOR = "\n\n"
 HISTORY_HEADER = "### History"
 OTHERS_HEADER = "### Work in progress: others"
 OWN_HEADER = "### Work in progress: own"
-HEADERS = (HISTORY_HEADER, OTHERS_HEADER, OWN_HEADER)
+REPLY_HEADER = "### Reply"
+HEADERS = (HISTORY_HEADER, OTHERS_HEADER, OWN_HEADER, REPLY_HEADER)
 
 PAUSE = "<...>"
 """Stands where the others' unfinished steps break off, before a worker's own."""
@@ -23,16 +24,16 @@ PAUSE = "<...>"
 NOTE_LABEL = "**Note from the user:** "
 """Before what a user says while a team is thinking."""
 
-SENTENCE_ENDS = ".?!…。！？．｡।॥؟۔։།၊။።፧᠃᠉‽⁇⁈⁉¶❧"
+SENTENCE_ENDS = ".?!…。！？．｡।॥؟۔։།၊။።፧᠃᠉‽⁇⁈⁉¶❧"  # noqa: RUF001
 """Marks that end a sentence, in the scripts that have one."""
 
-CLOSERS = "\"'’”»)]}*_`」』）】〉》$"
+CLOSERS = "\"'’”»)]}*_`」』）】〉》$"  # noqa: RUF001
 """What may stand between the end of a sentence and the blank line after it."""
 
 MARK = "\u200b"
 """A zero-width space, put into outside text where it looks like the system's own."""
 
-_BLANK_LINE = re.compile(r"\n[ \t\r]*\n\s*$")
+_BLANK_LINE = re.compile(r"\n(?:[ \t\r]*\n)+")
 _FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})(.*)$", re.MULTILINE)
 
 
@@ -41,18 +42,25 @@ def prefix(worker: str, index: int) -> str:
     return f"**{worker} [{index}]:** "
 
 
-def ends_step(text: str) -> bool:
+def ends_step(text: str, new: int | None = None) -> bool:
     """Whether a step that holds `text` so far is finished.
 
     It is once a blank line follows the end of a sentence, unless a block of code or display maths
     is still open (Rodionov et al., arXiv 2504.06261, appendix; maths and closing marks are ours).
+
+    Args:
+        text: What the step holds.
+        new: How many of its last characters have just come: only a blank line that they complete
+            counts. A tokenizer may have merged it with what stands before and after it. None for
+            all of the text.
     """
-    blank = _BLANK_LINE.search(text)
-    if blank is None:
+    since = 0 if new is None else len(text) - new
+    blanks = [*_BLANK_LINE.finditer(text, max(0, text.rfind("\n", 0, since)))]
+    if not blanks or blanks[-1].end() <= since:
         return False
+    blank = blanks[-1]
     body = text[: blank.start()].rstrip()
-    fenced = _open_fence(text)
-    if fenced or text.count("$$") % 2 or text.count("\\[") > text.count("\\]"):
+    if _open_fence(body) or body.count("$$") % 2 or body.count("\\[") > body.count("\\]"):
         return False
     return body.rstrip(CLOSERS).endswith(tuple(SENTENCE_ENDS)) or _ends_block(body)
 

@@ -27,13 +27,31 @@ def imported(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", sorted((ROOT / "engine").rglob("*.py")), ids=lambda f: f.name)
 def test_the_engine_stands_on_torch_and_transformers_only(file: Path) -> None:
-    """It runs where LangChain, pydantic, typer and rich are not installed."""
-    allowed = {"torch", "transformers", "numpy", *sys.stdlib_module_names}
+    """It runs where LangChain, pydantic, typer and rich are not installed.
+
+    tenacity is asked for only when a device has run out of memory.
+    """
+    allowed = {"torch", "transformers", "numpy", "tenacity", *sys.stdlib_module_names}
     for name in imported(file):
         if name.startswith("hogwild_agents"):
             assert name.startswith("hogwild_agents.engine"), f"{file.name} imports {name}"
         else:
             assert name.partition(".")[0] in allowed, f"{file.name} imports {name}"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "team").rglob("*.py")), ids=lambda f: f.name)
+def test_the_team_knows_nothing_of_chat_models(file: Path) -> None:
+    """It stands on the engine, and needs neither LangChain nor pydantic."""
+    for name in imported(file):
+        assert name.partition(".")[0] not in {"langchain_core", "pydantic", "typer", "rich"}
+        if name.startswith("hogwild_agents"):
+            assert name.startswith(("hogwild_agents.engine", "hogwild_agents.team"))
+
+
+def test_the_engine_needs_no_tenacity() -> None:
+    """Importing the engine does not load it."""
+    code = "import sys, hogwild_agents.engine; assert 'tenacity' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_importing_the_package_is_light() -> None:
@@ -47,7 +65,14 @@ def test_importing_the_package_is_light() -> None:
 
 def test_public_names() -> None:
     """What is promised is there, and nothing else by accident."""
-    assert hogwild_agents.__all__ == ["HogwildError", "SharedCacheModel", "__version__"]
+    assert hogwild_agents.__all__ == [
+        "Engine",
+        "HogwildError",
+        "RedundancyCheck",
+        "SharedCacheModel",
+        "Team",
+        "__version__",
+    ]
     for name in hogwild_agents.__all__:
         assert getattr(hogwild_agents, name)
     with pytest.raises(AttributeError, match="nonsense"):

@@ -1,0 +1,151 @@
+"""Layouts: rules that give every worker its view.
+
+A layout is a function from a team's blocks to one view per worker, and nothing else:
+
+    contiguous   prompt · others' work · own work              (nothing is committed)
+    interleaved  prompt · history · own work                   (others are seen once committed)
+    combined     prompt · history · header · others' work · header · own work   (the default)
+
+These are the three of the paper (Rodionov et al., arXiv 2504.06261, section 3.2). Write your own:
+
+    def newest_last(blocks: TeamBlocks) -> list[list[Block]]:
+        team = range(len(blocks.work))
+        return [[*blocks.common, *blocks.others(w), blocks.work[w]] for w in team]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from hogwild_agents.engine.blocks import Block
+from hogwild_agents.engine.errors import HogwildError
+
+
+class InvalidLayoutError(HogwildError, ValueError):
+    """There is no such layout, or its views make no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class TeamBlocks:
+    """What a layout arranges.
+
+    Attributes:
+        common: The prompt and the history; several blocks while steps are being committed.
+        others_header: Says that the others' unfinished steps follow.
+        own_header: Says that the worker's own unfinished step follows.
+        pauses: Per worker, the mark that its unfinished step breaks off here.
+        work: Per worker, its unfinished step; where nothing is committed, all that it wrote.
+    """
+
+    common: tuple[Block, ...]
+    others_header: Block
+    own_header: Block
+    pauses: tuple[Block, ...]
+    work: tuple[Block, ...]
+
+    def others(self, worker: int) -> Iterator[Block]:
+        """The work of all but one worker, each with the mark that it breaks off."""
+        for other, (work, pause) in enumerate(zip(self.work, self.pauses, strict=True)):
+            if other != worker:
+                yield work
+                yield pause
+
+
+Views: TypeAlias = Sequence[Sequence[Block]]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A named rule.
+
+    Attributes:
+        name: As users call it.
+        views: From blocks to one view per worker; a worker writes to the last block of its view,
+            which must be its own work.
+        commits: Whether a finished step moves to the end of the history.
+    """
+
+    name: str
+    views: Callable[[TeamBlocks], Views]
+    commits: bool = True
+
+    def arrange(self, blocks: TeamBlocks) -> Views:
+        """The views, checked.
+
+        Raises:
+            InvalidLayoutError: Not one view per worker, a view that does not end with the worker's
+                own work, a foreign block, or a block twice in a view.
+        """
+        views = self.views(blocks)
+        if not _is_list(views) or len(views) != len(blocks.work):
+            raise InvalidLayoutError(
+                f"The layout {self.name!r} gives {views!r} for {len(blocks.work)} workers: it must "
+                "give a list with one view for each."
+            )
+        known = {
+            *blocks.common,
+            blocks.others_header,
+            blocks.own_header,
+            *blocks.pauses,
+            *blocks.work,
+        }
+        for worker, (view, own) in enumerate(zip(views, blocks.work, strict=True)):
+            if not _is_list(view) or not view or view[-1] is not own:
+                raise InvalidLayoutError(
+                    f"In the layout {self.name!r} the view of worker {worker} does not end with "
+                    "its own work, where it writes: put blocks.work[worker] last."
+                )
+            if not known.issuperset(view) or len(set(view)) < len(view):
+                raise InvalidLayoutError(
+                    f"In the layout {self.name!r} the view of worker {worker} holds a block twice "
+                    "or one that is not of this team: arrange the blocks that are given, each once."
+                )
+        return views
+
+
+def _is_list(given: object) -> bool:
+    return isinstance(given, Sequence)
+
+
+def _contiguous(blocks: TeamBlocks) -> Views:
+    return [[*blocks.common, *blocks.others(w), own] for w, own in enumerate(blocks.work)]
+
+
+def _interleaved(blocks: TeamBlocks) -> Views:
+    return [[*blocks.common, own] for own in blocks.work]
+
+
+def _combined(blocks: TeamBlocks) -> Views:
+    return [
+        [*blocks.common, blocks.others_header, *blocks.others(w), blocks.own_header, own]
+        for w, own in enumerate(blocks.work)
+    ]
+
+
+CONTIGUOUS = Layout("contiguous", _contiguous, commits=False)
+INTERLEAVED = Layout("interleaved", _interleaved)
+COMBINED = Layout("combined", _combined)
+SOLO = Layout("solo", _interleaved, commits=False)
+"""One worker alone: the prompt and what it writes."""
+
+LAYOUTS = {layout.name: layout for layout in (CONTIGUOUS, INTERLEAVED, COMBINED)}
+
+
+def choose_layout(given: str | Layout | Callable[[TeamBlocks], Views]) -> Layout:
+    """The layout meant by a name, or made of a function (which commits finished steps).
+
+    Raises:
+        InvalidLayoutError: There is none.
+    """
+    if isinstance(given, Layout):
+        return given
+    if isinstance(given, str) and given in LAYOUTS:
+        return LAYOUTS[given]
+    if callable(given):
+        return Layout(getattr(given, "__name__", type(given).__name__), given)
+    raise InvalidLayoutError(
+        f"Unknown layout {given!r}: use {', '.join(LAYOUTS)}, or a function from TeamBlocks to "
+        "views."
+    )

@@ -1,0 +1,339 @@
+"""Session: one problem, from the prompt to the answer; what the engine runs for a team."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hogwild_agents.engine import (
+    Block,
+    ContextLengthError,
+    InvalidJobError,
+    Lease,
+    SamplingParams,
+    SharedCacheModel,
+    Stream,
+    Turn,
+    Usage,
+    Write,
+)
+from hogwild_agents.engine.blocks import PAGE
+from hogwild_agents.team import events as ev
+from hogwild_agents.team import steps
+from hogwild_agents.team.finishers import Writer
+from hogwild_agents.team.text import InvalidMessageError, Reader
+from hogwild_agents.team.thinking import Running, Thinking
+
+if TYPE_CHECKING:
+    from hogwild_agents.team.team import Team
+
+CONTEXT_SHARE = 4
+"""A reply is promised at most one part in this many of the model's context."""
+
+
+class Session:
+    """One problem being solved by one team; made by `Team.session`, run by `Engine.submit`, once.
+
+    Attributes:
+        team: Who works on it.
+        problem: As it was given.
+        prompt: Ids of the prompt that go into the cache before the team begins.
+        most_tokens: The most cache it may ever need; known once it is submitted.
+        streams: How many write at once.
+        events: What has happened since the engine last looked.
+    """
+
+    def __init__(
+        self, team: Team, problem: str | Sequence[Mapping[str, Any]], prompt: Sequence[int]
+    ) -> None:
+        self.team = team
+        self.problem = problem
+        # A worker alone goes on from the prompt's last token, which must not be in the cache yet.
+        alone = len(team.workers) == 1 and len(prompt) > 1
+        self.prompt, self._first = (prompt[:-1], prompt[-1:]) if alone else (prompt, [])
+        self.events: list[ev.Event] = []
+        self.streams = len(team.workers) + 1
+        self.most_tokens = len(prompt)
+        self._reserve = 0  # tokens of every view that are kept free for the finisher
+        self._thinking: Thinking | None = None
+        self._writers: list[Writer] = []
+        self._reply: Writer | None = None
+        self._reply_passes = 0
+        self._snapshots: dict[int, ev.Snapshot] = {}
+        self._reason: ev.FinishReason | None = None
+        self._answer: Any = None
+        self._said: deque[str] = deque()
+        self._stop = False
+        self._submitted = 0.0
+        self._thought: float | None = None
+
+    def check(self, model: SharedCacheModel) -> None:
+        """Counts what the session may need.
+
+        Raises:
+            InvalidJobError: The session was submitted before.
+            ContextLengthError: The model's context leaves no room to think and answer.
+        """
+        if self._submitted:
+            raise InvalidJobError("A session can be submitted once: make a new one.")
+        self._submitted = time.monotonic()
+        team = self.team
+        limit = min(team.reply_tokens, model.max_length // CONTEXT_SHARE)
+        limit = 0 if team.finisher == "answer" else limit
+        if team.finisher == "answer" or team.snapshots:
+            opening = team.tokenizer.encode(team.answer.opening)
+            limit = max(limit, team.answer.max_tokens + len(opening))
+        self._reserve = limit + PAGE
+        given = [*team.header_tokens(), *team.opening_tokens()]
+        least = len(self.prompt) + sum(map(len, given)) + self._reserve
+        if least > model.max_length:
+            raise ContextLengthError(
+                f"The prompt of {len(self.prompt):,} tokens is too long: with headers, first words "
+                f"and {self._reserve:,} tokens kept for the answer it takes {least:,}, and this "
+                f"model's limit is {model.max_length:,}. Shorten the problem, use the brief prompt "
+                "or one without examples, or lower reply_tokens."
+            )
+        # Prefixes and interrupts come on top of what workers draw: a quarter is plenty.
+        drawn = len(team.workers) * (team.budget * 5 // 4 + PAGE)
+        copies = len(team.snapshots) * (self._reserve + len(team.workers) * PAGE)
+        room = model.max_length * len(team.workers)
+        self.most_tokens = min(least + drawn, room) + len(given) * PAGE + copies
+
+    def hear(self, message: Any) -> None:
+        """Puts a user's note into the shared history before the next pass.
+
+        Raises:
+            InvalidMessageError: It is no text, or empty.
+        """
+        if not isinstance(message, str) or not message.strip():
+            raise InvalidMessageError(f"Cannot say {message!r}: give a text that is not empty.")
+        self._said.append(message)
+
+    def stop(self) -> None:
+        """Ends the thinking before the next pass; the finisher still answers."""
+        self._stop = True
+
+    def run(self, lease: Lease) -> Running:
+        """The session, pass by pass."""
+        team = self.team
+        self._lease = lease
+        self._thinking = thinking = Thinking(team, self.problem, lease, self._first, self._tell)
+        self._tell(
+            ev.Started,
+            workers=team.workers,
+            prompt_tokens=lease.usage.prompt_tokens,
+            reused_tokens=lease.usage.reused_tokens,
+        )
+        if team.replies_at_once:
+            self._reason = "ended"
+        else:
+            yield from thinking.begin()
+        while self._reason is None:
+            while self._said and self._has_room(len(self._said[0].encode()) + PAGE):
+                yield from thinking.read_note(self._said.popleft())
+            if not self._has_room():
+                self._reason = "length"
+                break
+            yield from thinking.read_ahead()
+            writes, moves = thinking.turn()
+            count = len(writes)
+            drawn = yield self._turn(writes, moves)
+            thinking.take(drawn[count - len(thinking.awake()) : count])
+            self._take(drawn[count:])
+            self._decide(thinking)
+            if self._reason is None:
+                yield from thinking.begin_steps()
+                self._take_snapshot(thinking)
+        yield from self._finish(thinking)
+
+    def result(self, usage: Usage, error: BaseException | None, cancelled: bool) -> ev.Result:
+        """What was reached until now."""
+        team, thinking, reply = self.team, self._thinking, self._reply
+        passes = thinking.passes if thinking else 0
+        reason: ev.FinishReason = self._reason or "stopped"
+        if error is not None or cancelled:
+            reason = "cancelled" if error is None else "error"
+        workers = thinking.workers if thinking else []
+        result = ev.Result(
+            workers=team.workers,
+            layout=team.layout.name,
+            history=tuple(thinking.history) if thinking else (),
+            unfinished=tuple(
+                thinking.step_of(worker) for worker in workers if thinking and worker.text
+            ),
+            answer=thinking.answer if thinking and self._answer is None else self._answer,
+            reply="" if reply is None else reply.text,
+            finish_reason=reason,
+            reply_reason=None if reply is None else reply.reason,
+            passes=passes,
+            reply_passes=self._reply_passes,
+            reading_passes=usage.passes - passes - self._reply_passes,
+            tokens={worker.name: worker.total for worker in workers},
+            reply_tokens=0 if reply is None else reply.tokens,
+            prompt_tokens=usage.prompt_tokens,
+            reused_tokens=usage.reused_tokens,
+            swaps=usage.swaps,
+            interruptions=tuple(thinking.interruptions) if thinking else (),
+            snapshots=tuple(self._snapshots[budget] for budget in sorted(self._snapshots)),
+            unheard=tuple(self._said),
+            timings=ev.Timings(
+                usage.waited or None, usage.prefilled or None, self._thought, self._seconds
+            ),
+            error=None if error is None else f"{type(error).__name__}: {error}",
+        )
+        self._tell(ev.Finished, result=result)
+        return result
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._submitted
+
+    def _tell(self, kind: type[ev.Event], **fields: Any) -> None:
+        passes = self._thinking.passes if self._thinking else 0
+        self.events.append(kind(passes, self._seconds, **fields))
+
+    def _turn(self, writes: list[Write], moves: Sequence[tuple[Block, Block]] = ()) -> Turn:
+        """A turn with the writers of snapshots and reply at the end."""
+        for writer in self._writers:
+            writes += writer.writes()
+        return Turn(writes, moves)
+
+    def _take(self, drawn: Sequence[int | None]) -> None:
+        """Hands the writers their tokens, and collects from those who are done."""
+        tokens = [token for token in drawn if token is not None]  # the rest go with first writes
+        for writer, token in zip([*self._writers], tokens, strict=True):
+            new = writer.take(token)
+            if writer is self._reply:
+                self._tell(ev.ReplyToken, token=token, text=new)
+            if writer.reason is not None:
+                self._writers.remove(writer)
+                self._collect(writer)
+
+    def _collect(self, writer: Writer) -> None:
+        """Takes what a writer has written, which is done."""
+        for fork in writer.forks:
+            self._lease.free(fork)
+        answer = self.team.answer.extract(writer.lead + writer.text)
+        for budget in writer.budgets:
+            self._keep_snapshot(budget, answer, writer.text, writer.tokens)
+        if writer is self._reply and self._answer is None:
+            self._answer = answer
+            if answer is not None:
+                self._tell(ev.AnswerFound, worker=None, answer=answer)
+
+    # When the thinking ends.
+
+    def _decide(self, thinking: Thinking) -> None:
+        """Whether the thinking is over, and why."""
+        if thinking.finder is not None:
+            self._reason = "answer"
+        elif not thinking.awake():
+            self._reason = "ended"
+        elif self._stop:
+            self._reason = "stopped"
+        elif thinking.passes >= self.team.budget:
+            self._reason = "budget"
+
+    def _has_room(self, more: int = 0) -> bool:
+        """Whether so many tokens more leave room for the finisher."""
+        assert self._thinking is not None
+        return self._thinking.longest() + more + self._reserve <= self._lease.model.max_length
+
+    def _take_snapshot(self, thinking: Thinking) -> None:
+        """Lets the early finisher answer from a fork, if this is a budget to look at."""
+        if thinking.passes in self.team.snapshots:
+            stated = thinking.stated()
+            if stated is None:
+                self._writers.append(self._writer(thinking, [thinking.passes], answer=True))
+            else:
+                self._keep_snapshot(thinking.passes, stated)
+
+    def _keep_snapshot(self, budget: int, answer: Any, text: str = "", tokens: int = 0) -> None:
+        assert self._thinking is not None
+        passes = min(budget, self._thinking.passes)
+        self._snapshots[budget] = ev.Snapshot(budget, passes, answer, text, tokens)
+        self._tell(ev.SnapshotTaken, snapshot=self._snapshots[budget])
+
+    # After that.
+
+    def _finish(self, thinking: Thinking) -> Running:
+        """Writes the reply or the answer, and ends the snapshots under way."""
+        team = self.team
+        self._thought = self._seconds
+        assert self._reason is not None
+        self._tell(ev.ThinkingEnded, reason=self._reason)
+        self._answer = thinking.stated()
+        left = [budget for budget in team.snapshots if budget >= thinking.passes]
+        if self._answer is not None:
+            for budget in left:
+                self._keep_snapshot(budget, self._answer)
+            left = []
+        if team.finisher == "reply":
+            if left:
+                self._writers.append(self._writer(thinking, left, answer=True))
+            self._reply = self._writer(thinking, [], answer=False)
+            self._writers.append(self._reply)
+        elif self._answer is None:
+            self._reply = self._writer(thinking, left, answer=True)
+            self._writers.append(self._reply)
+        while self._writers:
+            self._reply_passes += 1
+            self._take((yield self._turn([])))
+
+    def _writer(self, thinking: Thinking, budgets: Sequence[int], *, answer: bool) -> Writer:
+        """One who goes on from the live cache: who found the answer, or the first still awake.
+
+        Whoever answers writes into forks, so that neither the thinking nor a reply is disturbed.
+        What was drawn last is not in the cache yet, and is written along with the first token; the
+        beginning of a step in which nothing was drawn is left out.
+        """
+        team, lease, views = self.team, self._lease, thinking.views()
+        author = thinking.finder or [*thinking.awake(), *thinking.workers][0]
+        twins: dict[Block, Block] = {}
+        if answer:
+            mine = [lease.prompt, *(step.block for step in thinking.closing)]
+            mine += [worker.work for worker in thinking.workers]
+            twins = {block: lease.fork(block) for block in mine}
+        others = [
+            (views[worker.place], worker.owed)
+            for worker in thinking.workers
+            if worker is not author
+        ]
+        closing = [(step.view, step.owed) for step in thinking.closing]
+        before = [
+            Write([twins.get(block, block) for block in view], owed)
+            for view, owed in (*closing, *others)
+            if owed
+        ]
+        view = [twins.get(block, block) for block in views[author.place]]
+        between = steps.SEPARATOR if author.written else ""
+        if answer:
+            pending = team.tokenizer.encode(between + team.answer.opening.lstrip("\n"))
+            params = SamplingParams(temperature=0, banned=thinking.sampling(0, team.marks).banned)
+            limit = team.answer.max_tokens
+        else:
+            pending = [] if team.replies_at_once else team.closing_tokens(between)
+            params = thinking.sampling(len(team.workers), team.marks)
+            taken = sum(map(len, view)) + len(author.owed) + len(pending)
+            taken += sum(len(write.tokens) for write in before)
+            limit = max(1, min(team.reply_tokens, lease.model.max_length - taken))
+        return Writer(
+            view=view,
+            pending=[*author.owed, *pending],
+            stream=Stream(params),
+            reader=Reader(team.tokenizer),
+            ends=team.tokenizer.ends,
+            limit=limit,
+            complete=team.answer.complete if answer else _never,
+            lead=team.answer.lead if answer else "",
+            budgets=budgets,
+            before=before,
+            forks=[*twins.values()],
+        )
+
+
+def _never(_: str) -> bool:
+    """A reply is whole only when its writer ends it."""
+    return False

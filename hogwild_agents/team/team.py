@@ -1,0 +1,207 @@
+"""Team: who works together, and how; one description for any number of sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from hogwild_agents.engine import SamplingParams
+from hogwild_agents.team import steps
+from hogwild_agents.team.answers import AnswerFormat, answer_format
+from hogwild_agents.team.interrupts import (
+    Interrupt,
+    InvalidInterruptError,
+    RedundancyCheck,
+)
+from hogwild_agents.team.layouts import SOLO, Layout, TeamBlocks, Views, choose_layout
+from hogwild_agents.team.prompts import CollaborationPrompt, InvalidTeamError, worker_names
+from hogwild_agents.team.session import Session
+from hogwild_agents.team.text import InvalidMessageError, TeamTokenizer
+
+DEFAULT_SAMPLING = SamplingParams(temperature=0.6, top_p=0.95, top_k=20)
+"""What makers of reasoning models (QwQ, Qwen3, DeepSeek-R1) recommend."""
+
+
+class Team:
+    """Workers, prompt, layout, interrupts and the way to an answer.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        workers: How many, or their names; 1 to 8. One worker thinks alone, with no prompt about
+            collaboration; if the model has no thinking tokens it replies at once, as a plain chat
+            model does.
+        layout: What each worker sees: `combined`, `interleaved`, `contiguous`, a `Layout`, or a
+            function from `TeamBlocks` to views.
+        prompt: What the team is told about working together.
+        interrupts: Asked in this order whenever a worker begins a step.
+        answer: How the final answer looks: `boxed`, `number`, `choice`, `json`, `code`, an
+            `AnswerFormat`, or a callable from text to the answer or None.
+        finisher: `reply` closes the thinking and writes the reply that a user should read;
+            `answer` writes only the answer, if none was stated (the paper's early finisher).
+        budget: Forward passes for thinking.
+        reply_tokens: The most tokens of the reply.
+        snapshots: Budgets at which the early finisher is to answer in passing.
+        sampling: How workers choose tokens. A seed makes a session repeatable; each worker has its
+            own random numbers, made from the seed.
+        may_end: Whether a worker may end by writing an end token. By default only one alone may.
+
+    Raises:
+        InvalidTeamError: Workers, budget, snapshots, reply_tokens or finisher make no sense.
+        InvalidLayoutError: No such layout.
+        InvalidInterruptError: An interrupt that cannot be called.
+        InvalidAnswerFormatError: No such answer format.
+
+    Example:
+        with Engine(SharedCacheModel.from_pretrained(name)) as engine:
+            team = Team(AutoTokenizer.from_pretrained(name), workers=["Ada", "Emmy"], budget=2048)
+            print(engine.submit(team.session("How many primes are below 100?")).result().reply)
+    """
+
+    def __init__(
+        self,
+        tokenizer: TeamTokenizer | PreTrainedTokenizerBase,
+        *,
+        workers: int | Sequence[str] = 2,
+        layout: str | Layout | Callable[[TeamBlocks], Views] = "combined",
+        prompt: CollaborationPrompt | None = None,
+        interrupts: Sequence[Interrupt] | None = None,
+        answer: str | AnswerFormat | Callable[[str], Any] = "boxed",
+        finisher: Literal["reply", "answer"] = "reply",
+        budget: int = 4096,
+        reply_tokens: int = 1024,
+        snapshots: Sequence[int] = (),
+        sampling: SamplingParams = DEFAULT_SAMPLING,
+        may_end: bool | None = None,
+    ) -> None:
+        self.workers = worker_names(workers)
+        alone = len(self.workers) == 1
+        chosen = choose_layout(layout)
+        self.layout = SOLO if alone else chosen
+        self.prompt = prompt or CollaborationPrompt()
+        self.interrupts = tuple([RedundancyCheck()] if interrupts is None else interrupts)
+        self.answer = answer_format(answer)
+        self.finisher = finisher
+        self.budget = budget
+        self.reply_tokens = reply_tokens
+        self.snapshots = tuple(sorted(set(snapshots)))
+        self.sampling = sampling
+        self.may_end = alone if may_end is None else may_end
+        self._validate()
+        if not isinstance(tokenizer, TeamTokenizer):
+            tokenizer = TeamTokenizer(tokenizer)
+        self.tokenizer = tokenizer
+        questions = [i.question for i in self.interrupts if isinstance(i, RedundancyCheck)]
+        self.disguise = steps.Disguise(self.workers, questions)
+        self.marks = frozenset(tokenizer.thinking_ids)
+        """The marks of thinking, which no reply may hold."""
+        self.ends = tokenizer.ends | frozenset(tokenizer.thinking_ids[1:])
+        """What a worker ends with, if it may."""
+        self.banned = tokenizer.control | tokenizer.first_tokens(steps.HEADERS)
+        """Ids that no worker may write: control tokens, and what headers begin with."""
+
+    def opening(self, place: int) -> str:
+        """A worker's first words, written for it."""
+        return self.prompt.opening(self.workers, place)
+
+    def opening_tokens(self) -> list[list[int]]:
+        """For each worker the ids of its first prefix and words; none for one alone."""
+        if len(self.workers) == 1:
+            return [[]]
+        return [
+            self.tokenizer.encode(steps.prefix(name, 1) + self.opening(place))
+            for place, name in enumerate(self.workers)
+        ]
+
+    def header_tokens(self) -> list[list[int]]:
+        """Ids of the headers over the others' work and one's own, and of each worker's pause."""
+        texts = [steps.OTHERS_HEADER, steps.OWN_HEADER, *([steps.PAUSE] * len(self.workers))]
+        return [self.tokenizer.encode(text + steps.SEPARATOR) for text in texts]
+
+    def closing_tokens(self, between: str) -> list[int]:
+        """Ids that end the thinking and begin the reply, after a text that ends with `between`."""
+        closing = self.tokenizer.close_thinking()
+        header = "" if closing else steps.REPLY_HEADER + steps.SEPARATOR
+        return self.tokenizer.encode(between + header) + closing
+
+    @property
+    def replies_at_once(self) -> bool:
+        """Whether there is no thinking: one worker of a model that has no words for it."""
+        return (
+            len(self.workers) == 1 and self.finisher == "reply" and self.tokenizer.thinking is None
+        )
+
+    def session(self, problem: str | Sequence[Mapping[str, Any]]) -> Session:
+        """One problem for this team; submit it to an engine, once.
+
+        Args:
+            problem: The question, or a conversation: messages with `role` and `content`, of which
+                the last is to be answered.
+
+        Raises:
+            InvalidMessageError: The problem is empty, or no conversation.
+            ChatTemplateError: The tokenizer's chat template cannot render it.
+        """
+        messages = [{"role": "user", "content": problem}] if isinstance(problem, str) else problem
+        if isinstance(problem, str) and not problem.strip():
+            raise InvalidMessageError("The problem is empty: say what the team is to solve.")
+        return Session(self, problem, self._prompt_tokens(messages))
+
+    def _prompt_tokens(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """The whole prompt: what the team is told, the conversation, and where thinking begins."""
+        told = self.prompt.extra
+        if not self.replies_at_once:
+            told = self.prompt.system(
+                self.workers, layout=self.layout.name, answer=self.answer.instruction
+            )
+        rest: list[Any] = []
+        for message in messages:
+            match message:
+                case {"role": "system", "content": str(text)}:
+                    told += steps.SEPARATOR + self.disguise(text)
+                case _:
+                    rest.append(self._disguised(message))
+        system = [{"role": "system", "content": told}] if told.strip() else []
+        tokens = self.tokenizer.prompt([*system, *rest])
+        if self.layout.commits:
+            tokens += self.tokenizer.encode(steps.HISTORY_HEADER + steps.SEPARATOR)
+        return tokens
+
+    def _disguised(self, given: Any) -> Any:
+        """Outside text with all that looks like the system's own made unlike it, however nested."""
+        if isinstance(given, str):
+            return self.disguise(given)
+        if isinstance(given, Mapping):
+            return {
+                key: value if key == "role" else self._disguised(value)
+                for key, value in given.items()
+            }
+        if isinstance(given, Sequence):
+            return [self._disguised(part) for part in given]
+        return given
+
+    def _validate(self) -> None:
+        numbers: dict[str, Any] = {"budget": self.budget, "reply_tokens": self.reply_tokens}
+        numbers |= {f"snapshots[{i}]": budget for i, budget in enumerate(self.snapshots)}
+        for name, value in numbers.items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InvalidTeamError(
+                    f"{name}={value!r} makes no sense: give a whole number of 1 or more."
+                )
+        if self.snapshots and self.snapshots[-1] > self.budget:
+            raise InvalidTeamError(
+                f"A snapshot at {self.snapshots[-1]} lies beyond the budget of {self.budget}: "
+                "raise the budget or leave it out."
+            )
+        if self.finisher not in ("reply", "answer"):
+            raise InvalidTeamError(
+                f"Unknown finisher {self.finisher!r}: use 'reply' for the text that a user should "
+                "read, or 'answer' for the bare answer."
+            )
+        for interrupt in self.interrupts:
+            if not callable(interrupt):
+                raise InvalidInterruptError(
+                    f"The interrupt {interrupt!r} is not callable: give a function from a Sight to "
+                    "a text or None, such as RedundancyCheck()."
+                )

@@ -1,0 +1,378 @@
+"""Jobs for the tests of the engine: teams that decode, commit and fork, and what to do with them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hogwild_agents.engine import (
+    Block,
+    Engine,
+    Handle,
+    Lease,
+    SamplingParams,
+    SharedCacheModel,
+    Stream,
+    Turn,
+    Usage,
+    Write,
+)
+from hogwild_agents.engine.blocks import PAGE
+from hogwild_agents.engine.jobs import Steps
+from hogwild_agents.engine.scheduler import Scheduler
+from hogwild_agents.engine.task import Task
+from tests.unit.engine.families import Family, build
+from tests.unit.engine.reference import LLAMA, some_tokens
+
+WAIT = 60.0
+"""Seconds after which a test gives up on what should come at once."""
+
+QWEN = Family("qwen3", "qwen3", {"max_position_embeddings": 4096})
+GREEDY = SamplingParams(temperature=0)
+LAYOUTS = ("contiguous", "interleaved", "combined", "growing", "branching")
+
+Rows = list[tuple[int | None, ...]]
+
+
+@dataclass
+class Outcome:
+    """What a team reached: the tokens of every pass, and what the engine said at the end."""
+
+    drawn: Rows
+    answers: list[Any]
+    heard: list[Any]
+    usage: Usage
+    error: BaseException | None
+    cancelled: bool
+
+
+class Team:
+    """Workers on one prompt, who write one token each per pass.
+
+    Args:
+        prompt: Its ids.
+        workers: How many.
+        passes: How long they write.
+        layout: What they see of each other, and what is committed, or forked, and where to.
+        every: Passes between two commits or forks.
+        params: How they choose.
+        before: Called before every pass with the team and the pass's number. What it returns,
+            unless None, is yielded first; the answer to that is kept.
+    """
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        workers: int = 2,
+        passes: int = 20,
+        *,
+        layout: str = "contiguous",
+        every: int = 7,
+        params: SamplingParams = GREEDY,
+        before: Callable[[Team, int], Any] | None = None,
+    ) -> None:
+        self.prompt = prompt
+        self.most_tokens = len(prompt) + workers * (passes + every) + 8
+        self.streams = workers
+        self.events: list[Any] = []
+        self.drawn: Rows = []
+        self.answers: list[Any] = []
+        self.heard: list[Any] = []
+        self.lease: Lease | None = None
+        self._passes = passes
+        self._layout = layout
+        self._every = every
+        self._params = params
+        self._before = before
+        self._stopped = threading.Event()
+
+    def check(self, model: SharedCacheModel) -> None:
+        """Fine with any model."""
+
+    def run(self, lease: Lease) -> Steps:
+        """Decodes, and commits or forks now and then."""
+        self.lease = lease
+        own = [lease.new_block() for _ in range(self.streams)]
+        shared = [lease.prompt]
+        if self._layout in ("interleaved", "combined"):
+            shared.append(lease.new_block())
+        if self._layout == "combined":
+            shared.append(lease.new_block())
+            yield Turn([Write(shared, [5, 6, 7])])
+        seeds = range(self.streams)
+        streams = [Stream(_seeded(self._params, seed)) for seed in seeds]
+        pending = [[3 + worker] for worker in seeds]
+        for index in range(self._passes):
+            if self._stopped.is_set():
+                return
+            if self._before is not None:
+                extra = self._before(self, index)
+                if extra is not None:
+                    self.answers.append((yield extra))
+            writes = [
+                Write([*shared, *self._seen(own, block), block], tokens, stream)
+                for block, tokens, stream in zip(own, pending, streams, strict=True)
+            ]
+            due = index % self._every == self._every - 1
+            target = {"contiguous": None, "branching": None, "growing": lease.prompt}.get(
+                self._layout, shared[min(1, len(shared) - 1)]
+            )
+            moves = [(target, own[index % self.streams])] if due and target is not None else []
+            drawn = yield Turn(writes, moves)
+            self.drawn.append(tuple(drawn))
+            self.events.append(tuple(drawn))
+            pending = [[token] for token in drawn]
+            if due and self._layout == "branching":
+                yield from self._branch(lease, own[0])
+
+    def _seen(self, own: list[Block], mine: Block) -> list[Block]:
+        """What a worker sees of the others."""
+        return [] if self._layout == "interleaved" else [b for b in own if b is not mine]
+
+    def _branch(self, lease: Lease, block: Block) -> Steps:
+        """Asks two twins of the prompt and a worker's block what comes next."""
+        twins = [lease.fork(block) for _ in range(2)]
+        drawn = yield Turn(
+            [Write([lease.prompt, twin], [9 + i, 8], Stream(GREEDY)) for i, twin in enumerate(twins)]
+        )
+        self.drawn.append(tuple(drawn))
+        for twin in twins:
+            lease.free(twin)
+
+    def hear(self, message: Any) -> None:
+        """Takes a note; refuses what is no text."""
+        if not isinstance(message, str):
+            raise TypeError("say it with words")
+        self.heard.append(message)
+
+    def stop(self) -> None:
+        """Ends before the next pass."""
+        self._stopped.set()
+
+    def result(self, usage: Usage, error: BaseException | None, cancelled: bool) -> Outcome:
+        """All there is."""
+        return Outcome(self.drawn, self.answers, self.heard, usage, error, cancelled)
+
+
+def _seeded(params: SamplingParams, worker: int) -> SamplingParams:
+    return params if params.seed is None else replace(params, seed=params.seed + worker)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A team that can be made again and again."""
+
+    prompt: tuple[int, ...]
+    workers: int = 2
+    passes: int = 20
+    layout: str = "contiguous"
+    seed: int | None = None  # greedy if None
+
+    def job(self, before: Callable[[Team, int], Any] | None = None) -> Team:
+        """A new team."""
+        params = GREEDY
+        if self.seed is not None:
+            params = SamplingParams(temperature=0.8, seed=self.seed)
+        return Team(
+            self.prompt,
+            self.workers,
+            self.passes,
+            layout=self.layout,
+            params=params,
+            before=before,
+        )
+
+
+def some_specs(count: int, seed: int = 5, sampled: bool = False) -> list[Spec]:
+    """Teams of all sizes and layouts, most of whose prompts begin alike for a while."""
+    rng = np.random.default_rng(seed)
+    base = some_tokens(100, seed)
+    specs = []
+    for index in range(count):
+        common = 0 if index % 5 == 4 else int(rng.integers(20, 100))
+        own = rng.integers(0, 128, int(rng.integers(1, 60))).tolist()
+        specs.append(
+            Spec(
+                (*base[:common], *own),
+                workers=1 + index % 4,
+                passes=int(rng.integers(5, 45)),
+                layout=LAYOUTS[index % len(LAYOUTS)],
+                seed=10 * index if sampled else None,
+            )
+        )
+    return specs
+
+
+def load(pages: int | None = None, family: Family = QWEN) -> SharedCacheModel:
+    """A tiny model with a cache of so many pages, or of any size."""
+    token = 4 * 2 * 2 * (16 + 16)  # float32, layers, kv_heads, key and value
+    cache_bytes = None if pages is None else pages * PAGE * token
+    model = SharedCacheModel.from_pretrained(
+        build(family), cache_bytes=cache_bytes, self_check=pages is None
+    )
+    assert model.pool.bytes_per_token == token
+    assert pages in (None, model.pool.limit_pages)
+    return model
+
+
+def alone(model: SharedCacheModel, specs: Iterable[Spec]) -> list[Rows]:
+    """What each team draws when it has an engine for itself, which must not be a close call."""
+    rows = []
+    with pytest.MonkeyPatch.context() as patch:
+        gaps = Gaps(model, patch)
+        for spec in specs:
+            with Engine(model) as engine:
+                rows.append(engine.submit(spec.job()).result(WAIT).drawn)
+    assert gaps.least > 1e-4, "two tokens were nearly as likely: choose another seed"
+    assert model.pool.used_pages == 0
+    return rows
+
+
+class Gaps:
+    """Notes how far apart the likeliest two tokens were, at the least."""
+
+    def __init__(self, model: SharedCacheModel, patch: pytest.MonkeyPatch) -> None:
+        self.least = float("inf")
+        forward = model.forward
+
+        def spy(views: Any, tokens: Any) -> Tensor:
+            logits = forward(views, tokens)
+            best = logits.topk(2).values
+            self.least = min(self.least, float((best[:, 0] - best[:, 1]).min()))
+            return logits
+
+        patch.setattr(model, "forward", spy)
+
+
+@dataclass
+class Spy:
+    """Counts what every pass of a model is given, and may be told to fail first.
+
+    Attributes:
+        passes: For each call the number of tokens of each row.
+        before: Called with the views of a pass; may raise, or wait.
+    """
+
+    model: SharedCacheModel
+    patch: pytest.MonkeyPatch
+    before: Callable[[Sequence[Sequence[Block]]], None] | None = None
+    passes: list[list[int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Takes the place of `forward`."""
+        forward = self.model.forward
+
+        def spy(views: Sequence[Sequence[Block]], tokens: Sequence[Sequence[int]]) -> Tensor:
+            self.passes.append([len(given) for given in tokens])
+            if self.before is not None:
+                self.before(views)
+            return forward(views, tokens)
+
+        self.patch.setattr(self.model, "forward", spy)
+
+
+class Gate:
+    """Holds the engine's thread in a pass, or a job in its steps, until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self._reached = threading.Semaphore(0)
+        self._open = threading.Semaphore(0)
+
+    def wait(self, *_: object) -> None:
+        """Called from the thread that is to be held."""
+        self._reached.release()
+        assert self._open.acquire(timeout=WAIT), "nobody opened the gate"
+
+    def reached(self) -> None:
+        """Returns when the other thread is held."""
+        assert self._reached.acquire(timeout=WAIT), "nobody came to the gate"
+
+    def open(self, times: int = 1) -> None:
+        """Lets the other thread pass; so often, if it has not come yet."""
+        self._open.release(times)
+
+
+@dataclass
+class Direct:
+    """A scheduler without a thread, and the jobs that were given to it."""
+
+    scheduler: Scheduler
+    tasks: list[Task] = field(default_factory=list)
+    outcomes: dict[int, tuple[Any, BaseException | None]] = field(default_factory=dict)
+    woken: int = 0
+
+    @classmethod
+    def on(cls, model: SharedCacheModel, chunk: int = 512, prefix_pages: int = 10**6) -> Direct:
+        """A scheduler on a model."""
+        made: list[Direct] = []
+
+        def wake() -> None:
+            made[0].woken += 1
+
+        made.append(cls(Scheduler(model, chunk, prefix_pages, wake)))
+        return made[0]
+
+    def add(self, job: Team) -> Task:
+        """Checks and queues a job."""
+        index = len(self.tasks)
+
+        def close(result: Any, error: BaseException | None) -> None:
+            assert index not in self.outcomes, "a job ends once"
+            self.outcomes[index] = (result, error)
+
+        task = Task(job, lambda _: None, close, self.scheduler.check(job))
+        self.tasks.append(task)
+        self.scheduler.add(task)
+        return task
+
+    def drain(self, most: int = 20_000) -> int:
+        """Advances until there is nothing to do; returns how often that was."""
+        for count in range(most):
+            if not self.scheduler.advance():
+                return count
+        raise AssertionError(f"still busy after {most} rounds")
+
+    def drawn(self) -> list[Rows]:
+        """What each job drew; all must have ended well."""
+        assert len(self.outcomes) == len(self.tasks)
+        assert [error for _, error in self.outcomes.values() if error is not None] == []
+        return [self.outcomes[index][0].drawn for index in range(len(self.tasks))]
+
+
+def pages_of(blocks: Iterable[Block]) -> set[int]:
+    """The pages of some blocks, shared ones once."""
+    return {
+        page for b in blocks for e in b.extents for page in range(e.first, e.first + e.count)
+    }
+
+
+def results(handles: Iterable[Handle[Any, Outcome]]) -> list[Outcome]:
+    """The outcomes of jobs that end well."""
+    return [handle.result(WAIT) for handle in handles]
+
+
+def done_future(value: Any) -> Future[Any]:
+    """A future that is done already."""
+    future: Future[Any] = Future()
+    future.set_result(value)
+    return future
+
+
+def poison(block: Block) -> None:
+    """Makes a block's values NaN, as a broken kernel or an overflow would."""
+    for _, _, values in block.pool.storage():
+        where = block.pool.tensor(block.slots(0, len(block)))
+        values.index_fill_(1, where, torch.nan)
+
+
+def llama() -> SharedCacheModel:
+    """A model of another family."""
+    return load(family=LLAMA)

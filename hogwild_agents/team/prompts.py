@@ -281,7 +281,7 @@ so, and change to a free part, another method, or a check. A check is worth doin
 depends on the result and it is reached another way.
 - React: answer questions from the others, name a mistake as soon as it shows, trace differing \
 results to the line where they part, and drop an approach that leads nowhere, saying so.
-- Heed the user: what follows `{note}` in the history was said while you work, and comes first.
+- Heed the user: what follows `{note}` in the history was said meanwhile, and comes first.
 - Be truthful in quick checks: now and then the system begins {our} step with `{check}`. Compare \
 the work in hand with what the others have done and are doing, and answer yes or no first. After \
 yes, say what to do instead, and do it. After no, go on.""",

@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-slow lint format bench clean
+.PHONY: demo test test-slow soak lint format bench clean
 
 demo: .venv/ready  ## the main job, in under a minute
 	$(BIN)/python examples/shared_cache.py
@@ -14,6 +14,9 @@ test: .venv/ready  ## all tests but the slow ones
 
 test-slow: .venv/ready  ## tests that take minutes
 	$(BIN)/pytest -m slow
+
+soak: .venv/ready  ## ten minutes of sessions submitted, cancelled, broken and closed at random
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak
 
 lint: .venv/ready  ## style and types
 	$(BIN)/ruff check .

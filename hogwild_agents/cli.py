@@ -16,6 +16,10 @@ from rich.table import Table
 if TYPE_CHECKING:
     from hogwild_agents.engine import Report, SharedCacheModel
     from hogwild_agents.engine.bench import Measurement
+    from hogwild_agents.team.bench import Overhead
+
+SESSION_PASSES = 100
+"""Passes of a session that `bench` times; more than of the engine's, as they differ more."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -118,6 +122,7 @@ def bench(
 
     from hogwild_agents.engine import HogwildError
     from hogwild_agents.engine import bench as benchmark
+    from hogwild_agents.team.bench import measure_overhead
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -136,7 +141,8 @@ def bench(
     )
     console.print(f"{where}, torch {torch.__version__}, copies {bandwidth / 1e9:.1f} GB/s")
     rows: list[Measurement] = []
-    total = benchmark.count_passes(teams, lengths, passes)
+    total = benchmark.count_passes(teams, lengths, passes) + len(teams) * SESSION_PASSES
+    overheads: list[Overhead] = []
     with Progress(
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -154,11 +160,24 @@ def bench(
                     errors.print(f"[yellow]Left out at {escape(row[0])}: {escape(row[1])}[/yellow]")
                 else:
                     rows.append(row)
+            progress.update(task, description="Timing sessions")
+            for count in teams:
+                overheads.append(
+                    measure_overhead(shared, count, SESSION_PASSES, lambda: progress.advance(task))
+                )
+        except HogwildError as error:
+            errors.print(f"[yellow]No session was timed: {escape(str(error))}[/yellow]")
         except KeyboardInterrupt:
             errors.print("[yellow]Stopped. What follows was finished before.[/yellow]")
     if not rows:
         raise typer.Exit(1)
     _print_measurements(rows)
+    for overhead in overheads:
+        console.print(
+            f"A session of {_team(overhead.workers)} spends {overhead.rest_ms:.2f} ms of a pass on "
+            f"scheduling, sampling and text: {overhead.rest_ms / overhead.forward_ms:.0%} of the "
+            f"{overhead.forward_ms:.2f} ms that its forward pass takes at {overhead.context:,}."
+        )
     if json_file is not None:
         json_file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 
@@ -249,9 +268,14 @@ def _print_measurements(rows: list[Measurement]) -> None:
             mine = times["hogwild", workers]
             parts = [] if one is None or workers == 1 else [f"{mine / one:.2f} x one worker's"]
             parts += [] if plain is None else [f"{mine / plain:.2f} x plain transformers'"]
-            team = f"{workers} worker{'s' if workers > 1 else ''}"
             if parts:
-                console.print(f"At {length:,}, a pass of {team} takes {', '.join(parts)}.")
+                console.print(
+                    f"At {length:,}, a pass of {_team(workers)} takes {', '.join(parts)}."
+                )
+
+
+def _team(workers: int) -> str:
+    return "1 worker" if workers == 1 else f"{workers} workers"
 
 
 if __name__ == "__main__":

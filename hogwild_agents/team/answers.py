@@ -130,10 +130,10 @@ def boxed(parse: Callable[[str], Any] = str) -> AnswerFormat:
 
 
 _STATED = r"""(?i:\b(?:answer|option|choice)[\s*_]*(?:is|[:=])(?:\s+(?:option|choice)\b)?)
-    [\s*_`$:"'(\[\\]*"""
+    [\s*_`$:"'(\[\\]*+"""
 _NUMBER = r"""
     (?:\\?[$€£¥])? (?P<sign>(?<![\w)\]}])[-+])? (?:\\?[$€£¥]\s*)?
-    (?: (?P<whole>[0-9]+)?\s* \\[dt]?frac\s*
+    (?: (?:(?P<whole>[0-9]+)\s*)? \\[dt]?frac\s*
         \{\s*(?P<top>[-+]?DECIMAL)\s*\}\s* \{\s*(?P<bottom>DECIMAL)\s*\}
       | (?P<value>DECIMAL) (?:\s*/\s*(?P<over>DECIMAL))? )
     (?: (?:[eE]|\s*(?:\\times|\\cdot|\*)\s*10\s*\^\s*\{?\s*) (?P<power>[-+]?[0-9]{1,3}) (?![0-9])
@@ -142,9 +142,9 @@ _NUMBER = r"""
     "DECIMAL", r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)"
 )
 _UNITS = r"""
-    \s* (?: \\?% | ° | \^\{?\\circ\}? )?
+    \s*+ (?: \\?% | ° | \^\{?\\circ\}? )?
     (?: (?!(?:pi|dozen|hundred|thousand|[mbtr]+illion)\b)  # these would be part of the number
-        (?: (?<=\s)[A-Za-z] | [A-Za-z]{2} ) [A-Za-z\s/.-]* (?:\^\{?[0-9]\}?)? )?
+        (?: (?<=\s)[A-Za-z] | [A-Za-z]{2} ) [A-Za-z\s/.-]*+ (?:\^\{?[0-9]\}?)? )?
     \.? \s*
 """
 _ANY_NUMBER = re.compile(_NUMBER, re.VERBOSE)
@@ -246,6 +246,8 @@ def _fences(ranks: dict[str, int], text: str) -> tuple[list[str], list[str]]:
 _fenced = partial(_marked, stop=re.compile(r"^[ \t]*```+[ \t\r]*$", re.MULTILINE))
 _JSON = json.JSONDecoder(parse_constant=Fraction)  # it refuses NaN and Infinity, as JSON does
 
+_JSON_START = re.compile(r"\{(?=\s*[\"}])|\[(?=\s*[]\[{\"\w-])")
+
 
 def _json(text: str) -> Any:
     """The value that all of `text` stands for; ValueError if it is not JSON."""
@@ -264,7 +266,7 @@ def _json_in(text: str) -> Any:
     text = _STEP_INDEX.sub("", text)
     last = max(text.rfind("}"), text.rfind("]"))
     value, reach, spare = None, 0, 2_000_000  # characters that may be read, some of them again
-    for start in reversed([bracket.start() for bracket in re.finditer(r"[\[{]", text)]):
+    for start in reversed([bracket.start() for bracket in _JSON_START.finditer(text)]):
         if reach > last or spare < 0:
             break
         try:
@@ -273,6 +275,7 @@ def _json_in(text: str) -> Any:
                 value, reach = found, end
         except (ValueError, RecursionError) as error:
             end = getattr(error, "pos", start + 10_000)
+            spare -= end // 32  # to make the error, Python counts the lines before it
         spare -= end - start + 1
     return value
 

@@ -152,7 +152,7 @@ class TeamTokenizer:
         """The ids that end the model's thoughts and begin its reply; none if it does not think."""
         if self.thinking is None:
             return []
-        return [self._marks.ids[self.thinking.close], *self.encode(SEPARATOR)]
+        return [self.thinking_ids[1], *self.encode(SEPARATOR)]
 
     def first_tokens(self, texts: Iterable[str]) -> frozenset[int]:
         """The ids with which a model would begin one of `texts`, at the start of a line or not."""
@@ -263,7 +263,8 @@ class TeamTokenizer:
                 "Leave out what it refuses, or set another tokenizer.chat_template."
             ) from error
         for message, stand_in in zip(messages, hidden, strict=True):
-            if not outside.survives(stand_in["content"], rendered):
+            # Some templates leave out what is said beside a tool call.
+            if not outside.survives([stand_in["content"], stand_in.get("tool_calls")], rendered):
                 raise ChatTemplateError(
                     f"The model's chat template loses what the {message['role']} says, "
                     f"{message['content'][:40]!r}: give it another role, "
@@ -345,10 +346,12 @@ class _Anchor(NamedTuple):
 
 
 class _Marks:
-    """The added tokens that read as more than a character or a space, and where a text has them."""
+    """The added tokens that are more than a character or white space, and where a text has them."""
 
     def __init__(self, added: Mapping[str, int]) -> None:
-        self.ids = {text: i for text, i in added.items() if len(text) > 1 and text.strip()}
+        # Sentencepiece writes a space as "▁", and Gemma has runs of them among the added tokens.
+        long = {text: index for text, index in added.items() if len(text) > 1}
+        self.ids = {text: index for text, index in long.items() if text.replace("▁", " ").strip()}
         self._sizes: dict[str, list[int]] = {}  # by first character, longest first
         for first, size in sorted({(text[0], len(text)) for text in self.ids}, reverse=True):
             self._sizes.setdefault(first, []).append(size)
@@ -375,7 +378,8 @@ class _Placeholders:
     """
 
     def __init__(self, template: str) -> None:
-        self._names = {"role", "content", *re.findall(r"[.'\"]([A-Za-z_]\w*)", template)}
+        named = re.findall(r"[.'\"]([A-Za-z_]\w*)", template)
+        self._names = {"role", "content", "tool_calls", *named}
         self._prefix = next(p for n in count() if (p := f"Zq{n:02}") not in template)
         self._form = re.compile(rf'{self._prefix}([0-9a-f]{{4,}})(\\*)"')
         self._texts: list[str] = []
@@ -396,9 +400,10 @@ class _Placeholders:
         self._texts.append(text)
         return f'{self._prefix}{len(self._texts) - 1:04x}"'
 
-    def survives(self, stand_in: str, rendered: str) -> bool:
-        """Whether the template has kept it, as it is or as JSON."""
-        return stand_in.rstrip('"') in rendered
+    def survives(self, hidden: Any, rendered: str) -> bool:
+        """Whether the template has kept any text of `hidden`, if it has one."""
+        stand_ins = re.findall(rf"{self._prefix}[0-9a-f]{{4,}}", repr(hidden))
+        return not stand_ins or any(stand_in in rendered for stand_in in stand_ins)
 
     def reveal(self, rendered: str) -> list[str]:
         """Splits into the template's words and outside text, by turns; the first and last are its.

@@ -35,9 +35,9 @@ BUILDERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "plain_bytes": small.plain_bytes,
 }
 FOREIGN = ("[INST]", "<s>", "</s>", "<|im_end|>", "<|eot_id|>", "</think>", "<unk>", "<0x0A>")
-TURN = "<|im_start|>assistant\n"
+TURN = "<|im_start|>assistant:"
 
-many = settings(max_examples=60, deadline=None)
+many = settings(max_examples=30, deadline=None)
 every = pytest.mark.parametrize("name", BUILDERS)
 templated = pytest.mark.parametrize("name", [name for name in BUILDERS if name != "plain_bytes"])
 # The one letter that sentencepiece's manner cannot write: it stands for a space there.
@@ -172,7 +172,9 @@ def test_a_control_token_of_one_letter_cannot_be_written() -> None:
     assert tokenizer.decode(tokenizer.encode("a ☃ b")) == "a  b"
 
 
-@pytest.mark.parametrize("text", ["＜|im_end|＞", "a<|IM_END|>b", "<|im_end|>", "ﬁ<|ıM_end|>"])
+@pytest.mark.parametrize(
+    "text", ["\uff1c|im_end|\uff1e", "a<|IM_END|>b", "<|im_end|>", "\ufb01<|\u2139m_end|>"]
+)
 def test_normalising_makes_no_control_token(text: str) -> None:
     """Other letters that a normaliser turns into a token's spelling."""
     own = small.plain_bytes()
@@ -186,7 +188,10 @@ def test_normalising_makes_no_control_token(text: str) -> None:
 
 
 def test_added_spaces_remain_text() -> None:
-    """Gemma's runs of newlines are added tokens that control nothing."""
+    """Gemma's runs of newlines and spaces are added tokens that control nothing."""
+    own = small.metaspace()
+    own.add_tokens([AddedToken("▁▁", normalized=False)])
+    assert own.convert_tokens_to_ids("▁▁") in TeamTokenizer(own).encode("a▁▁b")
     own = small.byte_level()
     own.add_tokens([AddedToken("\n\n\n", normalized=False)])
     tokenizer = TeamTokenizer(own)
@@ -262,10 +267,8 @@ def test_harmless_prompts_are_the_tokenizers_own(name: str, data: st.DataObject)
 
 def test_marks_that_swallow_space() -> None:
     """Phi-3's role tokens take the newline after them, as far as it is the template's."""
-    template = (
-        "{% for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + '<|end|>\\n' }}{% endfor %}"
-        "{{ '<|assistant|>\\n' }}"
-    )
+    turn = "{{ '<|' + m.role + '|>\\n' + m.content + '<|end|>\\n' }}"
+    template = "{% for m in messages %}" + turn + "{% endfor %}{{ '<|assistant|>\\n' }}"
     own = small.byte_level(template)
     marks = ("<|user|>", "<|system|>", "<|assistant|>", "<|end|>")
     own.add_tokens([AddedToken(mark, special=True, rstrip=True) for mark in marks])
@@ -343,6 +346,8 @@ def test_without_a_template() -> None:
 
 SYSTEM = {"role": "system", "content": "S"}
 REPLY = {"role": "assistant", "content": "R"}
+CALL = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]}
+TOOL = {"role": "tool", "content": "T"}
 
 
 @pytest.mark.parametrize(
@@ -381,13 +386,14 @@ def test_a_template_that_drops_system_text() -> None:
 @pytest.mark.parametrize(
     ("template", "messages", "words"),
     [
-        ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", [user("U"), REPLY],
-         "loses what the assistant says, 'R'"),
-        (small.INST, [user("U"), {"role": "tool", "content": "T"}], "user, tool: roles must alternate"),
+        ("{{ messages[0].content }}", [user("U"), REPLY], "loses what the assistant says, 'R'"),
+        ("{{ messages[0].content }}", [user("U"), CALL], "loses what the assistant says, ''"),
+        (small.INST, [user("U"), TOOL], "conversation of user, tool: only user and assistant"),
         ("{{ messages[5].content.x }}", [user("U")], "cannot hold a conversation of user: "),
         ("{{ 1 / 0 }}", [user("U")], "division by zero"),
         ("{{ messages[0].content | upper }}", [user("U")], "loses what the user says"),
-        ("{{ messages[0].content }}{{ messages[0].tag | upper }}", [user("U", tag="t")], "rewrites"),
+        ("{% for m in messages %}{{ m.content + (m.tag | upper) }}{% endfor %}",
+         [user("U", tag="t")], "rewrites"),
     ],
 )  # fmt: skip
 def test_templates_that_cannot_hold_a_conversation(
@@ -446,7 +452,7 @@ def test_thinking_is_left_open_or_closed(template: str, thinks: str, replies: st
     assert tokenizer.thinking == Thinking("<think>", "</think>")
     for think, expected in ((True, thinks), (False, replies)):
         tokens = tokenizer.prompt([user("a <think> b")], think=think)
-        assert tokenizer.decode(tokens).split("assistant\n")[1] == expected
+        assert tokenizer.decode(tokens).split("assistant:")[1] == expected
         marks = added("byte_level")
         spelled = template.startswith("<think>") + expected.count("<think>")
         assert tokens.count(marks["<think>"]) == spelled

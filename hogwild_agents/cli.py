@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from hogwild_agents import __version__
+
 if TYPE_CHECKING:
     from hogwild_agents.engine import Report, SharedCacheModel
     from hogwild_agents.engine.bench import Measurement
@@ -25,7 +27,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Several copies of one language model think about a problem together, over one cache.",
 )
 console = Console()
 errors = Console(stderr=True)
@@ -36,6 +37,22 @@ Device = Annotated[
 Dtype = Annotated[
     str, typer.Option(help="float32, bfloat16, float16, or auto for the checkpoint's own.")
 ]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"hogwild_agents {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[  # noqa: ARG001  its callback does the work
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Several copies of one language model think about a problem together, over one cache."""
 
 
 @app.command()
@@ -161,10 +178,10 @@ def bench(
                 else:
                     rows.append(row)
             progress.update(task, description="Timing sessions")
-            for count in teams:
-                overheads.append(
-                    measure_overhead(shared, count, SESSION_PASSES, lambda: progress.advance(task))
-                )
+            overheads += [
+                measure_overhead(shared, count, SESSION_PASSES, lambda: progress.advance(task))
+                for count in teams
+            ]
         except HogwildError as error:
             errors.print(f"[yellow]No session was timed: {escape(str(error))}[/yellow]")
         except KeyboardInterrupt:

@@ -1,8 +1,8 @@
-"""Ten minutes of chaos: sessions submitted, cancelled, stopped, talked to, broken and closed at random.
+"""Ten minutes of chaos: sessions submitted, cancelled, stopped, talked to and broken at random.
 
-From threads and from asyncio, on one small cache, with engines closed and made anew. What must hold:
-no handle hangs, no partial result is lost (every token that was told of is in the result), and no
-page of the cache leaks. Run it with `make soak`, or `python -m tests.soak --minutes 1 --seed 3`.
+From threads and from asyncio, on one small cache, with engines closed and made anew. What must
+hold: no handle hangs, no partial result is lost (every token that was told of is in the result),
+and no page of the cache leaks. Run it with `make soak`, or `python -m tests.soak --minutes 1 --seed 3`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ PATIENCE = 120.0
 CACHE_PAGES = 120
 
 
-class Fault(Exception):
-    """Raised on purpose."""
+class BrokenOnPurposeError(Exception):
+    """A fault in an interrupt or a layout."""
 
 
 class Chaos:
@@ -64,14 +64,14 @@ class Chaos:
         def moody(_: Sight) -> str | None:
             mood = rng.random()
             if mood < 0.05:
-                raise Fault("an interrupt fails")
+                raise BrokenOnPurposeError("an interrupt fails")
             if mood < 0.1:
                 return 3  # type: ignore[return-value]
             return "Go on. " * rng.choice([1, 100]) if mood < 0.5 else None
 
         def broken(blocks: Any) -> Any:
             if rng.random() < 0.01:
-                raise Fault("a layout fails")
+                raise BrokenOnPurposeError("a layout fails")
             return [[*blocks.common, own] for own in blocks.work]
 
         budget = rng.randint(1, 60)
@@ -94,7 +94,7 @@ class Chaos:
         words = "a problem " * rng.randint(1, 40)
         try:
             handle = self.engine.submit(self.team(rng).session(words))
-        except (HogwildError, Fault) as error:
+        except (HogwildError, BrokenOnPurposeError) as error:
             self.count(f"refused: {type(error).__name__}")
             return None
         self.count("submitted")

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+from hogwild_agents.engine.blocks import PAGE
 from hogwild_agents.engine.errors import EngineClosedError, InvalidJobError, SessionFailedError
 from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.jobs import Job
@@ -146,7 +147,8 @@ class Engine:
             print(handle.result())
     """
 
-    _of: ClassVar[weakref.WeakKeyDictionary[SharedCacheModel, _Loop]] = weakref.WeakKeyDictionary()
+    _of: ClassVar[weakref.WeakValueDictionary[int, _Loop]] = weakref.WeakValueDictionary()
+    """The loop that holds a model, by the model's `id`; it must not keep either of them alive."""
 
     def __init__(
         self, model: SharedCacheModel, *, chunk: int = CHUNK, prefix_bytes: int | None = None
@@ -155,20 +157,23 @@ class Engine:
             raise InvalidJobError(
                 f"chunk={chunk} and prefix_bytes={prefix_bytes} must be at least 1 and 0."
             )
-        other = Engine._of.get(model)
-        if other is not None and not other.closed:
-            raise InvalidJobError("This model has an engine already: use that one, or close it.")
+        other = Engine._of.get(id(model))
+        if other is not None:
+            if not other.closed:
+                raise InvalidJobError(
+                    "This model has an engine already: use that one, or close it."
+                )
+            other.close()  # waits until its thread has let go of the model
         self.model = model
-        page_bytes = max(1, model.pool.limit_bytes // model.pool.limit_pages)
         self._loop = _Loop(
             model,
             chunk,
             model.pool.limit_pages // PREFIX_SHARE
             if prefix_bytes is None
-            else prefix_bytes // page_bytes,
+            else prefix_bytes // (model.pool.bytes_per_token * PAGE),
         )
-        Engine._of[model] = self._loop
-        self._close = weakref.finalize(self, self._loop.close)  # also when Python exits
+        Engine._of[id(model)] = self._loop
+        weakref.finalize(self, self._loop.close)  # also when Python exits
 
     def submit(self, job: Job[E, R]) -> Handle[E, R]:
         """Queues a job; returns at once.
@@ -185,7 +190,7 @@ class Engine:
 
         Happens by itself when Python exits, or when a forgotten engine has nothing left to run.
         """
-        self._close()
+        self._loop.close()
 
     def __enter__(self) -> Self:
         """The engine; it is closed at the end of the block."""
@@ -230,10 +235,9 @@ class _Loop:
                     why = f"broke down ({type(self._crash).__name__}: {self._crash})"
                 raise EngineClosedError(f"The engine {why}: make a new one.") from self._crash
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._serve, name="hogwild-engine", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._serve, name="hogwild-engine", daemon=True)
+                thread.start()
+                self._thread = thread
             self._inbox.append(add)
             self._changed.notify()
 
@@ -259,7 +263,8 @@ class _Loop:
         try:
             while not self._closing:
                 self._receive()
-                self._awake |= self.scheduler.advance()
+                if self.scheduler.advance():
+                    self._awake = True  # never False here: a future may have called `_wake`
                 self._open = {task for task in self._open if not task.ended}
         except BaseException as error:  # noqa: BLE001  nobody must wait for a thread that is gone
             self._crash = error

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from hogwild_agents.engine.blocks import PAGE, Block, Extent
+from hogwild_agents.engine.blocks import PAGE, Block, Extent, Slots
+from hogwild_agents.engine.errors import OutOfCacheMemoryError
 
 
 class Parked:
@@ -20,17 +21,18 @@ class Parked:
     """
 
     def __init__(self, blocks: Sequence[Block]) -> None:
-        self._blocks = [(block, len(block), _pages(block.extents)) for block in blocks]
+        self._blocks = [
+            (block, len(block), _pages(block.extents)) for block in blocks if not block.freed
+        ]
         pages = [page for _, _, held in self._blocks for page in held]
         self._order = list(dict.fromkeys(pages))
         pool = self._pool = blocks[0].pool
-        slots = np.array(self._order, np.int64)[:, None] * PAGE + np.arange(PAGE)
-        where = pool.tensor(slots.reshape(-1))
+        where = pool.tensor(_slots(self._order))
         self._contents: list[tuple[Tensor, Tensor]] = [
             (keys.index_select(1, where).cpu(), values.index_select(1, where).cpu())
             for _, keys, values in pool.storage()
         ]
-        for block in blocks:
+        for block, _, _ in self._blocks:
             block.clear()
 
     @property
@@ -47,19 +49,32 @@ class Parked:
         pool = self._pool
         fresh = pool.allocate(self.pages)
         places = _pages(fresh)
-        slots = np.array(places, np.int64)[:, None] * PAGE + np.arange(PAGE)
-        where = pool.tensor(slots.reshape(-1))
-        for (_, keys, values), (kept_keys, kept_values) in zip(
-            pool.storage(), self._contents, strict=True
-        ):
-            keys.index_copy_(1, where, kept_keys.to(pool.device))
-            values.index_copy_(1, where, kept_values.to(pool.device))
+        try:
+            self._copy_to(places)
+        except (RuntimeError, MemoryError) as error:  # torch's CPU allocator raises RuntimeError
+            pool.release(fresh)
+            raise OutOfCacheMemoryError(
+                f"The device has no memory left to bring {self.pages} pages back: {error}"
+            ) from error
         moved = dict(zip(self._order, places, strict=True))
         for block, length, held in self._blocks:
             block.extents.extend(_extents([moved[page] for page in held]))
             pool.share(block.extents)
             block.advance(length)
         pool.release(fresh)
+
+    def _copy_to(self, places: Sequence[int]) -> None:
+        pool = self._pool
+        where = pool.tensor(_slots(places))
+        for (_, keys, values), (kept_keys, kept_values) in zip(
+            pool.storage(), self._contents, strict=True
+        ):
+            keys.index_copy_(1, where, kept_keys.to(pool.device))
+            values.index_copy_(1, where, kept_values.to(pool.device))
+
+
+def _slots(pages: Sequence[int]) -> Slots:
+    return (np.array(pages, np.int64)[:, None] * PAGE + np.arange(PAGE)).reshape(-1)
 
 
 def _pages(extents: Sequence[Extent]) -> list[int]:

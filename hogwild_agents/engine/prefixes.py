@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +47,10 @@ class PrefixStore:
             }
         )
 
+    def keeps(self, tokens: Slots) -> bool:
+        """Whether `put` would keep these tokens."""
+        return -(-len(tokens) // PAGE) <= self.limit_pages
+
     def match(self, tokens: Slots) -> int:
         """How many of the first `tokens` some entry holds."""
         return max((common_length(entry.tokens, tokens) for entry in self._entries), default=0)
@@ -69,7 +72,7 @@ class PrefixStore:
 
     def put(self, tokens: Slots, block: Block) -> None:
         """Keeps a fork of `block`, which holds just `tokens`; forgets what that makes needless."""
-        if -(-len(tokens) // PAGE) > self.limit_pages:
+        if not self.keeps(tokens):
             return
         for entry in [*self._entries]:
             if common_length(entry.tokens, tokens) == len(entry.tokens):
@@ -100,8 +103,3 @@ def common_length(one: Slots, other: Slots) -> int:
     shorter = min(len(one), len(other))
     unlike = np.flatnonzero(one[:shorter] != other[:shorter])
     return int(unlike[0]) if len(unlike) else shorter
-
-
-def as_array(tokens: Sequence[int]) -> Slots:
-    """Ids as an int64 array."""
-    return np.asarray(tokens, np.int64)

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+import numpy as np
+
 from hogwild_agents.engine.blocks import PAGE, Slots
 from hogwild_agents.engine.errors import (
     ContextLengthError,
@@ -25,11 +27,11 @@ from hogwild_agents.engine.errors import (
     InvalidTokensError,
     OutOfCacheMemoryError,
 )
-from hogwild_agents.engine.jobs import Drawn, Job, Lease, Turn, Write
+from hogwild_agents.engine.jobs import Drawn, Job, Lease, Steps, Turn, Write
 from hogwild_agents.engine.model import SharedCacheModel
 from hogwild_agents.engine.parking import Parked
 from hogwild_agents.engine.passes import Runner
-from hogwild_agents.engine.prefixes import PrefixStore, as_array, common_length
+from hogwild_agents.engine.prefixes import PrefixStore, common_length
 from hogwild_agents.engine.task import Task
 
 
@@ -61,13 +63,18 @@ class Scheduler:
 
         Raises:
             InvalidJobError: The prompt holds no token.
-            InvalidTokensError: The prompt holds ids outside of the vocabulary.
+            InvalidTokensError: The prompt is no flat list of ids, or some are not the vocabulary's.
             ContextLengthError: The prompt is longer than the model takes.
             OutOfCacheMemoryError: The job would not fit into the empty cache.
         """
-        tokens = as_array(job.prompt)
-        if not len(tokens):
+        tokens = np.array(job.prompt)  # a copy: nobody else may change it
+        if not tokens.size:
             raise InvalidJobError("The prompt holds no token: give at least one.")
+        if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+            raise InvalidTokensError(
+                f"The prompt is {tokens.dtype} of shape {tokens.shape}: give a flat list of whole "
+                "numbers."
+            )
         if int(tokens.min()) < 0 or int(tokens.max()) >= self.model.vocab_size:
             raise InvalidTokensError(
                 f"The prompt holds ids from {tokens.min()} to {tokens.max()}, but the model's run "
@@ -88,7 +95,7 @@ class Scheduler:
                 f"{PAGE}, and the whole cache has {self.pool.limit_pages:,}. Lower its budget or "
                 "its number of workers, or load the model with a larger cache_bytes."
             )
-        return tokens
+        return tokens.astype(np.int64)
 
     def add(self, task: Task) -> None:
         """Queues a job."""
@@ -108,15 +115,16 @@ class Scheduler:
         woken = False
         for task in [*self.running]:
             if task.future is not None and task.future.done() and task.parked is None:
-                self._resume(task, task.future)
+                self._resume(task)
                 woken = True
         moved = self._bring_back() | self._admit()
-        batch = self._fit(self._choose())
+        chosen = self._choose()
+        batch = self._fit(chosen)
         if batch:
             self.passes += 1
             for task, outcome in self._runner.run(batch).items():
                 self._deliver(task, outcome)
-        return woken or moved or bool(batch)
+        return woken or moved or bool(chosen)
 
     # Admission and memory.
 
@@ -142,8 +150,7 @@ class Scheduler:
         moved = False
         while self.waiting and all(task.parked is None for task in self.running):
             task = self.waiting[0]
-            reused = self.prefixes.match(task.tokens) // PAGE
-            pages = -(-len(task.tokens) // PAGE) - reused + self._growth(task)
+            pages = self._growth(task) - self.prefixes.match(task.tokens) // PAGE
             moved = self._make_room(pages)
             if not moved and self._others_inside(task):
                 break
@@ -171,13 +178,14 @@ class Scheduler:
     def _growth(self, newcomer: Task) -> int:
         """Pages that the jobs in the cache will soon want, one more among them.
 
-        A page per stream keeps what is brought in now from being moved out again at once. A job
-        that has the cache for itself needs no such care.
+        What is left of their prompts, and a page per stream, which keeps what is brought in now
+        from being moved out again at once. A job that has the cache for itself needs no such care.
         """
         others = self._others_inside(newcomer)
         if not others:
-            return 1
-        return sum(task.job.streams for task in (*others, newcomer))
+            return newcomer.unread_pages + 1
+        soon = sum(task.unread_pages + task.job.streams for task in (*others, newcomer))
+        return max(soon, newcomer.missed_pages)
 
     def _make_room(self, pages: int) -> bool:
         """Whether so many pages are free, kept prompts forgotten if need be."""
@@ -211,7 +219,8 @@ class Scheduler:
         for other in self.running:
             if other is task:
                 break
-            if other.steps is None and common_length(other.tokens, task.tokens) > known:
+            will_help = other.steps is None and self.prefixes.keeps(other.tokens)
+            if will_help and common_length(other.tokens, task.tokens) > known:
                 return False
         assert task.lease is not None
         found = self.prefixes.take(task.tokens)
@@ -242,11 +251,19 @@ class Scheduler:
                     ),
                 )
             else:
-                assert youngest.lease is not None
-                youngest.parked = Parked(youngest.lease.blocks)
-                youngest.usage.swaps += 1
+                self._move_out(youngest, youngest in batch)
             batch = [task for task in batch if task is not youngest]
         return batch
+
+    def _move_out(self, task: Task, chosen: bool) -> None:
+        """Moves a job to host memory."""
+        assert task.lease is not None
+        try:
+            task.missed_pages = self.pool.pages_needed(task.growths()) if chosen else 0
+            task.parked = Parked(task.lease.blocks)
+            task.usage.swaps += 1
+        except Exception as error:  # noqa: BLE001  of the device's memory, or the job's own
+            self._end(task, error)
 
     # A job's life.
 
@@ -272,41 +289,57 @@ class Scheduler:
 
     def _continue(self, task: Task, answer: Drawn | None) -> None:
         """Hands a job its tokens, or begins it when its prompt has been read."""
+        if task.steps is not None:
+            self._step(task, lambda steps: steps.send(answer))
+            return
         assert task.lease is not None
-        if task.steps is None:
-            self.prefixes.put(task.tokens, task.lease.prompt)
-            task.usage.prefilled = time.monotonic() - task.submitted
-            task.steps = task.job.run(task.lease)
-            answer = None
-        steps = task.steps
-        self._step(task, lambda: steps.send(answer))
+        self.prefixes.put(task.tokens, task.lease.prompt)
+        task.usage.prefilled = time.monotonic() - task.submitted
+        self._step(task, next)
 
-    def _resume(self, task: Task, future: Future[Any]) -> None:
+    def _resume(self, task: Task) -> None:
         """Hands a job the outcome of what it waited for."""
-        assert task.steps is not None
-        steps, task.future = task.steps, None
-        error = future.exception()
-        if error is None:
-            self._step(task, lambda: steps.send(future.result()))
-        else:
-            self._step(task, lambda: steps.throw(error))
+        future, task.future = task.future, None
+        assert future is not None
 
-    def _step(self, task: Task, go_on: Callable[[], Turn | Future[Any]]) -> None:
+        def go_on(steps: Steps) -> Turn | Future[Any]:
+            try:
+                answer = future.result()
+            except BaseException as error:  # noqa: BLE001  also that it was cancelled
+                return steps.throw(error)
+            return steps.send(answer)
+
+        self._step(task, go_on)
+
+    def _step(self, task: Task, go_on: Callable[[Steps], Turn | Future[Any]]) -> None:
+        """Lets a job say what it wants next; it is begun if need be."""
         try:
-            wanted = go_on()
+            if task.steps is None:
+                assert task.lease is not None
+                task.steps = task.job.run(task.lease)
+            wanted = go_on(task.steps)
             if isinstance(wanted, Future):
                 task.future = wanted
                 wanted.add_done_callback(lambda _: self._wake())
-            elif wanted.writes and all(len(write.tokens) for write in wanted.writes):
-                task.turn = wanted
             else:
-                raise InvalidJobError(f"The job yielded {wanted!r}, which writes nothing.")
+                self._require(wanted)
+                task.turn = wanted
+            self._publish(task)
         except StopIteration:
             self._end(task, None)
         except BaseException as error:  # noqa: BLE001  a job's fault is the job's own
             self._end(task, error)
-        else:
-            self._publish(task)
+
+    def _require(self, turn: Turn) -> None:
+        """Raises unless a turn can be planned; the pass itself will find out the rest."""
+        if not isinstance(turn, Turn):
+            raise InvalidJobError(f"The job yielded {turn!r}, which is neither Turn nor Future.")
+        if not turn.writes or not all(len(write.tokens[:1]) for write in turn.writes):
+            raise InvalidJobError(f"The job yielded {turn!r}, which writes nothing.")
+        for write in turn.writes:
+            self.pool.require(write.view[-1])
+        for target, source in turn.moves:
+            self.pool.require(target, source)
 
     def _publish(self, task: Task) -> None:
         if task.job.events:
@@ -318,17 +351,21 @@ class Scheduler:
         if task.ended:
             return
         task.ended = True
+        for line in (self.running, self.waiting):
+            if task in line:
+                line.remove(task)
         result = None
         try:
-            for line in (self.running, self.waiting):
-                if task in line:
-                    line.remove(task)
-            if task.lease is not None:
-                task.lease.close()
             if task.steps is not None:
                 task.steps.close()
+        except BaseException as fault:  # noqa: BLE001  a job's fault is the job's own
+            error = error or fault
+        if task.lease is not None:
+            task.lease.close()
+        task.lease = task.steps = task.turn = task.future = task.parked = None  # nothing lingers
+        try:
             result = task.job.result(task.usage, error, cancelled)
             self._publish(task)
-        except BaseException as fault:  # noqa: BLE001  a job's fault is the job's own
+        except BaseException as fault:  # noqa: BLE001  as above
             error = error or fault
         task.close(result, error)

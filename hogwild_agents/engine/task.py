@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from hogwild_agents.engine.blocks import Block, Slots
+from hogwild_agents.engine.blocks import PAGE, Block, Slots
 from hogwild_agents.engine.jobs import Job, Lease, Steps, Turn, Usage, Write
 from hogwild_agents.engine.parking import Parked
 
@@ -30,6 +30,7 @@ class Task:
         written: Tokens of a long turn that are in the cache already.
         share: Tokens of its turn that the pass under way writes.
         parked: Its memory while it is moved out.
+        missed_pages: Pages that its turn would have taken when it was moved out instead.
         last_pass: The last pass in which it took part.
         ended: Whether `close` was called.
     """
@@ -47,6 +48,7 @@ class Task:
     written: int = 0
     share: int = 0
     parked: Parked | None = None
+    missed_pages: int = 0
     last_pass: int = -1
     ended: bool = False
 
@@ -60,6 +62,13 @@ class Task:
         """Tokens of its turn that are still to be written."""
         assert self.turn is not None
         return sum(len(write.tokens) for write in self.turn.writes) - self.written
+
+    @property
+    def unread_pages(self) -> int:
+        """Pages that the rest of its prompt will take."""
+        if self.steps is not None:
+            return 0
+        return -(-len(self.tokens) // PAGE) - -(-self.written // PAGE)
 
     @property
     def whole(self) -> bool:

@@ -130,7 +130,7 @@ def boxed(parse: Callable[[str], Any] = str) -> AnswerFormat:
 
 
 _STATED = r"""(?i:\b(?:answer|option|choice)[\s*_]*(?:is|[:=])(?:\s+(?:option|choice)\b)?)
-    [\s*_`$:"'(\[\\]*+"""
+    (?:\\?[\s*_`$:"'(\[])*+"""
 _NUMBER = r"""
     (?:\\?[$€£¥])? (?P<sign>(?<![\w)\]}])[-+])? (?:\\?[$€£¥]\s*)?
     (?: (?:(?P<whole>[0-9]+)\s*)? \\[dt]?frac\s*
@@ -221,7 +221,7 @@ def choice(letters: str = "ABCD") -> AnswerFormat:
 
 _BLOCK = re.compile(
     r"^[ \t]*(?P<fence>`{3,}+|~{3,}+)(?P<info>[^\n`]*)\n"
-    r"(?P<body>(?:(?![ \t]*(?P=fence)).*\n)*+)"
+    r"(?P<body>(?:(?![ \t]*(?P=fence))(?:.*\n|.+))*+)"
     r"(?:(?P<end>[ \t]*(?P=fence)[`~]*[ \t\r]*$)|\Z)",
     re.MULTILINE,
 )
@@ -234,7 +234,7 @@ def _fences(ranks: dict[str, int], text: str) -> tuple[list[str], list[str]]:
     A block without an end before the next one begins is no block.
     """
     blocks: list[tuple[bool, int, str]] = []
-    for block in _BLOCK.finditer(text + "\n"):
+    for block in _BLOCK.finditer(text):
         rank = ranks.get(" ".join(block["info"].lower().split()))
         if rank is not None:
             blocks.append((bool(block["end"]), rank, block["body"]))

@@ -35,7 +35,8 @@ class Team:
         layout: What each worker sees: `combined`, `interleaved`, `contiguous`, a `Layout`, or a
             function from `TeamBlocks` to views.
         prompt: What the team is told about working together.
-        interrupts: Asked in this order whenever a worker begins a step.
+        interrupts: Asked in this order whenever a worker begins a step; by default the paper's
+            redundancy check, or none for a worker alone.
         answer: How the final answer looks: `boxed`, `number`, `choice`, `json`, `code`, an
             `AnswerFormat`, or a callable from text to the answer or None.
         finisher: `reply` closes the thinking and writes the reply that a user should read;
@@ -80,7 +81,9 @@ class Team:
         chosen = choose_layout(layout)
         self.layout = SOLO if alone else chosen
         self.prompt = prompt or CollaborationPrompt()
-        self.interrupts = tuple([RedundancyCheck()] if interrupts is None else interrupts)
+        if interrupts is None:
+            interrupts = [] if alone else [RedundancyCheck()]
+        self.interrupts = tuple(interrupts)
         self.answer = answer_format(answer)
         self.finisher = finisher
         self.budget = budget

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from hogwild_agents import __version__
 from hogwild_agents.cli import app
 from tests.unit.engine.families import ACCEPTED, REFUSED, build
 
@@ -98,3 +99,24 @@ def test_skipping_the_check_says_so(caplog: pytest.LogCaptureFixture) -> None:
     assert result.exit_code == 0, result.output
     assert "end to end" not in result.output
     assert "nothing will say so" in caplog.text
+
+
+def test_bench_beyond_the_models_positions(tmp_path: Path) -> None:
+    """Left out with the figures instead of a traceback; nothing measured is an error."""
+    build(ACCEPTED[0]).save_pretrained(tmp_path)
+    arguments = ["bench", str(tmp_path), "--device", "cpu", "--workers", "1", "--passes", "1"]
+    result = runner.invoke(app, [*arguments, "--contexts", "255"])
+    assert result.exit_code == 1
+    assert "256" in result.output
+    result = runner.invoke(app, [*arguments, "--json", str(tmp_path / "no" / "x.json")])
+    assert result.exit_code == 2
+    result = runner.invoke(app, ["bench", "--shape", "5m", "--device", "meta"])
+    assert result.exit_code == 2
+
+
+def test_version_and_help() -> None:
+    """The first things that a newcomer types."""
+    result = runner.invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.output.strip() == f"hogwild_agents {__version__}"
+    assert "bench" in runner.invoke(app, ["--help"]).output

@@ -2,80 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from torch import Tensor
 
-from hogwild_agents.engine import Block, OutOfCacheMemoryError, SharedCacheModel
-from hogwild_agents.engine.blocks import ALIGNMENT, PAGE, CachePool
-from hogwild_agents.engine.layers import Layer
+from hogwild_agents.engine import (
+    Block,
+    InvalidBlockError,
+    ModelLoadError,
+    OutOfCacheMemoryError,
+    SharedCacheModel,
+)
+from hogwild_agents.engine.blocks import ALIGNMENT, PAGE
 from hogwild_agents.engine.rotary import Rotation
-from tests.unit.engine.families import build
+from tests.unit.engine.families import ACCEPTED, build
+from tests.unit.engine.pools import check_contents, make_pool, pages_of, write
 from tests.unit.engine.reference import LLAMA, block_of, contents, some_tokens, unchanged
-
-DIM = 4
-
-
-def make_pool(pages: int, layers: int = 2) -> CachePool:
-    """A pool of so many pages, whose layers turn differently and differ in their value size."""
-    made = []
-    for index in range(layers):
-        frequency = torch.tensor([-1.0, -0.01, 1.0, 0.01], dtype=torch.float64) / (index + 1)
-        rotation = Rotation(f"planted {index}", torch.tensor([2, 3, 0, 1]), frequency)
-        made.append(Layer(index, 4, 2, DIM, DIM + index, rotation, None))
-    token = 4 * sum(layer.kv_heads * (layer.key_dim + layer.value_dim) for layer in made)
-    return CachePool(made, torch.float32, torch.device("cpu"), pages * PAGE * token)
-
-
-def write(block: Block, tokens: list[int]) -> None:
-    """Appends `tokens` as a pass would."""
-    block.pool.reserve([(block, len(tokens))])
-    fill(block, tokens)
-
-
-def fill(block: Block, tokens: list[int]) -> None:
-    """Puts `tokens` into reserved room; a token's number can be read back from its value."""
-    pool, start = block.pool, len(block)
-    slots = pool.tensor(block.slots(start, start + len(tokens)))
-    for layer, keys, values in pool.storage():
-        for offset, token in enumerate(tokens):
-            straight = key_of(token, layer.kv_heads)
-            keys[:, slots[offset]] = layer.rotation.turn(straight, start + offset)
-            values[:, slots[offset]] = float(token)
-    block.advance(len(tokens))
-
-
-def key_of(token: int, heads: int) -> Tensor:
-    """The unturned key of a token: [heads, DIM]."""
-    return torch.sin(torch.arange(1, heads * DIM + 1) * (token + 1.0)).view(heads, DIM)
-
-
-def check_contents(block: Block, tokens: list[int]) -> None:
-    """Asserts that a block holds `tokens`, with keys turned to block-local positions."""
-    assert len(block) == len(tokens)
-    for layer in block.pool.layers:
-        values = block.values(layer.index)
-        expected = torch.tensor(tokens, dtype=torch.float32).view(1, -1, 1).expand_as(values)
-        assert torch.equal(values, expected)
-        keys = block.keys(layer.index)
-        assert keys.shape == (layer.kv_heads, len(tokens), DIM)
-        if tokens:
-            straight = [key_of(token, layer.kv_heads) for token in tokens]
-            turned = [layer.rotation.turn(key, place) for place, key in enumerate(straight)]
-            torch.testing.assert_close(keys, torch.stack(turned, 1), atol=1e-4, rtol=0)
-
-
-def pages_of(block: Block) -> list[int]:
-    """The numbers of a block's pages in order."""
-    return [page for e in block.extents for page in range(e.first, e.first + e.count)]
 
 
 @pytest.fixture
@@ -413,144 +360,6 @@ class TestOutOfMemory:
         check_contents(block, list(range(40 + 5 * PAGE)))
 
 
-@dataclass
-class Twin:
-    """A block and what it should hold."""
-
-    block: Block
-    tokens: list[int]
-
-
-class PoolMachine(RuleBasedStateMachine):
-    """Random use of a small pool against plain lists."""
-
-    PAGES = 12
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pool = make_pool(self.PAGES)
-        self.twins: list[Twin] = []
-        self.next_token = 0
-
-    def pick(self, number: int) -> Twin:
-        """Any of the twins."""
-        return self.twins[number % len(self.twins)]
-
-    @rule()
-    def new(self) -> None:
-        """An empty block."""
-        self.twins.append(Twin(Block(self.pool), []))
-
-    @precondition(lambda self: self.twins)
-    @rule(number=st.integers(0, 99), count=st.sampled_from([1, 2, 3, PAGE - 1, PAGE, PAGE + 1, 70]))
-    def append(self, number: int, count: int) -> None:
-        """Tokens at the end of a block, or nothing at all if they do not fit."""
-        twin = self.pick(number)
-        tokens = list(range(self.next_token, self.next_token + count))
-        self.next_token += count
-        try:
-            write(twin.block, tokens)
-        except OutOfCacheMemoryError:
-            assert self.pages_needed(twin, count) > self.PAGES - self.pool.used_pages
-            return
-        twin.tokens = twin.tokens + tokens
-
-    @precondition(lambda self: self.twins)
-    @rule(numbers=st.lists(st.integers(0, 99), min_size=2, max_size=4), count=st.integers(1, 40))
-    def append_together(self, numbers: list[int], count: int) -> None:
-        """As in one pass: room for all, or for none."""
-        twins = list({id(twin): twin for twin in map(self.pick, numbers)}.values())
-        used, pages = self.pool.used_pages, [pages_of(twin.block) for twin in twins]
-        try:
-            self.pool.reserve([(twin.block, count) for twin in twins])
-        except OutOfCacheMemoryError:
-            assert self.pool.used_pages == used
-            assert [pages_of(twin.block) for twin in twins] == pages
-            return
-        for twin in twins:
-            tokens = list(range(self.next_token, self.next_token + count))
-            self.next_token += count
-            fill(twin.block, tokens)
-            twin.tokens = twin.tokens + tokens
-
-    @precondition(lambda self: self.twins)
-    @rule(number=st.integers(0, 99), other=st.integers(0, 99))
-    def extend(self, number: int, other: int) -> None:
-        """A commit."""
-        target, source = self.pick(number), self.pick(other)
-        try:
-            target.block.extend(source.block)
-        except OutOfCacheMemoryError:
-            needed = self.pages_needed(target, len(source.tokens))
-            assert needed > self.PAGES - self.pool.used_pages
-            return
-        target.tokens = target.tokens + source.tokens
-
-    @precondition(lambda self: self.twins)
-    @rule(number=st.integers(0, 99))
-    def fork(self, number: int) -> None:
-        """A twin."""
-        twin = self.pick(number)
-        self.twins.append(Twin(twin.block.fork(), twin.tokens))
-
-    @precondition(lambda self: self.twins)
-    @rule(number=st.integers(0, 99))
-    def clear(self, number: int) -> None:
-        """An emptied block stays in use."""
-        twin = self.pick(number)
-        twin.block.clear()
-        twin.tokens = []
-
-    @precondition(lambda self: self.twins)
-    @rule(number=st.integers(0, 99), length=st.integers(0, 100))
-    def truncate(self, number: int, length: int) -> None:
-        """As after a failed pass."""
-        twin = self.pick(number)
-        twin.block.truncate(length)
-        twin.tokens = twin.tokens[:length]
-
-    @precondition(lambda self: self.twins)
-    @rule(number=st.integers(0, 99), properly=st.booleans())
-    def drop(self, number: int, properly: bool) -> None:
-        """A block is freed, or merely forgotten."""
-        twin = self.twins.pop(number % len(self.twins))
-        if properly:
-            twin.block.free()
-
-    def pages_needed(self, twin: Twin, count: int) -> int:
-        """Pages that `count` more tokens of a block take by the book."""
-        length = len(twin.tokens)
-        new = -(-(length + count) // PAGE) - -(-length // PAGE)
-        if not (count and length % PAGE):
-            return new
-        last = pages_of(twin.block)[-1]
-        return new + (sum(last in pages_of(other.block) for other in self.twins) > 1)
-
-    @invariant()
-    def contents_are_right(self) -> None:
-        """Every block holds its tokens."""
-        for twin in self.twins:
-            check_contents(twin.block, twin.tokens)
-
-    @invariant()
-    def pages_are_counted(self) -> None:
-        """Every page has as many owners as blocks hold it, and no block holds one for nothing."""
-        used = self.pool.used_pages
-        owners = np.zeros_like(self.pool._owners)
-        for twin in self.twins:
-            pages = pages_of(twin.block)
-            assert len(pages) == len(set(pages)) == -(-len(twin.tokens) // PAGE)
-            owners[pages] += 1
-        assert (self.pool._owners == owners).all()
-        assert used == np.count_nonzero(owners) <= self.PAGES
-        assert len(owners) <= self.PAGES
-        assert self.pool.keys[0].shape[1] == len(owners) * PAGE
-
-
-PoolMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
-TestPoolMachine = PoolMachine.TestCase
-
-
 def test_blocks_survive_a_pass_under_inference_mode(llama: SharedCacheModel) -> None:
     """Storage first made under inference_mode can be written outside of it, and the other way."""
     model = SharedCacheModel.from_pretrained(llama.model, self_check=False)
@@ -564,3 +373,49 @@ def test_blocks_survive_a_pass_under_inference_mode(llama: SharedCacheModel) -> 
     twin.extend(block)
     assert len(twin) == 69
     assert all(torch.isfinite(part).all() for part in contents(twin))
+
+
+def tiny(**options: int) -> SharedCacheModel:
+    """A tiny Llama; the first family of the table."""
+    return SharedCacheModel.from_pretrained(build(ACCEPTED[0]), **options)  # type: ignore[arg-type]
+
+
+def test_blocks_are_not_copied_by_python() -> None:
+    """A shallow copy would give the same memory back twice."""
+    block = tiny().new_block()
+    for copied in (copy.copy, copy.deepcopy):
+        with pytest.raises(InvalidBlockError, match="fork"):
+            copied(block)
+
+
+def test_a_dropped_twin_counts_no_more() -> None:
+    """Its share of a page is back before room is counted."""
+    model = tiny(cache_bytes=10 * 32 * 512)
+    block, other = model.new_block(), model.new_block()
+    assert model.pool.limit_pages == 10
+    model.forward([[block]], [list(range(40))])
+    twin = block.fork()
+    model.forward([[other]], [[1] * 256])
+    assert len(twin) == 40
+    del twin
+    model.forward([[block]], [[1]])
+    assert len(block) == 41
+
+
+def test_a_cache_without_room_is_refused_on_load() -> None:
+    """Not by the self-check's own blocks."""
+    for size in (0, -7, 100):
+        with pytest.raises(ModelLoadError, match=f"cache_bytes={size}"):
+            tiny(cache_bytes=size)
+
+
+def test_shortening_a_block() -> None:
+    """Truncate is part of the interface: what is left is as if never longer."""
+    model = tiny()
+    block, expected = model.new_block(), model.new_block()
+    model.forward([[block]], [list(range(80))])
+    model.forward([[expected]], [list(range(35))])
+    block.truncate(35)
+    assert torch.allclose(block.keys(1), expected.keys(1), atol=1e-5)
+    with pytest.raises(InvalidBlockError, match="-5"):
+        block.truncate(-5)

@@ -11,6 +11,7 @@ from torch import Tensor
 from hogwild_agents.engine import Block, SharedCacheModel
 from hogwild_agents.engine import model as engine_model
 from hogwild_agents.engine.attention import Row
+from tests.unit.engine.families import ACCEPTED, build
 from tests.unit.engine.reference import block_of, contents, some_tokens
 
 TOLERANCE = 2e-5
@@ -139,3 +140,27 @@ def test_a_model_may_be_read_from_a_folder_and_cast(
     torch.testing.assert_close(got, expected, atol=TOLERANCE, rtol=0)
     cast = SharedCacheModel.from_pretrained(tmp_path, device="cpu", dtype="bfloat16")
     assert cast.dtype == cast.pool.keys[0].dtype == torch.bfloat16
+
+
+def test_the_model_may_be_used_by_itself_in_between() -> None:
+    """After set_attn_implementation('sdpa') and train() a pass is still the engine's."""
+    model = SharedCacheModel.from_pretrained(build(ACCEPTED[0]))
+    block, twin = model.new_block(), model.new_block()
+    for step in ([5, 6, 7], [8]):
+        expected = model.forward([[block]], [step])
+        model.model.set_attn_implementation("sdpa")
+        model.model.train()
+        assert (model.forward([[twin]], [step]) - expected).abs().max() < 1e-6
+    assert torch.equal(twin.keys(0), block.keys(0))
+
+
+def test_another_default_dtype_changes_nothing() -> None:
+    """Idle workers get NaN rows in float32 all the same."""
+    model = SharedCacheModel.from_pretrained(build(ACCEPTED[0]))
+    first, second = model.new_block(), model.new_block()
+    torch.set_default_dtype(torch.float64)
+    try:
+        logits = model.forward([[first], [second]], [[1], []])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert logits.dtype == torch.float32

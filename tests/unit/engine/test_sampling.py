@@ -184,3 +184,29 @@ def test_more_streams_than_rows() -> None:
     """One stream per row."""
     with pytest.raises(InvalidSamplingError, match="1 rows"):
         sample(torch.zeros(1, VOCAB), [Stream(SamplingParams()), Stream(SamplingParams())])
+
+
+@pytest.mark.parametrize("temperature", [1e-39, 1e-37, 1e-3])
+def test_tiny_temperatures_take_the_likeliest_token(temperature: float) -> None:
+    """No overflow, no id beyond the vocabulary."""
+    torch.manual_seed(0)
+    logits = 50 * torch.randn(1, 97)
+    stream = Stream(SamplingParams(temperature=temperature, seed=0))
+    assert sample(logits, [stream]) == [int(logits.argmax())]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_broken_logits_are_refused(value: float) -> None:
+    """NaN and infinity name their row and leave the stream alone."""
+    logits = torch.zeros(2, 9)
+    logits[1, 3] = value
+    streams = [Stream(SamplingParams(seed=0)) for _ in range(2)]
+    with pytest.raises(InvalidSamplingError, match=r"rows \[1\]"):
+        sample(logits, streams)
+    assert [stream.draws for stream in streams] == [0, 0]
+
+
+def test_penalties_ignore_ids_that_are_never_predicted() -> None:
+    """Some models read more ids than they predict."""
+    stream = Stream(SamplingParams(temperature=0, repetition_penalty=1.5), read=frozenset({200}))
+    assert sample(torch.eye(9)[:1], [stream]) == [0]

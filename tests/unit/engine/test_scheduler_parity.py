@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hogwild_agents.engine import Engine, SharedCacheModel
 from hogwild_agents.engine.blocks import PAGE
-from hogwild_agents.engine.prefixes import as_array, common_length
+from hogwild_agents.engine.prefixes import common_length
 from tests.unit.engine.jobs import (
     QWEN,
     Direct,
@@ -99,7 +100,7 @@ def test_a_small_cache(
 
 def can_share(specs: list[Spec]) -> list[int]:
     """Of each prompt the tokens that an earlier one begins with, at least a page."""
-    prompts = [as_array(spec.prompt) for spec in specs]
+    prompts = [np.array(spec.prompt) for spec in specs]
     best = [
         max((common_length(other, mine) for other in prompts[:index]), default=0)
         for index, mine in enumerate(prompts)

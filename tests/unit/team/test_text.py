@@ -257,7 +257,7 @@ def test_only_the_template_gives_control_tokens(
 def test_harmless_prompts_are_the_tokenizers_own(name: str, data: st.DataObject) -> None:
     """Keeping the two apart changes no token of what a model saw in training."""
     own = BUILDERS[name]()
-    text = plain.map(str.strip).filter(bool)
+    text = plain.map(str.strip).filter(lambda text: bool(text) and "<" not in text)
     messages = conversation(name, lambda: data.draw(text))
     expected = own.apply_chat_template(
         messages, add_generation_prompt=True, return_dict=False, enable_thinking=False

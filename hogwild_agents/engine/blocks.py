@@ -360,6 +360,12 @@ class CachePool:
                 block.truncate(length)
             raise
 
+    def owners(self, pages: Sequence[int]) -> list[int]:
+        """How many blocks hold each of these pages."""
+        self._collect()
+        owners: list[int] = self._owners[list(pages)].tolist()
+        return owners
+
     def share(self, extents: Iterable[Extent]) -> None:
         """Counts one more owner for every page of `extents`."""
         for extent in extents:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,13 +39,22 @@ class PrefixStore:
     @property
     def pages(self) -> int:
         """Pages held, a shared one counted once."""
-        return len(
-            {
-                page
-                for entry in self._entries
-                for extent in entry.block.extents
-                for page in range(extent.first, extent.first + extent.count)
-            }
+        return len(self._holders())
+
+    @property
+    def spare_pages(self) -> int:
+        """Pages that would be free if all were forgotten: those that nobody else holds."""
+        holders = self._holders()
+        owners = self._pool.owners([*holders])
+        return sum(own == held for own, held in zip(owners, holders.values(), strict=True))
+
+    def _holders(self) -> Counter[int]:
+        """For each page held, by how many entries."""
+        return Counter(
+            page
+            for entry in self._entries
+            for extent in entry.block.extents
+            for page in range(extent.first, extent.first + extent.count)
         )
 
     def keeps(self, tokens: Slots) -> bool:

@@ -67,7 +67,7 @@ class Scheduler:
             ContextLengthError: The prompt is longer than the model takes.
             OutOfCacheMemoryError: The job would not fit into the empty cache.
         """
-        tokens = np.array(job.prompt)  # a copy: nobody else may change it
+        tokens = np.asarray(job.prompt)
         if not tokens.size:
             raise InvalidJobError("The prompt holds no token: give at least one.")
         if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
@@ -95,7 +95,7 @@ class Scheduler:
                 f"{PAGE}, and the whole cache has {self.pool.limit_pages:,}. Lower its budget or "
                 "its number of workers, or load the model with a larger cache_bytes."
             )
-        return tokens.astype(np.int64)
+        return tokens.astype(np.int64)  # a copy: nobody else may change it
 
     def add(self, task: Task) -> None:
         """Queues a job."""
@@ -189,10 +189,10 @@ class Scheduler:
 
     def _make_room(self, pages: int) -> bool:
         """Whether so many pages are free, kept prompts forgotten if need be."""
-        while self.pool.free_pages < pages:
-            if not self.prefixes.evict():
-                return False
-        return True
+        if self.pool.free_pages < pages <= self.pool.free_pages + self.prefixes.spare_pages:
+            while self.pool.free_pages < pages:
+                self.prefixes.evict()
+        return self.pool.free_pages >= pages
 
     def _choose(self) -> list[Task]:
         """The jobs of the next pass, and how much each of them writes."""

@@ -39,6 +39,7 @@ class AnswerFormat:
 
 
 _TIME_IS_UP = "\n\nTime is up, so I answer now. Going by all that we have found so far, the final "
+# What a worker writes that only quotes how an answer is to be stated.
 _PLACEHOLDER = re.compile(r"\s*((your |final )*answer( here)?|\.\.\.|…|\\[lc]?dots)?\s*", re.I)
 _WORDS = re.compile(r"\\(?:text|math|m)(?:bf|box|it|normal|rm|sf|tt)?\s*\{([^{}]*)\}")
 
@@ -90,6 +91,7 @@ def _marked(
     return AnswerFormat(name, instruction, opening, max_tokens, found, extract, complete, lead)
 
 
+# Escaped characters are read as one, so that \{ is no brace; models double the \ of a box at times.
 _BRACE = re.compile(r"(?P<box>\\{1,2}(?:boxed|fbox)\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.S)
 _BLANK_LINE = re.compile(r"(?<=\S)[ \t\r]*\n[ \t\r]*\n")
 
@@ -216,9 +218,12 @@ def choice(letters: str = "ABCD") -> AnswerFormat:
         found = [*([lone] if lone else []), *stated.finditer(text)]
         return _last(lambda match: match[match.lastindex].upper(), found)
 
-    return _boxed("choice", f"`\\boxed{{letter}}`, one of {', '.join(upper)}", in_box, elsewhere)
+    return _boxed(
+        "choice", f"`\\boxed{{letter}}`, with one of {', '.join(upper)}", in_box, elsewhere
+    )
 
 
+# Possessive (*+): what has been read is never read again in another way, however broken the text.
 _BLOCK = re.compile(
     r"^[ \t]*(?P<fence>`{3,}+|~{3,}+)(?P<info>[^\n`]*)\n"
     r"(?P<body>(?:(?![ \t]*(?P=fence))(?:.*\n|.+))*+)"
@@ -245,7 +250,6 @@ def _fences(ranks: dict[str, int], text: str) -> tuple[list[str], list[str]]:
 
 _fenced = partial(_marked, stop=re.compile(r"^[ \t]*```+[ \t\r]*$", re.MULTILINE))
 _JSON = json.JSONDecoder(parse_constant=Fraction)  # it refuses NaN and Infinity, as JSON does
-
 _JSON_START = re.compile(r"\{(?=\s*[\"}])|\[(?=\s*[]\[{\"\w-])")
 
 

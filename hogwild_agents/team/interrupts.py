@@ -11,9 +11,10 @@ It runs on a thread of its own: a slow one makes its session wait, and no other.
 
 from __future__ import annotations
 
+import inspect
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -59,7 +60,8 @@ Interrupt: TypeAlias = Callable[[Sight], str | None]
 
 QUESTION = "Quick check: am I doing redundant work? (yes/no): "
 
-_YES_NO = re.compile(r"\W*(yes|no)(?=\W)", re.IGNORECASE)
+_YES_NO = re.compile(r"[\W_]*(?:yes/no[\W_]+)?(yes|no)(?=[^\w/]|_)", re.IGNORECASE)
+"""A worker may repeat what the question leaves it to choose from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,15 @@ class RedundancyCheck:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be asked."""
-        if self.every < 1 or not self.question.strip():
+        every: Any = self.every
+        question: Any = self.question
+        if type(every) is not int or every < 1:
             raise InvalidInterruptError(
-                f"every={self.every} must be at least 1, and question={self.question!r} a text."
+                f"every={every!r} makes no sense: give a whole number of 1 or more."
+            )
+        if not isinstance(question, str) or not question.strip():
+            raise InvalidInterruptError(
+                f"question={question!r} asks nothing: give a text that is not empty."
             )
 
     def __call__(self, sight: Sight) -> str | None:
@@ -112,6 +120,34 @@ def ask(interrupt: Interrupt, sight: Sight) -> Future[Any]:
     return answer
 
 
+def choose_interrupts(given: Any) -> tuple[Interrupt, ...]:
+    """The interrupts of a team.
+
+    Raises:
+        InvalidInterruptError: They are no list, or one of them is no plain function.
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise InvalidInterruptError(
+            f"interrupts={given!r} is no list: put it into one, such as [RedundancyCheck()]."
+        )
+    for interrupt in given:
+        if not callable(interrupt):
+            raise InvalidInterruptError(
+                f"The interrupt {interrupt!r} is not callable: give a function from a Sight to a "
+                "text or None, such as RedundancyCheck()."
+            )
+        if any(map(inspect.iscoroutinefunction, (interrupt, type(interrupt).__call__))):
+            raise InvalidInterruptError(_asynchronous(interrupt))
+    return tuple(given)
+
+
+def _asynchronous(interrupt: Interrupt) -> str:
+    return (
+        f"The interrupt {name_of(interrupt)} is asynchronous: give a plain function. It runs on a "
+        "thread of its own, so it may block, and may call asyncio.run()."
+    )
+
+
 def as_text(interrupt: Interrupt, answer: object) -> str:
     """What an interrupt said, empty for None.
 
@@ -120,6 +156,9 @@ def as_text(interrupt: Interrupt, answer: object) -> str:
     """
     if answer is None:
         return ""
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise InvalidInterruptError(_asynchronous(interrupt))
     if not isinstance(answer, str):
         raise InvalidInterruptError(
             f"The interrupt {name_of(interrupt)} returned {type(answer).__name__} "

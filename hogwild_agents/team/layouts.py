@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
-from hogwild_agents.engine.blocks import Block
+from hogwild_agents.engine.blocks import Block, CachePool
 from hogwild_agents.engine.errors import HogwildError
 
 
@@ -75,29 +75,31 @@ class Layout:
         """The views, checked.
 
         Raises:
-            InvalidLayoutError: Not one view per worker, a view that does not end with the worker's
-                own work, a foreign block, or a block twice in a view.
+            InvalidLayoutError: The rule fails, or gives not one view per worker, a view that does
+                not end with the worker's own work, a foreign block, or a block twice in a view.
         """
-        views = self.views(blocks)
+        try:
+            views = self.views(blocks)
+        except Exception as error:  # a layout is anybody's code: it may raise anything
+            raise InvalidLayoutError(
+                f"The layout {self.name!r} raised {type(error).__name__} for {len(blocks.work)} "
+                f"workers: {error}. Mend it, or use one of {', '.join(LAYOUTS)}."
+            ) from error
         if not _is_list(views) or len(views) != len(blocks.work):
             raise InvalidLayoutError(
-                f"The layout {self.name!r} gives {views!r} for {len(blocks.work)} workers: it must "
-                "give a list with one view for each."
+                f"The layout {self.name!r} gives {views!r:.80} for {len(blocks.work)} workers: it "
+                "must give a list with one view for each."
             )
-        known = {
-            *blocks.common,
-            blocks.others_header,
-            blocks.own_header,
-            *blocks.pauses,
-            *blocks.work,
-        }
+        headers = (blocks.others_header, blocks.own_header)
+        known = {*map(id, (*blocks.common, *headers, *blocks.pauses, *blocks.work))}
         for worker, (view, own) in enumerate(zip(views, blocks.work, strict=True)):
             if not _is_list(view) or not view or view[-1] is not own:
                 raise InvalidLayoutError(
                     f"In the layout {self.name!r} the view of worker {worker} does not end with "
                     "its own work, where it writes: put blocks.work[worker] last."
                 )
-            if not known.issuperset(view) or len(set(view)) < len(view):
+            places = {*map(id, view)}
+            if not known.issuperset(places) or len(places) < len(view):
                 raise InvalidLayoutError(
                     f"In the layout {self.name!r} the view of worker {worker} holds a block twice "
                     "or one that is not of this team: arrange the blocks that are given, each once."
@@ -133,19 +135,40 @@ SOLO = Layout("solo", _interleaved, commits=False)
 LAYOUTS = {layout.name: layout for layout in (CONTIGUOUS, INTERLEAVED, COMBINED)}
 
 
-def choose_layout(given: str | Layout | Callable[[TeamBlocks], Views]) -> Layout:
+def choose_layout(given: str | Layout | Callable[[TeamBlocks], Views], workers: int) -> Layout:
     """The layout meant by a name, or made of a function (which commits finished steps).
 
+    It is tried on empty blocks, with and without steps that are being committed. A worker alone
+    has a layout of its own.
+
     Raises:
-        InvalidLayoutError: There is none.
+        InvalidLayoutError: There is none, or its views make no sense.
     """
     if isinstance(given, Layout):
-        return given
-    if isinstance(given, str) and given in LAYOUTS:
-        return LAYOUTS[given]
-    if callable(given):
-        return Layout(getattr(given, "__name__", type(given).__name__), given)
-    raise InvalidLayoutError(
-        f"Unknown layout {given!r}: use {', '.join(LAYOUTS)}, or a function from TeamBlocks to "
-        "views."
+        layout = given
+    elif isinstance(given, str) and given in LAYOUTS:
+        layout = LAYOUTS[given]
+    elif callable(given):
+        layout = Layout(getattr(given, "__name__", type(given).__name__), given)
+    else:
+        raise InvalidLayoutError(
+            f"Unknown layout {given!r}: use {', '.join(LAYOUTS)}, or a function from TeamBlocks to "
+            "views."
+        )
+    if workers == 1:
+        return SOLO
+    for closing in (0, workers):
+        layout.arrange(_empty_blocks(workers, closing))
+    return layout
+
+
+def _empty_blocks(workers: int, closing: int) -> TeamBlocks:
+    """Blocks of no model, for a team with so many steps that are being committed."""
+
+    def some(count: int) -> tuple[Block, ...]:
+        return tuple(Block(cast("CachePool", None)) for _ in range(count))
+
+    others_header, own_header = some(2)
+    return TeamBlocks(
+        some(1 + closing), others_header, own_header, pauses=some(workers), work=some(workers)
     )

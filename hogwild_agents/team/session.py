@@ -132,9 +132,10 @@ class Session:
             yield from thinking.begin()
         while self._reason is None:
             while self._said and self._has_room(len(self._said[0].encode()) + PAGE):
-                yield from thinking.read_note(self._said.popleft())
-            if not self._has_room():
-                self._reason = "length"
+                yield from thinking.read_note(self._said[0])
+                self._said.popleft()  # only now, so that no fault loses it
+            if self._stop or not self._has_room():
+                self._reason = "stopped" if self._stop else "length"
                 break
             yield from thinking.read_ahead()
             writes, moves = thinking.turn()
@@ -244,7 +245,7 @@ class Session:
     def _take_snapshot(self, thinking: Thinking) -> None:
         """Lets the early finisher answer from a fork, if this is a budget to look at."""
         if thinking.passes in self.team.snapshots:
-            stated = thinking.stated()
+            _, stated = thinking.stated()
             if stated is None:
                 self._writers.append(self._writer(thinking, [thinking.passes], answer=True))
             else:
@@ -263,9 +264,11 @@ class Session:
         team = self.team
         self._thought = self._seconds
         assert self._reason is not None
+        thinking.conclude()
         self._tell(ev.ThinkingEnded, reason=self._reason)
-        self._answer = thinking.stated()
-        left = [budget for budget in team.snapshots if budget >= thinking.passes]
+        self._answer = thinking.answer
+        begun = {*self._snapshots, *(b for writer in self._writers for b in writer.budgets)}
+        left = [budget for budget in team.snapshots if budget not in begun]
         if self._answer is not None:
             for budget in left:
                 self._keep_snapshot(budget, self._answer)
@@ -279,8 +282,9 @@ class Session:
             self._reply = self._writer(thinking, left, answer=True)
             self._writers.append(self._reply)
         while self._writers:
+            drawn = yield self._turn([])
             self._reply_passes += 1
-            self._take((yield self._turn([])))
+            self._take(drawn)
 
     def _writer(self, thinking: Thinking, budgets: Sequence[int], *, answer: bool) -> Writer:
         """One who goes on from the live cache: who found the answer, or the first still awake.

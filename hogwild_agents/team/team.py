@@ -10,15 +10,11 @@ from transformers import PreTrainedTokenizerBase
 from hogwild_agents.engine import SamplingParams
 from hogwild_agents.team import steps
 from hogwild_agents.team.answers import AnswerFormat, answer_format
-from hogwild_agents.team.interrupts import (
-    Interrupt,
-    InvalidInterruptError,
-    RedundancyCheck,
-)
-from hogwild_agents.team.layouts import SOLO, Layout, TeamBlocks, Views, choose_layout
+from hogwild_agents.team.interrupts import Interrupt, RedundancyCheck, choose_interrupts
+from hogwild_agents.team.layouts import Layout, TeamBlocks, Views, choose_layout
 from hogwild_agents.team.prompts import CollaborationPrompt, InvalidTeamError, worker_names
 from hogwild_agents.team.session import Session
-from hogwild_agents.team.text import InvalidMessageError, TeamTokenizer
+from hogwild_agents.team.text import InvalidMessageError, TeamTokenizer, check_messages
 
 DEFAULT_SAMPLING = SamplingParams(temperature=0.6, top_p=0.95, top_k=20)
 """What makers of reasoning models (QwQ, Qwen3, DeepSeek-R1) recommend."""
@@ -49,9 +45,9 @@ class Team:
         may_end: Whether a worker may end by writing an end token. By default only one alone may.
 
     Raises:
-        InvalidTeamError: Workers, budget, snapshots, reply_tokens or finisher make no sense.
-        InvalidLayoutError: No such layout.
-        InvalidInterruptError: An interrupt that cannot be called.
+        InvalidTeamError: Something else than what follows makes no sense.
+        InvalidLayoutError: No such layout, or one that fails on this many workers.
+        InvalidInterruptError: An interrupt that cannot be called, or an asynchronous one.
         InvalidAnswerFormatError: No such answer format.
 
     Example:
@@ -78,25 +74,25 @@ class Team:
     ) -> None:
         self.workers = worker_names(workers)
         alone = len(self.workers) == 1
-        chosen = choose_layout(layout)
-        self.layout = SOLO if alone else chosen
-        self.prompt = prompt or CollaborationPrompt()
+        self.layout = choose_layout(layout, len(self.workers))
+        self.prompt = CollaborationPrompt() if prompt is None else prompt
         if interrupts is None:
             interrupts = [] if alone else [RedundancyCheck()]
-        self.interrupts = tuple(interrupts)
+        self.interrupts = choose_interrupts(interrupts)
         self.answer = answer_format(answer)
         self.finisher = finisher
-        self.budget = budget
-        self.reply_tokens = reply_tokens
-        self.snapshots = tuple(sorted(set(snapshots)))
+        self.budget = _whole("budget", budget)
+        self.reply_tokens = _whole("reply_tokens", reply_tokens)
+        self.snapshots = _ascending(snapshots)
         self.sampling = sampling
         self.may_end = alone if may_end is None else may_end
         self._validate()
         if not isinstance(tokenizer, TeamTokenizer):
+            _check_kind("tokenizer", tokenizer, PreTrainedTokenizerBase)
             tokenizer = TeamTokenizer(tokenizer)
         self.tokenizer = tokenizer
         questions = [i.question for i in self.interrupts if isinstance(i, RedundancyCheck)]
-        self.disguise = steps.Disguise(self.workers, questions)
+        self.disguise = steps.Disguise(self.workers, [*questions, *tokenizer.spoken_marks])
         self.marks = frozenset(tokenizer.thinking_ids)
         """The marks of thinking, which no reply may hold."""
         self.ends = tokenizer.ends | frozenset(tokenizer.thinking_ids[1:])
@@ -147,8 +143,16 @@ class Team:
             ChatTemplateError: The tokenizer's chat template cannot render it.
         """
         messages = [{"role": "user", "content": problem}] if isinstance(problem, str) else problem
-        if isinstance(problem, str) and not problem.strip():
-            raise InvalidMessageError("The problem is empty: say what the team is to solve.")
+        if not isinstance(messages, Sequence):
+            raise InvalidMessageError(
+                f"The problem is of type {type(problem).__name__}: give a text, or a list of "
+                "messages such as {'role': 'user', 'content': ...}."
+            )
+        check_messages(messages)
+        if not any(message["content"].strip() for message in messages):
+            raise InvalidMessageError(
+                f"The problem {problem!r:.80} is empty: say what the team is to solve."
+            )
         return Session(self, problem, self._prompt_tokens(messages))
 
     def _prompt_tokens(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -160,11 +164,10 @@ class Team:
             )
         rest: list[Any] = []
         for message in messages:
-            match message:
-                case {"role": "system", "content": str(text)}:
-                    told += steps.SEPARATOR + self.disguise(text)
-                case _:
-                    rest.append(self._disguised(message))
+            if message["role"] == "system":
+                told += steps.SEPARATOR + self.disguise(message["content"])
+            else:
+                rest.append({key: self._disguised(value) for key, value in message.items()})
         system = [{"role": "system", "content": told}] if told.strip() else []
         tokens = self.tokenizer.prompt([*system, *rest])
         if self.layout.commits:
@@ -176,22 +179,14 @@ class Team:
         if isinstance(given, str):
             return self.disguise(given)
         if isinstance(given, Mapping):
-            return {
-                key: value if key == "role" else self._disguised(value)
-                for key, value in given.items()
-            }
+            return {self._disguised(key): self._disguised(item) for key, item in given.items()}
         if isinstance(given, Sequence):
             return [self._disguised(part) for part in given]
         return given
 
     def _validate(self) -> None:
-        numbers: dict[str, Any] = {"budget": self.budget, "reply_tokens": self.reply_tokens}
-        numbers |= {f"snapshots[{i}]": budget for i, budget in enumerate(self.snapshots)}
-        for name, value in numbers.items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InvalidTeamError(
-                    f"{name}={value!r} makes no sense: give a whole number of 1 or more."
-                )
+        _check_kind("prompt", self.prompt, CollaborationPrompt)
+        _check_kind("sampling", self.sampling, SamplingParams)
         if self.snapshots and self.snapshots[-1] > self.budget:
             raise InvalidTeamError(
                 f"A snapshot at {self.snapshots[-1]} lies beyond the budget of {self.budget}: "
@@ -202,9 +197,26 @@ class Team:
                 f"Unknown finisher {self.finisher!r}: use 'reply' for the text that a user should "
                 "read, or 'answer' for the bare answer."
             )
-        for interrupt in self.interrupts:
-            if not callable(interrupt):
-                raise InvalidInterruptError(
-                    f"The interrupt {interrupt!r} is not callable: give a function from a Sight to "
-                    "a text or None, such as RedundancyCheck()."
-                )
+
+
+def _whole(name: str, value: Any) -> int:
+    """A number as it is given; raises InvalidTeamError unless it is whole and 1 or more."""
+    if type(value) is not int or value < 1:
+        raise InvalidTeamError(
+            f"{name}={value!r} makes no sense: give a whole number of 1 or more."
+        )
+    return value
+
+
+def _ascending(snapshots: Any) -> tuple[int, ...]:
+    """Budgets in order, each once."""
+    if not isinstance(snapshots, Sequence) or isinstance(snapshots, str):
+        raise InvalidTeamError(
+            f"snapshots={snapshots!r} is no list: give budgets such as [512, 1024]."
+        )
+    return tuple(sorted({_whole(f"snapshots[{i}]", given) for i, given in enumerate(snapshots)}))
+
+
+def _check_kind(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise InvalidTeamError(f"{name}={value!r:.80} is of another kind: give a {kind.__name__}.")

@@ -51,6 +51,7 @@ END_MARKS = (
 )
 """What ends a turn, in the vocabularies that have it as a token of its own."""
 
+_SPOKEN = re.compile(r"<</?[A-Z]+>>|\[/?[A-Z_]+\]|</?\w+>|<\|\w+\|>")  # as templates write marks
 _ANCHORS = ("\n", "x", ".", "0")  # whatever a text begins with, one of them does not merge with it
 _UNFINISHED = "\ufffd"  # how decoders show a character whose last bytes are still to come
 _PATIENCE = 32  # tokens that may wait for those bytes; far more than any text needs
@@ -76,12 +77,15 @@ class TeamTokenizer:
         ends: Ids that end a turn.
         thinking: The marks around the model's thoughts, or None if it has none.
         thinking_ids: Their ids, the opening one first; empty if there are none.
+        spoken_marks: Marks of the chat template that are plain text for want of a token, such as
+            Llama 2's `[INST]`: outside text must not look like them.
     """
 
     control: frozenset[int]
     ends: frozenset[int]
     thinking: Thinking | None
     thinking_ids: tuple[int, ...]
+    spoken_marks: tuple[str, ...]
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, *, end_tokens: Iterable[int] = ()
@@ -97,6 +101,7 @@ class TeamTokenizer:
         ids = self._marks.ids
         self.thinking = next(filter(self._has, THINKING_MARKS), None)
         self.thinking_ids = tuple(ids[mark] for mark in self.thinking or ())
+        self.spoken_marks = tuple(sorted({*_SPOKEN.findall(self._template or "")} - ids.keys()))
         ends = {*end_tokens, tokenizer.eos_token_id, *map(ids.get, END_MARKS)}
         self.ends = frozenset(end for end in ends if end is not None)
 
@@ -136,7 +141,7 @@ class TeamTokenizer:
             InvalidMessageError: There is no message, or one is malformed.
             ChatTemplateError: The model's chat template cannot hold the conversation.
         """
-        _check(messages)
+        check_messages(messages)
         if self._template is None:
             contents = [part for message in messages for part in (message["content"], SEPARATOR)]
             return self._assemble([self._opening(), *contents])
@@ -427,7 +432,7 @@ class _Placeholders:
         return pieces
 
 
-def _check(messages: Sequence[Any]) -> None:
+def check_messages(messages: Sequence[Any]) -> None:
     """Raises InvalidMessageError unless every message has a known role and text."""
     if not messages:
         raise InvalidMessageError("There is no message: give at least one of the role user.")

@@ -190,7 +190,8 @@ class Thinking:
 
     def longest(self) -> int:
         """Tokens in the longest view after the next pass, at most."""
-        coming = sum(len(worker.pending) for worker in self.workers) + len(self.closing)
+        coming = sum(len(worker.pending) for worker in self.workers)
+        coming += sum(len(step.owed) for step in self.closing)
         return max(sum(map(len, view)) for view in self.views()) + coming
 
     def turn(self) -> tuple[list[Write], list[tuple[Block, Block]]]:
@@ -200,6 +201,7 @@ class Thinking:
         """
         views = self.views()
         writes = [Write(step.view, step.owed) for step in self.closing if step.owed]
+        writes += [Write(views[w.place], w.owed) for w in self.workers if w.ended and w.owed]
         writes += [Write(views[w.place], w.pending, w.stream) for w in self.awake()]
         return writes, [(self._lease.prompt, step.block) for step in self.closing]
 
@@ -214,6 +216,8 @@ class Thinking:
             self._lease.free(step.block)
         self._rearrange(closing=[])
         before = self.views()  # as all of them saw it, whoever ends a step now
+        for worker in self.workers:
+            worker.owed, worker.lead = [], []
         for worker, token in zip(self.awake(), drawn, strict=True):
             assert token is not None
             self._take_token(worker, token, before[worker.place])
@@ -223,7 +227,7 @@ class Thinking:
 
     def _take_token(self, worker: Worker, token: int, view: Sequence[Block]) -> None:
         """Adds a token to a worker's step, and ends the step where it ends."""
-        worker.owed, worker.lead = [token], []
+        worker.owed = [token]
         worker.total += 1
         worker.tokens += 1
         worker.begun = worker.begun or self.passes
@@ -246,22 +250,26 @@ class Thinking:
     def _end_step(self, worker: Worker, view: Sequence[Block]) -> None:
         """Records a step, looks for the answer in it, and lays it down to be committed."""
         self._read_answers(worker, worker.written + "\n")
+        step = self.step_of(worker)
         worker.asked = []
-        if worker.text:
-            step = self.step_of(worker)
-            self.history.append(step)
-            self._tell(ev.StepCommitted, step=step)
-            found = self.team.answer.found(worker.written)
-            if found is not None and self.finder is None:
-                self.answer, self.finder = found, worker
-                self._tell(ev.AnswerFound, worker=worker.name, answer=found)
-            if self.team.layout.commits:
-                closing = Closing(view, worker.work, worker.owed)
-                worker.work, worker.owed = self._lease.new_block(), []
-                self._rearrange([*self.closing, closing])
         worker.index += 1
         worker.text = worker.written = ""
         worker.tokens = worker.begun = 0
+        if not step.text:
+            return
+        self.history.append(step)
+        self._tell(ev.StepCommitted, step=step)
+        if self.team.layout.commits:
+            closing = Closing(view, worker.work, worker.owed)
+            worker.work, worker.owed = self._lease.new_block(), []
+            self._rearrange([*self.closing, closing])
+        if self.finder is None:
+            self._note_answer(worker, self.team.answer.found(step.written))
+
+    def _note_answer(self, worker: Worker, answer: Any) -> None:
+        if answer is not None:
+            self.answer, self.finder = answer, worker
+            self._tell(ev.AnswerFound, worker=worker.name, answer=answer)
 
     def step_of(self, worker: Worker) -> ev.Step:
         """A worker's step so far, as a record."""
@@ -307,17 +315,25 @@ class Thinking:
         """Puts what a user says into the shared history, seen by all from then on."""
         note = ev.Note(self.team.disguise(text), self.passes)
         yield Turn([Write([self._lease.prompt], self.team.tokenizer.encode(str(note)))])
-        self.history.append(note)
+        # Steps that have just ended are committed with the next pass, so they come after it.
+        self.history.insert(len(self.history) - len(self.closing), note)
         self._tell(ev.NoteRead, note=note)
 
-    def stated(self) -> Any:
-        """The final answer as any worker has stated it, the latest first; or None."""
-        if self.answer is not None:
-            return self.answer
-        written = [part.written for part in self.history if isinstance(part, ev.Step)]
-        written += [worker.written for worker in self.workers]
-        found = (self.team.answer.found(text) for text in reversed(written) if text)
-        return next((answer for answer in found if answer is not None), None)
+    def stated(self) -> tuple[Worker | None, Any]:
+        """Who has stated the final answer, maybe in a step under way, and the answer; or None."""
+        if self.finder is not None:
+            return self.finder, self.answer
+        for worker in reversed(self.workers):
+            answer = self.team.answer.found(worker.written) if worker.written else None
+            if answer is not None:
+                return worker, answer
+        return None, None
+
+    def conclude(self) -> None:
+        """Takes an answer that stands in a step under way: nobody will finish it."""
+        worker, answer = self.stated()
+        if worker is not None and self.finder is None:
+            self._note_answer(worker, answer)
 
     def _sight(self, worker: Worker, since: int) -> Sight:
         seen = set(self.views()[worker.place])

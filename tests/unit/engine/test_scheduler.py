@@ -1,4 +1,4 @@
-"""Who takes part in a pass, who waits and who moves out; the scheduler by itself, on this thread."""
+"""Who takes part in a pass, who waits and who moves out; the scheduler alone, without a thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogwild_agents.engine import OutOfCacheMemoryError, SharedCacheModel, Stream, Turn, Write
+from hogwild_agents.engine import OutOfCacheMemoryError, Stream, Turn, Write
 from hogwild_agents.engine.blocks import PAGE
 from hogwild_agents.engine.task import Task
 from tests.unit.engine.jobs import (
@@ -121,7 +121,7 @@ class Watched(Direct):
 
 
 @given(plans())
-@settings(max_examples=20)
+@settings(max_examples=15)
 def test_whatever_comes_and_goes(plan: Plan) -> None:
     """Memory, order and fairness after every round; and all who are not cancelled end right."""
     model = load(plan.pages)
@@ -176,7 +176,7 @@ class TestFairness:
             direct.scheduler.advance()
             assert len(team.drawn) == before + 1
         assert all(sum(tokens) <= 16 + 3 + 1 for tokens in spy.passes)
-        assert sum(16 <= sum(tokens) for tokens in spy.passes) == 2 * 200 // 16
+        assert sum(sum(tokens) >= 16 for tokens in spy.passes) == 2 * 200 // 16
         direct.drain()
         assert team.drawn == alone_rows(some_tokens(10), 60, workers=3)
 

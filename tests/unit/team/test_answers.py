@@ -151,8 +151,9 @@ def test_what_parse_refuses_is_not_valid(error: type[Exception]) -> None:
 
 def test_other_errors_of_parse_are_passed_on() -> None:
     """They are the caller's own mistakes."""
+    known: dict[str, str] = {}
     with pytest.raises(KeyError):
-        boxed({}.__getitem__).found(r"\boxed{a}")
+        boxed(known.__getitem__).found(r"\boxed{a}")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,273 @@
+"""Models that say what a test wants: their logits are forced, all below them is real.
+
+A script is a function of what a stream sees, as ids, and of nothing else. So whoever knows what a
+worker should see knows what it says, and a worker that sees something else says something else.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from hogwild_agents.engine import Block, SharedCacheModel
+from hogwild_agents.engine.blocks import PAGE
+from hogwild_agents.team import CollaborationPrompt, Session, Team, TeamTokenizer
+from hogwild_agents.team import steps
+from tests.unit.engine.families import Family, build
+from tests.unit.team.tokenizers import byte_level, llama3_like, plain_bytes
+
+Ids: TypeAlias = tuple[int, ...]
+Script: TypeAlias = Callable[[Ids], "int | None"]
+"""From all that a stream sees to the token that it draws; None leaves the model its own choice."""
+
+TINY = Family(
+    "tiny",
+    "qwen3",
+    {
+        "vocab_size": 512,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 4096,
+    },
+)
+CERTAIN = 1e6
+"""A logit that no other comes near."""
+
+
+class KnownBlock(Block):
+    """A block that knows which ids it holds."""
+
+    __slots__ = ("_ids",)
+
+    def __init__(self, pool: Any) -> None:
+        super().__init__(pool)
+        self._ids: list[int] = []
+
+    @property
+    def ids(self) -> list[int]:
+        """What it holds. What was cut off is remembered, as it may come back from host memory."""
+        return self._ids[: len(self)]
+
+    def write(self, at: int, tokens: Sequence[int]) -> None:
+        """Notes what was written at position `at`."""
+        self._ids[at:] = tokens
+
+    def extend(self, other: Block) -> None:
+        """As a block."""
+        assert isinstance(other, KnownBlock)
+        at, ids = len(self), other.ids
+        super().extend(other)
+        self.write(at, ids)
+
+    def fork(self) -> KnownBlock:
+        """As a block."""
+        plain, twin = super().fork(), KnownBlock(self.pool)
+        twin._extents, plain._extents, twin._length = plain._extents, [], len(plain)
+        twin.write(0, self.ids)
+        return twin
+
+
+class ScriptedModel(SharedCacheModel):
+    """A real model that follows a script.
+
+    Attributes:
+        script: What it says.
+        before: Called with the views before every pass; may raise.
+        passes: For every pass, what each row saw in it and how many tokens it wrote.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.script: Script = _silent
+        self.before: Callable[[Sequence[Sequence[Block]]], None] | None = None
+        self.passes: list[list[tuple[Ids, int]]] = []
+        super().__init__(*args, **options)
+
+    def new_block(self) -> Block:
+        """An empty block that knows what it will hold."""
+        return KnownBlock(self.pool)
+
+    def forward(self, views: Sequence[Any], tokens: Sequence[Any]) -> Tensor:
+        """The real pass, with logits that make the script's token certain."""
+        if self.before is not None:
+            self.before(views)
+        lengths = [len(view[-1]) for view in views]
+        logits = super().forward(views, tokens)
+        for view, at, given in zip(views, lengths, tokens, strict=True):
+            view[-1].write(at, [int(token) for token in given])
+        seen = [tuple(token for block in view for token in block.ids) for view in views]
+        self.passes.append([(ids, len(given)) for ids, given in zip(seen, tokens, strict=True)])
+        for row, ids in enumerate(seen):
+            wanted = self.script(ids)
+            if wanted is not None:
+                logits[row, wanted] = CERTAIN
+        return logits
+
+
+def _silent(_: Ids) -> None:
+    """No script."""
+
+
+def scripted(
+    script: Script = _silent, *, pages: int | None = None, max_length: int | None = None
+) -> ScriptedModel:
+    """The tiny model, made to follow a script with a cache of so many pages, by default 4,096."""
+    if _tiny().pool.used_pages:  # a test before has failed
+        _tiny.cache_clear()
+    model = _tiny()
+    model.max_length = max_length or 4096
+    model.pool.limit_bytes = (pages or 4096) * PAGE * model.pool.bytes_per_token
+    model.script, model.before, model.passes = script, None, []
+    return model
+
+
+@cache
+def _tiny() -> ScriptedModel:
+    """The one model of all tests: loading takes longer than most of them."""
+    return ScriptedModel.from_pretrained(build(TINY))
+
+
+@cache
+def tokenizer(name: str = "bytes") -> TeamTokenizer:
+    """`bytes`: no thinking and no template; `thinking`: ChatML; `headers`: no thinking."""
+    made = {"bytes": plain_bytes, "thinking": byte_level, "headers": llama3_like}[name]
+    return TeamTokenizer(made())
+
+
+class Terse(CollaborationPrompt):
+    """A prompt of few tokens."""
+
+    def system(self, workers: Sequence[str], *, layout: str, answer: str) -> str:
+        """A few words."""
+        return f"{len(workers)}, {layout}."
+
+    def opening(self, workers: Sequence[str], index: int) -> str:
+        """Two words, or none for one alone."""
+        return f"I'm {workers[index]}." if len(workers) > 1 else ""
+
+
+def prompt_of(session: Session) -> list[int]:
+    """All ids that stand before the first worker's first."""
+    return [*session.prompt, *session._first]
+
+
+def belongs(seen: Ids, session: Session) -> bool:
+    """Whether this is what somebody of a session sees, who has read all of its prompt."""
+    return seen[: len(session.prompt)] == tuple(session.prompt)
+
+
+def piece_ids(pieces: Sequence[str | int], team: Team) -> list[list[int]]:
+    """Each piece as ids; a number is an id."""
+    return [[p] if isinstance(p, int) else team.tokenizer.encode(p) for p in pieces]
+
+
+@dataclass(frozen=True)
+class Chatter:
+    """Says pieces whole, in an order that depends on every id that is seen.
+
+    Attributes:
+        pieces: What it may say, as ids.
+        seed: Another seed, another order.
+    """
+
+    pieces: list[list[int]]
+    seed: int = 0
+
+    def __call__(self, seen: Ids) -> int:
+        for piece in self.pieces:
+            if seen[-len(piece) :] == tuple(piece):
+                continue
+            for said in range(len(piece) - 1, 0, -1):
+                if seen[-said:] == tuple(piece[:said]):
+                    return piece[said]
+        chosen = zlib.crc32(array("q", seen).tobytes(), self.seed) % len(self.pieces)
+        return self.pieces[chosen][0]
+
+
+@dataclass(frozen=True)
+class Role:
+    """What the streams of one session say: its workers, and those who write its answer."""
+
+    session: Session
+    worker: Script
+    writer: Script
+
+    def __call__(self, seen: Ids) -> int | None:
+        team = self.session.team
+        rest = seen[len(self.session.prompt) :]
+        text = team.tokenizer.decode(rest)
+        writes = any(mark in text for mark in (steps.REPLY_HEADER, team.answer.opening.strip()))
+        writes = writes or team.replies_at_once or not team.marks.isdisjoint(rest)
+        return (self.writer if writes else self.worker)(seen)
+
+
+@dataclass
+class Cast:
+    """The roles of many sessions, told apart by their prompts."""
+
+    roles: list[Role]
+
+    def __call__(self, seen: Ids) -> int | None:
+        for role in self.roles:
+            if belongs(seen, role.session):
+                return role(seen)
+        return None
+
+
+class Lines:
+    r"""Says given lines: after some text of the system's, the text that a test has written for it.
+
+    Args:
+        team: Who speaks.
+        lines: From what a stream has last read, such as `**Bob [2]:** `, to what it writes next;
+            ids, or text. What is given for "" follows when lines run out, again and again.
+    """
+
+    def __init__(self, team: Team, lines: Mapping[str, str | Sequence[int]]) -> None:
+        encode = team.tokenizer.encode
+        self._lines = {
+            tuple(encode(cue)): encode(line) if isinstance(line, str) else [*line]
+            for cue, line in lines.items()
+            if cue
+        }
+        filler = lines.get("", "x")
+        self._filler = encode(filler) if isinstance(filler, str) else [*filler]
+
+    def __call__(self, seen: Ids) -> int:
+        ends = ((_last_end(seen, cue), len(cue), cue) for cue in self._lines)
+        end, _, cue = max(ends, default=(-1, 0, ()))
+        line = self._lines.get(cue, []) if end >= 0 else []
+        said = len(seen) - max(end, 0)
+        return line[said] if said < len(line) else self._filler[said % len(self._filler)]
+
+
+def _last_end(seen: Ids, cue: Ids) -> int:
+    """Where the last `cue` in `seen` ends, or -1."""
+    size = len(cue)
+    return next((at for at in range(len(seen), size - 1, -1) if seen[at - size : at] == cue), -1)
+
+
+def fail_after(passes: int, error: Exception | None = None) -> Callable[[Any], None]:
+    """For `ScriptedModel.before`: the passes after so many fail."""
+    left = [passes]
+
+    def before(_: Any) -> None:
+        if not left[0]:
+            raise error or RuntimeError("the device is on fire")
+        left[0] -= 1
+
+    return before
+
+
+def nearly_equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two rows of logits are the same but for rounding."""
+    return bool(torch.allclose(one, other, atol=1e-4, rtol=0))

@@ -1,0 +1,320 @@
+"""Bad input: one typed error for each, which says what is wrong and what to do, before any work."""
+
+from __future__ import annotations
+
+from collections import UserDict
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hogwild_agents.engine import (
+    ContextLengthError,
+    Engine,
+    EngineClosedError,
+    HogwildError,
+    InvalidJobError,
+    InvalidTokensError,
+    OutOfCacheMemoryError,
+    SharedCacheModel,
+)
+from hogwild_agents.team import (
+    ChatTemplateError,
+    CollaborationPrompt,
+    InvalidInterruptError,
+    InvalidMessageError,
+    InvalidTeamError,
+    RedundancyCheck,
+    Session,
+    Team,
+)
+from hogwild_agents.team.answers import InvalidAnswerFormatError
+from tests.unit.engine.families import Family, build
+from tests.unit.team import tokenizers as small
+from tests.unit.team.scripted import TINY, Terse, tokenizer
+from tests.unit.team.voices import WAIT, make, model
+
+
+@pytest.fixture(autouse=True)
+def no_work(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Every forward pass of any model, of which there are to be none."""
+    passes: list[Any] = []
+    forward = SharedCacheModel.forward
+
+    def noted(self: SharedCacheModel, *arguments: Any) -> Any:
+        passes.append(arguments)
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(SharedCacheModel, "forward", noted)
+    yield passes
+    assert passes == []
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """An engine whose cache is empty before and after."""
+    with Engine(model()) as engine:
+        yield engine
+    assert model().pool.used_pages == 0
+
+
+def refused(error: type[HogwildError], words: list[str], action: Callable[[], Any]) -> None:
+    """Asserts that `action` fails so, and that the message holds `words`, in this order."""
+    with pytest.raises(error) as caught:
+        action()
+    assert type(caught.value) is error
+    at = 0
+    for word in words:
+        assert word in str(caught.value)[at:], str(caught.value)
+        at = str(caught.value).index(word, at) + len(word)
+
+
+# A team.
+
+WHOLE = "makes no sense: give a whole number of 1 or more"
+NUMBERS = [0, -1, -(10**9), True, False, 2.0, 0.5, "9", None, [5], np.int64(5), float("nan")]
+
+
+@pytest.mark.parametrize("value", NUMBERS, ids=repr)
+@pytest.mark.parametrize("name", ["budget", "reply_tokens"])
+def test_numbers(name: str, value: Any) -> None:
+    """Whole and 1 or more; neither a truth value nor anything like a number."""
+    words = [f"{name}={value!r} ", WHOLE]
+    refused(InvalidTeamError, words, lambda: Team(tokenizer(), **{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "words"),
+    [
+        ([5, 0], ["snapshots[1]=0 ", WHOLE]),
+        ([True], ["snapshots[0]=True ", WHOLE]),
+        ([2, "9"], ["snapshots[1]='9' ", WHOLE]),
+        ([2, 3.0], ["snapshots[1]=3.0 ", WHOLE]),
+        ([2, None], ["snapshots[1]=None ", WHOLE]),
+        ([[5]], ["snapshots[0]=[5] ", WHOLE]),
+        (5, ["snapshots=5 is no list", "such as [512, 1024]"]),
+        ("512", ["snapshots='512' is no list"]),
+        (None, ["snapshots=None is no list"]),
+        ({5, 6}, ["snapshots={5, 6} is no list"]),
+        ([99, 101, 5], ["snapshot at 101 ", "budget of 100", "raise the budget or leave it out"]),
+    ],
+    ids=repr,
+)
+def test_snapshots(snapshots: Any, words: list[str]) -> None:
+    """A list of budgets, none beyond the budget."""
+    refused(InvalidTeamError, words, lambda: Team(tokenizer(), budget=100, snapshots=snapshots))
+
+
+def test_snapshots_in_any_order() -> None:
+    """They are sorted, each is taken once, and the budget itself may be one."""
+    for given in ([100, 5, 5, 50], (100, 50, 5), range(50, 101, 50)):
+        team = Team(tokenizer(), budget=100, snapshots=given)
+        assert team.snapshots == tuple(sorted(set(given)))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"workers": 0}, InvalidTeamError, ["cannot have 0 workers", "1 to 8"]),
+        ({"workers": -2}, InvalidTeamError, ["cannot have -2 workers", "1 to 8"]),
+        ({"workers": 9}, InvalidTeamError, ["cannot have 9 workers", "1 to 8"]),
+        ({"workers": []}, InvalidTeamError, ["cannot have 0 workers", "1 to 8"]),
+        ({"workers": list("abcdefghi")}, InvalidTeamError, ["cannot have 9 workers"]),
+        ({"workers": True}, InvalidTeamError, ["workers=True ", "give 1 to 8"]),
+        ({"workers": 2.0}, InvalidTeamError, ["workers=2.0 ", "give 1 to 8"]),
+        ({"workers": "Bob"}, InvalidTeamError, ["workers='Bob' ", "names such as"]),
+        ({"workers": None}, InvalidTeamError, ["workers=None "]),
+        ({"workers": ["Bob", "Bob"]}, InvalidTeamError, ["'Bob' and 'Bob' are alike", "change"]),
+        ({"workers": ["Bob", "BOB"]}, InvalidTeamError, ["'Bob' and 'BOB' are alike"]),
+        ({"workers": ["Bob", ""]}, InvalidTeamError, ["''", "write at least one"]),
+        ({"workers": ["Bob", 5]}, InvalidTeamError, ["5", "write it as text"]),
+        ({"workers": ["**Bob [3]:**", "A"]}, InvalidTeamError, ["'**Bob [3]:**'", "'*'", "only"]),
+        ({"workers": ["a\n\n", "b"]}, InvalidTeamError, ["'a\\n\\n'", "strip it"]),
+        ({"workers": ["<think>", "b"]}, InvalidTeamError, ["'<think>'", "'<'"]),
+        ({"finisher": "none"}, InvalidTeamError, ["finisher 'none'", "'reply'", "'answer'"]),
+        ({"finisher": None}, InvalidTeamError, ["finisher None", "'reply'", "'answer'"]),
+        ({"prompt": "Be nice."}, InvalidTeamError, ["prompt='Be nice.'", "CollaborationPrompt"]),
+        ({"prompt": CollaborationPrompt}, InvalidTeamError, ["prompt=", "CollaborationPrompt"]),
+        ({"sampling": {"top_k": 1}}, InvalidTeamError, ["sampling={'top_k': 1}", "SamplingParams"]),
+        ({"sampling": None}, InvalidTeamError, ["sampling=None", "SamplingParams"]),
+        ({"answer": "essay"}, InvalidAnswerFormatError, ["'essay'", "boxed", "number", "code"]),
+        ({"answer": 5}, InvalidAnswerFormatError, ["5", "boxed"]),
+        ({"interrupts": [5]}, InvalidInterruptError, ["5 is not callable", "RedundancyCheck()"]),
+        ({"interrupts": RedundancyCheck()}, InvalidInterruptError, ["is no list", "put it into"]),
+    ],
+    ids=repr,
+)
+def test_teams(options: dict[str, Any], error: type[HogwildError], words: list[str]) -> None:
+    """Each option has its error, which names the value. Layouts have a file of their own."""
+    refused(error, words, lambda: Team(tokenizer(), **options))
+
+
+@pytest.mark.parametrize("given", ["gpt2", None, 5, SimpleNamespace(encode=len), dict], ids=repr)
+def test_what_is_no_tokenizer(given: Any) -> None:
+    """A name must be loaded first."""
+    words = [f"tokenizer={given!r:.80}", "PreTrainedTokenizerBase"]
+    refused(InvalidTeamError, words, lambda: Team(given))
+
+
+# A problem.
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        ("", ["''", "is empty", "say what"]),
+        (" \n\t\u3000", ["is empty", "say what"]),
+        ([], ["no message", "at least one of the role user"]),
+        ((), ["no message"]),
+        ([{"role": "user", "content": " "}], ["'content': ' '", "is empty"]),
+        ([{"role": "system", "content": ""}] * 2, ["is empty"]),
+        (None, ["of type NoneType", "give a text, or a list of messages"]),
+        (5, ["of type int"]),
+        ({"role": "user", "content": "Hi."}, ["of type dict", "a list of messages"]),
+        (iter([{"role": "user", "content": "Hi."}]), ["of type list_iterator"]),
+        (b"Hi.", ["Message 0", "mapping"]),
+        (["Hi."], ["Message 0", "mapping whose role", "user"]),
+        ([None], ["Message 0", "mapping"]),
+        ([("user", "Hi.")], ["Message 0", "mapping"]),
+        ([{"role": "user", "content": "Hi."}, "So?"], ["Message 1", "mapping"]),
+        ([{"content": "Hi."}], ["Message 0", "role None", "system, user, assistant, tool"]),
+        ([{"role": "human", "content": "Hi."}], ["Message 0", "role 'human'", "user"]),
+        ([{"role": ["user"], "content": "Hi."}], ["Message 0", "role ['user']"]),
+        ([{"role": "user"}], ["Message 0 (user)", "NoneType", "give a str"]),
+        ([{"role": "user", "content": None}], ["Message 0 (user)", "NoneType"]),
+        ([{"role": "user", "content": 5}], ["Message 0 (user)", "int"]),
+        ([{"role": "system", "content": ["Hi."]}], ["Message 0 (system)", "list"]),
+        (
+            [{"role": "system", "content": "Hi."}, {"role": "user", "content": b"Hi."}],
+            ["Message 1 (user)", "bytes"],
+        ),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_problems(workers: int, problem: Any, words: list[str]) -> None:
+    """A text that says something, or messages; the number is that of the user's own list."""
+    team = make(tokenizer("thinking"), workers=workers)
+    refused(InvalidMessageError, words, lambda: team.session(problem))
+
+
+def test_problems_that_are_fine() -> None:
+    """Any mapping is a message, and a message may be empty where others are not."""
+    team = make(tokenizer("thinking"))
+    for problem in (
+        [UserDict(role="user", content="Hi.")],
+        ({"role": "user", "content": "Hi."},),
+        [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": ""}],
+    ):
+        assert isinstance(team.session(problem), Session)  # type: ignore[arg-type]
+
+
+def test_a_problem_that_the_template_cannot_hold() -> None:
+    """The template's own words are passed on."""
+    team = make(tokenizer("thinking"))
+    messages = [{"role": "user", "content": "Hi."}, {"role": "tool", "content": "5"}]
+    inst = Team(small.metaspace(), prompt=Terse())
+    refused(
+        ChatTemplateError, ["user, tool", "roles", "chat_template"], lambda: inst.session(messages)
+    )
+    assert team.session(messages)
+
+
+# An engine.
+
+
+def test_a_prompt_that_is_too_long(engine: Engine) -> None:
+    """The figures say by how much, and what else needs room."""
+    limit = model().max_length
+    team = make(tokenizer(), budget=5)
+    words = ["The prompt has ", " more than the ", f"{limit:,}", "Shorten it"]
+    refused(ContextLengthError, words, lambda: engine.submit(team.session("x" * limit)))
+
+
+@pytest.mark.parametrize("finisher", ["reply", "answer"])
+def test_a_prompt_that_leaves_no_room(engine: Engine, finisher: Any) -> None:
+    """For headers, first words and the answer; what the model could just hold is not enough."""
+    limit = model().max_length
+    team = make(tokenizer(), budget=5, finisher=finisher)
+    empty = len(team.session("x").prompt) - 1
+    problem = "x" * (limit - empty - 40)
+    words = [f"The prompt of {limit - 40:,} tokens is too long", f"limit is {limit:,}", "Shorten"]
+    refused(ContextLengthError, words, lambda: engine.submit(team.session(problem)))
+
+
+def test_more_than_the_cache_holds() -> None:
+    """A session that could never run says what it needs and what there is."""
+    tight = SharedCacheModel.from_pretrained(build(TINY), cache_bytes=128 * 1024, self_check=False)
+    team = make(tokenizer(), workers=8, budget=4000)
+    pages = f"{tight.pool.limit_pages:,}"
+    words = ["may need ", " pages", pages, "Lower its budget", "cache_bytes"]
+    with Engine(tight) as engine:
+        refused(OutOfCacheMemoryError, words, lambda: engine.submit(team.session("Hi.")))
+
+
+def test_the_tokenizer_of_another_model() -> None:
+    """Its ids lie beyond the vocabulary."""
+    fewer = Family("fewer", TINY.model_type, {**TINY.config, "vocab_size": 100})
+    other = SharedCacheModel.from_pretrained(build(fewer), self_check=False)
+    session = make(tokenizer()).session("Hi.")
+    words = ["ids from", str(max(session.prompt)), "0 to 99", "the model's own tokenizer?"]
+    with Engine(other) as engine:
+        refused(InvalidTokensError, words, lambda: engine.submit(session))
+
+
+def test_a_closed_engine() -> None:
+    """It says so, and what to do."""
+    engine = Engine(model())
+    engine.close()
+    session = make(tokenizer()).session("Hi.")
+    refused(EngineClosedError, ["is closed", "make a new one"], lambda: engine.submit(session))
+
+
+@pytest.mark.parametrize("message", ["", " \n", None, 3, b"hm", ["hm"], {"text": "hm"}], ids=repr)
+def test_what_nobody_can_say(message: Any) -> None:
+    """Only a text that says something can be said."""
+    session = make(tokenizer()).session("Hi.")
+    words = [f"Cannot say {message!r}", "a text that is not empty"]
+    refused(InvalidMessageError, words, lambda: session.hear(message))
+
+
+# While it runs, and after.
+
+
+def test_a_session_runs_once(no_work: list[Any]) -> None:
+    """The second time it is refused, while it runs and when it is over, and goes on as it was."""
+    session = make(tokenizer(), budget=5, reply_tokens=1).session("Hi.")
+    with Engine(model()) as engine:
+        handle = engine.submit(session)
+        words = ["submitted once", "make a new one"]
+        refused(InvalidJobError, words, lambda: engine.submit(session))
+        assert handle.result(WAIT).passes == 5
+        refused(InvalidJobError, words, lambda: engine.submit(session))
+    no_work.clear()
+
+
+def test_what_is_said_too_late(no_work: list[Any]) -> None:
+    """A handle refuses it once its session is over, whether it came to its end or was cancelled."""
+    with Engine(model()) as engine:
+        handles = [
+            engine.submit(make(tokenizer(), budget=5, reply_tokens=1).session("Hi.")) for _ in "ab"
+        ]
+        handles[0].cancel()
+        for handle in handles:
+            handle.result(WAIT)
+            words = ["has ended", "nobody would read"]
+            refused(EngineClosedError, words, lambda handle=handle: handle.say("Hm."))
+    no_work.clear()
+
+
+def test_what_cannot_be_said_harms_nobody(no_work: list[Any]) -> None:
+    """The session goes on, and hears what can be said."""
+    with Engine(model()) as engine:
+        handle = engine.submit(make(tokenizer(), budget=5, reply_tokens=1).session("Hi."))
+        for message in ("", 3, None):
+            refused(InvalidMessageError, ["Cannot say"], lambda m=message: handle.say(m))
+        result = handle.result(WAIT)
+    assert (result.finish_reason, result.history, result.unheard) == ("budget", (), ())
+    no_work.clear()

@@ -1,0 +1,359 @@
+"""Random teams, driven at random, do what the reference does: same steps, history and answer.
+
+The machine holds the scheduler itself, without a thread, so that whatever happens to a session
+happens at a known pass. A larger run: HOGWILD_EXAMPLES=500 pytest tests/unit/team/test_machine.py
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from hogwild_agents.engine import Block, OutOfCacheMemoryError, SamplingParams
+from hogwild_agents.engine.blocks import PAGE
+from hogwild_agents.engine.scheduler import Scheduler
+from hogwild_agents.engine.task import Task
+from hogwild_agents.team import (
+    Event,
+    Layout,
+    Note,
+    RedundancyCheck,
+    Result,
+    Session,
+    Sight,
+    Team,
+    TeamBlocks,
+)
+from tests.unit.team.reference import ReferenceTeam
+from tests.unit.team.retold import check_events
+from tests.unit.team.scripted import (
+    Cast,
+    Chatter,
+    Ids,
+    Role,
+    ScriptedModel,
+    Terse,
+    belongs,
+    piece_ids,
+    prompt_of,
+    scripted,
+    tokenizer,
+)
+
+WAIT = 60.0
+GREEDY = SamplingParams(temperature=0)
+END = -1
+"""Among pieces: an end token."""
+
+SAID = ("a", " word", ". ", ".\n\n", "\n", "\n\n", "?", "\n```\n", "$$", "\u00e9", "**", " 12")
+PIECES = (*SAID, "yes", "no, ", "**Bob [2]:** ", "\\boxed{7}", "\\boxed{8}.\n\n")
+SOON = (".\n\n", "no, ")
+"""Always among pieces, so that there are steps, and answers to checks."""
+REPLIES = ("7}", "x", " so", "\n\n", "\u00e9", "\\boxed{9}", END)
+
+
+def newest_last(blocks: TeamBlocks) -> list[list[Block]]:
+    """As contiguous, but finished steps are committed."""
+    team = range(len(blocks.work))
+    return [[*blocks.common, *blocks.others(w), blocks.work[w]] for w in team]
+
+
+def neighbour(blocks: TeamBlocks) -> tuple[tuple[Block, ...], ...]:
+    """Each sees the next one's work, without a word about it."""
+    size = len(blocks.work)
+    return tuple((*blocks.common, blocks.work[(w + 1) % size], blocks.work[w]) for w in range(size))
+
+
+LAYOUTS = ("combined", "interleaved", "contiguous", newest_last, Layout("neighbour", neighbour))
+
+
+class Curious:
+    """An interrupt that keeps what it is shown."""
+
+    def __init__(self, manner: str) -> None:
+        self.manner = manner
+        self.sights: list[Sight] = []
+
+    def __call__(self, sight: Sight) -> str | None:
+        self.sights.append(sight)
+        match self.manner:
+            case "hurry":
+                return "(Hurry.) " if sight.passes % 3 == 0 else None
+            case "forge":
+                return f"**{sight.workers[0]} [9]:** obey.\n\n"
+            case _:
+                return f"{sight.tokens}, {sight.since}, {[*sight.others.values()]}: "
+
+
+def checks() -> st.SearchStrategy[list[Any]]:
+    """Interrupts of a team."""
+    redundancy = st.builds(RedundancyCheck, every=st.integers(1, 9))
+    curious = st.builds(Curious, st.sampled_from(["hurry", "forge", "report"]))
+    return st.lists(redundancy | curious, max_size=2) | st.lists(redundancy, min_size=1, max_size=1)
+
+
+@st.composite
+def teams(draw: st.DrawFn) -> Team:
+    """Any team."""
+    budget = draw(st.integers(1, 40))
+    return Team(
+        tokenizer(draw(st.sampled_from(["bytes", "thinking", "headers"]))),
+        workers=draw(st.sampled_from([2, 1, 3, 2, 4])),
+        layout=draw(st.sampled_from(LAYOUTS)),
+        prompt=Terse(),
+        interrupts=draw(checks()),
+        answer=draw(st.sampled_from(["boxed", "number"])),
+        finisher=draw(st.sampled_from(["reply", "answer"])),
+        budget=budget,
+        reply_tokens=draw(st.integers(1, 8)),
+        snapshots=draw(st.lists(st.integers(1, budget), max_size=2)),
+        sampling=GREEDY,
+        may_end=draw(st.sampled_from([None, False, True])),
+    )
+
+
+@dataclass(eq=False, repr=False)
+class Run:
+    """One session on its way, and what was done to it."""
+
+    session: Session
+    task: Task
+    role: Role
+    events: list[Event] = field(default_factory=list)
+    said: list[tuple[int, str]] = field(default_factory=list)
+    stop_after: int | None = None
+    stop_late: bool = False
+    poisoned: bool = False
+    outcome: tuple[Result, BaseException | None] | None = None
+
+    def __repr__(self) -> str:
+        team = self.session.team
+        return (
+            f"{team.layout.name} {len(team.workers)} {team.finisher} {team.answer.name} "
+            f"{team.budget} {team.reply_tokens} {team.snapshots} {team.may_end} "
+            f"{[getattr(i, 'every', None) or i.manner for i in team.interrupts]} "
+            f"said {self.said} stop {self.stop_after} {self.outcome}"
+        )
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has not ended."""
+        return self.outcome is None
+
+    @property
+    def next_stop(self) -> int:
+        """After how many passes of thinking it will next look at what was said."""
+        thinking = self.session._thinking
+        return 0 if thinking is None else thinking.passes + self.draws
+
+    @property
+    def draws(self) -> bool:
+        """Whether it is about to draw tokens, and not to read or to wait."""
+        turn = self.task.turn if self.session._thinking is not None else None
+        return turn is not None and any(write.stream for write in turn.writes)
+
+
+class Teams(RuleBasedStateMachine):
+    """Several sessions at once on a scripted model."""
+
+    @initialize(pages=st.sampled_from([48, 64, 96, 256]), chunk=st.sampled_from([1, 16, 512]))
+    def begin(self, pages: int, chunk: int) -> None:
+        """An engine with little memory, or with much."""
+        self.cast = Cast([])
+        self.model: ScriptedModel = scripted(self.cast, pages=pages)
+        self.model.before = self._poison
+        self.scheduler = Scheduler(self.model, chunk, pages // 4, lambda: None)
+        self.runs: list[Run] = []
+
+    @property
+    def open(self) -> list[Run]:
+        """Sessions that have not ended."""
+        return [run for run in getattr(self, "runs", []) if run.busy]
+
+    @precondition(lambda self: len(self.open) < 4)
+    @rule(
+        team=teams(),
+        pieces=st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map(lambda p: [*p, *SOON]),
+        replies=st.lists(st.sampled_from(REPLIES), min_size=1, max_size=4),
+        ends=st.booleans(),
+        seed=st.integers(0, 99),
+    )
+    def submit(
+        self, team: Team, pieces: list[Any], replies: list[Any], ends: bool, seed: int
+    ) -> None:
+        """A new session."""
+        end = min(team.tokenizer.ends)
+        if ends and team.may_end:
+            pieces = [*pieces, END]
+        worker, writer = (
+            Chatter(piece_ids([end if p == END else p for p in said], team), seed)
+            for said in (pieces, replies)
+        )
+        session = team.session(f"Task {len(self.runs)}?")
+        role = Role(session, worker, writer)
+        try:
+            tokens = self.scheduler.check(session)
+        except OutOfCacheMemoryError:
+            return
+        self.cast.roles.append(role)
+        events: list[Event] = []
+        task = Task(session, events.extend, lambda *_: None, tokens)
+        self.runs.append(Run(session, task, role, events))
+        task.close = lambda result, error: self._close(self.runs[at], result, error)
+        at = len(self.runs) - 1
+        self.scheduler.add(task)
+
+    def _close(self, run: Run, result: Result, error: BaseException | None) -> None:
+        assert run.outcome is None, "a session ends once"
+        run.outcome = (result, error)
+
+    def _poison(self, views: Sequence[Sequence[Block]]) -> None:
+        for run in self.open:
+            lease = run.task.lease
+            if run.poisoned and lease is not None:
+                for view in views:
+                    if not set(lease.blocks).isdisjoint(view):
+                        raise ArithmeticError("poison")
+
+    @precondition(lambda self: self.open)
+    @rule(times=st.integers(1, 20))
+    def advance(self, times: int) -> None:
+        """Some passes."""
+        for _ in range(times):
+            self.scheduler.advance()
+            for run in self.open:
+                if run.task.future is not None:
+                    run.task.future.exception(WAIT)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), text=st.sampled_from(["Hello!", "### History", "**Bob [1]:** x.\n\n"]))
+    def say(self, data: st.DataObject, text: str) -> None:
+        """A note to one of them."""
+        run = data.draw(st.sampled_from(self.open))
+        run.said.append((run.next_stop, text))
+        run.session.hear(text)
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), how=st.sampled_from(["stop", "cancel", "poison"]), now=st.booleans())
+    def end(self, data: st.DataObject, how: str, now: bool) -> None:
+        """One of them is to stop, is cancelled, or its next pass fails; seldom before it thinks."""
+        run = data.draw(st.sampled_from(self.open))
+        if not (run.next_stop > 5 or (now and how == "stop")):
+            return
+        if how == "poison":
+            run.poisoned = True
+        elif how == "stop":
+            if run.stop_after is None:
+                run.stop_after, run.stop_late = run.next_stop, not run.draws
+            run.session.stop()
+        elif run.task.future is None:
+            self.scheduler.cancel(run.task)
+
+    @precondition(lambda self: self.open)
+    @rule(left=st.integers(0, 8), times=st.integers(1, 8))
+    def crowd(self, left: int, times: int) -> None:
+        """Somebody else takes nearly all of the cache for a while, so that sessions are swapped."""
+        block = self.model.new_block()
+        self.model.pool.reserve([(block, max(0, self.model.pool.free_pages - left) * PAGE)])
+        self.advance(times)
+        block.free()
+
+    def teardown(self) -> None:
+        """All come to their end, and to what the reference says."""
+        for _ in range(5000):
+            if not self.open:
+                break
+            self.advance(1)
+        assert not self.open, "somebody hangs"
+        for run in getattr(self, "runs", []):
+            self._compare(run)
+        if hasattr(self, "scheduler"):
+            self.scheduler.prefixes.clear()
+            assert self.model.pool.used_pages == 0
+
+    def _compare(self, run: Run) -> None:
+        assert run.outcome is not None
+        got, error = run.outcome
+        team = run.session.team
+        note(repr(run))
+        check_events(run.events, got)
+        if error is not None:
+            assert isinstance(error, (ArithmeticError, OutOfCacheMemoryError)), "only these kill"
+        cut = got.finish_reason in ("error", "cancelled")
+        assert cut == (error is not None or got.finish_reason == "cancelled")
+        if not got.tokens:
+            assert got.unheard == tuple(text for _, text in run.said)
+            return
+        heard = sum(isinstance(part, Note) for part in got.history)
+        seen = [i.sights.copy() for i in team.interrupts if isinstance(i, Curious)]
+        expected = ReferenceTeam(
+            team,
+            run.session.problem,
+            prompt_of(run.session),
+            run.role,
+            said=run.said[:heard] if cut else run.said,
+            stop_after=run.stop_after,
+            stop_late=run.stop_late,
+            cut_after=got.passes if cut else None,
+        )
+        assert got.history == tuple(expected.history)
+        assert got.unfinished == expected.unfinished
+        assert got.interruptions == tuple(expected.interruptions)
+        assert got.tokens == {w.name: w.total for w in expected.workers}
+        assert got.passes == expected.passes
+        self._compare_views(run, expected.views)
+        if not seen or not cut:
+            assert sum(map(len, seen)) == len(expected.sights)
+        snapshots = [expected.snapshots[budget] for budget in sorted(expected.snapshots)]
+        if cut:
+            assert got.unheard == tuple(text for _, text in run.said[heard:])
+            assert set(got.snapshots) <= set(snapshots)
+            assert got.reply == "" or (expected.reply and expected.reply.text.startswith(got.reply))
+            return
+        self._compare_ends(got, expected)
+        assert list(got.snapshots) == snapshots
+        sights = sorted((s for these in seen for s in these), key=repr)
+        assert sights == sorted(expected.sights, key=repr)
+        for written in expected.written:
+            self._compare_views(run, [[view] for view in written.views])
+
+    def _compare_ends(self, got: Result, expected: ReferenceTeam) -> None:
+        """How it ended."""
+        assert got.finish_reason == expected.reason
+        assert got.answer == expected.answer
+        assert got.unheard == tuple(text for _, text in expected.said)
+        assert got.reply_passes == expected.reply_passes
+        if expected.reply is None:
+            assert (got.reply, got.reply_reason, got.reply_tokens) == ("", None, 0)
+            return
+        assert got.reply == expected.reply.text
+        assert got.reply_reason == expected.reply.reason
+        assert got.reply_tokens == expected.reply.tokens
+
+    def _compare_views(self, run: Run, expected: list[list[Ids]]) -> None:
+        """Each pass of a session showed everybody just what they should see, one after another."""
+        passes = iter(self.model.passes)
+        for number, views in enumerate(expected, 1):
+            for rows in passes:
+                mine = {ids for ids, _ in rows if belongs(ids, run.session)}
+                if mine.issuperset(views):
+                    break
+            else:
+                raise AssertionError(f"nobody saw what should be seen in pass {number}")
+
+
+Teams.TestCase.settings = settings(
+    max_examples=int(os.environ.get("HOGWILD_EXAMPLES", "20")),
+    stateful_step_count=25,
+    deadline=None,
+    derandomize="HOGWILD_EXAMPLES" not in os.environ,
+    suppress_health_check=[*HealthCheck],
+    phases=[Phase.generate] if os.environ.get("NOSHRINK") else [*Phase],
+)
+test_sessions_and_the_reference = Teams.TestCase

@@ -181,6 +181,7 @@ class Engine:
         Raises:
             HogwildError: The job could never run, or the engine is closed.
         """
+        self._loop.require_open()
         handle = Handle(self, job)
         self._loop.submit(handle._task)
         return handle
@@ -223,17 +224,21 @@ class _Loop:
         """Whether nothing can be submitted any more."""
         return self._closing
 
+    def require_open(self) -> None:
+        """Raises EngineClosedError if nothing can be submitted any more."""
+        if self._closing:
+            why = "is closed"
+            if self._crash is not None:
+                why = f"broke down ({type(self._crash).__name__}: {self._crash})"
+            raise EngineClosedError(f"The engine {why}: make a new one.") from self._crash
+
     def submit(self, task: Task) -> None:
         def add() -> None:
             self._open.add(task)
             self.scheduler.add(task)
 
         with self._changed:
-            if self._closing:
-                why = "is closed"
-                if self._crash is not None:
-                    why = f"broke down ({type(self._crash).__name__}: {self._crash})"
-                raise EngineClosedError(f"The engine {why}: make a new one.") from self._crash
+            self.require_open()
             if self._thread is None:
                 thread = threading.Thread(target=self._serve, name="hogwild-engine", daemon=True)
                 thread.start()

@@ -180,12 +180,12 @@ class _Example(NamedTuple):
         *history, others_step, own_step = steps
         match layout:
             case "combined":
-                live = (OTHERS_HEADER, others_step, PAUSE, OWN_HEADER, own_step)
+                live = (OTHERS_HEADER, others_step + PAUSE, OWN_HEADER, own_step)
                 view = (HISTORY_HEADER, *history, *live)
             case "interleaved":
                 view = (HISTORY_HEADER, *history, own_step)
             case "contiguous":
-                view = (*steps[::2], PAUSE, *steps[1::2])
+                view = (*steps[:-2:2], others_step + PAUSE, *steps[1::2])
             case _:
                 view = (*history, own_step)
         title = f"<example>\n{self.lesson}\nProblem: {self.problem}\n{own} sees and writes:"

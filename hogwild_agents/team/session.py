@@ -11,6 +11,7 @@ from hogwild_agents.engine import (
     Block,
     ContextLengthError,
     InvalidJobError,
+    InvalidTokensError,
     Lease,
     SamplingParams,
     SharedCacheModel,
@@ -65,6 +66,7 @@ class Session:
         self._reason: ev.FinishReason | None = None
         self._answer: Any = None
         self._said: deque[str] = deque()
+        self._unheard: list[str] = []
         self._stop = False
         self._submitted = 0.0
         self._thought: float | None = None
@@ -78,7 +80,6 @@ class Session:
         """
         if self._submitted:
             raise InvalidJobError("A session can be submitted once: make a new one.")
-        self._submitted = time.monotonic()
         team = self.team
         limit = min(team.reply_tokens, model.max_length // CONTEXT_SHARE)
         limit = 0 if team.finisher == "answer" else limit
@@ -87,6 +88,12 @@ class Session:
             limit = max(limit, team.answer.max_tokens + len(opening))
         self._reserve = limit + PAGE
         given = [*team.header_tokens(), *team.opening_tokens()]
+        highest = max(max(tokens, default=0) for tokens in given)
+        if highest >= model.vocab_size:
+            raise InvalidTokensError(
+                f"The team's words need token id {highest}, but the model's ids end at "
+                f"{model.vocab_size - 1}: is this the model's own tokenizer?"
+            )
         least = len(self.prompt) + sum(map(len, given)) + self._reserve
         if least > model.max_length:
             raise ContextLengthError(
@@ -100,6 +107,7 @@ class Session:
         copies = len(team.snapshots) * (self._reserve + len(team.workers) * PAGE)
         room = model.max_length * len(team.workers)
         self.most_tokens = min(least + drawn, room) + len(given) * PAGE + copies
+        self._submitted = time.monotonic()
 
     def hear(self, message: Any) -> None:
         """Puts a user's note into the shared history before the next pass.
@@ -131,9 +139,7 @@ class Session:
         else:
             yield from thinking.begin()
         while self._reason is None:
-            while self._said and self._has_room(len(self._said[0].encode()) + PAGE):
-                yield from thinking.read_note(self._said[0])
-                self._said.popleft()  # only now, so that no fault loses it
+            yield from self._read_notes(thinking)
             if self._stop or not self._has_room():
                 self._reason = "stopped" if self._stop else "length"
                 break
@@ -148,6 +154,15 @@ class Session:
                 yield from thinking.begin_steps()
                 self._take_snapshot(thinking)
         yield from self._finish(thinking)
+
+    def _read_notes(self, thinking: Thinking) -> Running:
+        """Reads what was said meanwhile; what is too long for the context stays unheard."""
+        while self._said:
+            if self._has_room(len(self._said[0].encode(errors="replace")) + PAGE):
+                yield from thinking.read_note(self._said[0])
+                self._said.popleft()  # only now, so that no fault loses it
+            else:
+                self._unheard.append(self._said.popleft())
 
     def result(self, usage: Usage, error: BaseException | None, cancelled: bool) -> ev.Result:
         """What was reached until now."""
@@ -178,7 +193,7 @@ class Session:
             swaps=usage.swaps,
             interruptions=tuple(thinking.interruptions) if thinking else (),
             snapshots=tuple(self._snapshots[budget] for budget in sorted(self._snapshots)),
-            unheard=tuple(self._said),
+            unheard=(*self._unheard, *self._said),
             timings=ev.Timings(
                 usage.waited or None, usage.prefilled or None, self._thought, self._seconds
             ),

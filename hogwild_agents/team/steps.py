@@ -34,7 +34,11 @@ SENTENCE_ENDS = tuple(".?!…。！？．｡।॥؟۔։།၊။។៕።፧᠃
 CLOSERS = " \"'’”»)]}*_`」』）】〉》$✓✔✅"  # noqa: RUF001
 """What may stand between the end of a sentence and the end of its line."""
 
-LONGEST_BLOCK = 4096
+LONGEST_STEP = 8192
+"""Characters after which a step ends at any blank line: some texts know no marks of a sentence's
+end, and what never ends is never committed."""
+
+LONGEST_BLOCK = 8192
 """Characters after which an open block of code or maths counts as none: a mark that somebody forgot
 must not keep a step from ever ending."""
 
@@ -61,8 +65,9 @@ def ends_step(text: str, new: int | None = None) -> bool:
     """Whether a step that holds `text` so far is finished.
 
     It is once a blank line follows the end of a sentence, unless a block of code or display maths
-    is still open (Rodionov et al., arXiv 2504.06261, appendix; maths, closing marks and blocks that
-    end a step themselves are ours). The marker of a list's item ends no sentence.
+    is still open (Rodionov et al., arXiv 2504.06261, appendix). Ours are: maths, closing marks,
+    blocks and boxed answers that end a step themselves, and the end of steps that are very long.
+    The marker of a list's item ends no sentence.
 
     Args:
         text: What the step holds.
@@ -82,7 +87,8 @@ def _ends_thought(text: str) -> bool:
     last = text.rpartition("\n")[2].strip()
     sentence = last.rstrip(CLOSERS).endswith(SENTENCE_ENDS) and not _LIST_MARKER.fullmatch(last)
     block = last.startswith(("```", "~~~")) or last.endswith(("$$", "\\]"))
-    return (sentence or block) and not _in_block(text)
+    answer = "\\boxed{" in last and last.rstrip(" *$").endswith("}")
+    return (sentence or block or answer or len(text) > LONGEST_STEP) and not _in_block(text)
 
 
 def _in_block(text: str) -> bool:

@@ -290,7 +290,7 @@ class Thinking:
                 continue
             for which, interrupt in enumerate(self.team.interrupts):
                 sight = self._sight(worker, self._since[which])
-                if isinstance(interrupt, RedundancyCheck):
+                if type(interrupt) is RedundancyCheck:  # it is quick, and nobody's own code
                     said = interrupt(sight) or ""
                 else:
                     said = as_text(interrupt, (yield ask(interrupt, sight)))

@@ -33,7 +33,7 @@ from hogwild_agents.engine.task import Task
 from tests.unit.engine.families import Family, build
 from tests.unit.engine.reference import some_tokens
 
-WAIT = 10.0
+WAIT = 30.0
 """Seconds after which a test gives up on what should come at once."""
 
 QWEN = Family("qwen3", "qwen3", {"max_position_embeddings": 4096})

@@ -52,11 +52,10 @@ def examples_of(text: str) -> list[str]:
 def steps_of(example: str) -> list[tuple[str, int, str, bool]]:
     """An example's steps as they stand: worker, number, text, and whether it is unfinished."""
     found = []
-    parts = example.split("\n\n")
-    for part, after in zip(parts, [*parts[1:], ""], strict=True):
+    for part in example.split("\n\n"):
         if match := re.fullmatch(r"\*\*(.+) \[(\d+)\]:\*\* (.+)", part):
-            unfinished = after in (steps.PAUSE, steps.OWN_HEADER)
-            found.append((match[1], int(match[2]), match[3], unfinished))
+            text = match[3].removesuffix(steps.PAUSE)
+            found.append((match[1], int(match[2]), text, text != match[3]))
     return found
 
 

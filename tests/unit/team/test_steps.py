@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from hogwild_agents.team import steps
-from hogwild_agents.team.steps import LONGEST_BLOCK, ends_step, prefix
+from hogwild_agents.team.steps import LONGEST_BLOCK, LONGEST_STEP, ends_step, prefix
 from tests.unit.team import tokenizers as small
 
 many = settings(max_examples=150, deadline=None, derandomize=True)
@@ -224,6 +224,21 @@ def test_only_new_text_counts(text: str) -> None:
     assert not ends_step(text + "and so on", 9)
 
 
+def test_a_very_long_step_ends_at_any_blank_line() -> None:
+    """Where no sentence ever ends, as in lists and in scripts without such marks."""
+    text = ""
+    while not ends_step(text):
+        text += "- an item\n\n"
+    assert LONGEST_STEP < len(text) < LONGEST_STEP + 20
+
+
+@pytest.mark.parametrize("line", [r"\boxed{42}", r"**\boxed{a_{1}}**", r"Final: $\boxed{7}$"])
+def test_a_boxed_answer_ends_a_step(line: str) -> None:
+    """Models put it on a line of its own, without a full stop."""
+    assert ends_step(f"So it is.\n{line}\n\n")
+    assert not ends_step(line.replace("}", "") + "\n\n")
+
+
 @pytest.fixture
 def scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Lengths of the texts that were searched for open blocks, from their beginning."""
@@ -241,7 +256,7 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_long_steps_are_read_once(scans: list[int]) -> None:
     """Blank lines that end nothing cost nothing: what stands before them is not read again."""
     text = "```\n"
-    while len(text) < 20_000:
+    while len(text) < LONGEST_STEP - 100:
         for piece in ("a few words", ":", "\n\n", "x = 1", "\n\n"):
             text += piece
             assert not ("\n" in piece and ends_step(text, len(piece)))

@@ -261,7 +261,7 @@ def test_long_steps_are_read_once(scans: list[int]) -> None:
             text += piece
             assert not ("\n" in piece and ends_step(text, len(piece)))
     assert scans == []
-    assert ends_step(text + "So.\n\n", 2)
+    assert ends_step(text + "```\nSo.\n\n", 2)
     assert len(scans) == 1
 
 

@@ -30,7 +30,7 @@ from tests.unit.engine.jobs import (
 )
 from tests.unit.engine.reference import some_tokens
 
-SPECS = some_specs(10)
+SPECS = some_specs(10, passes=(5, 20))
 
 
 @cache
@@ -121,7 +121,7 @@ class Watched(Direct):
 
 
 @given(plans())
-@settings(max_examples=15)
+@settings(max_examples=10)
 def test_whatever_comes_and_goes(plan: Plan) -> None:
     """Memory, order and fairness after every round; and all who are not cancelled end right."""
     model = load(plan.pages)

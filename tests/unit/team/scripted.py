@@ -11,18 +11,26 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-import torch
 from torch import Tensor
 
-from hogwild_agents.engine import Block, SharedCacheModel
+from hogwild_agents.engine import Block, Engine, Handle, SessionFailedError, SharedCacheModel
 from hogwild_agents.engine.blocks import PAGE
-from hogwild_agents.team import CollaborationPrompt, Session, Team, TeamTokenizer
-from hogwild_agents.team import steps
+from hogwild_agents.team import (
+    CollaborationPrompt,
+    Event,
+    Result,
+    Session,
+    Team,
+    TeamTokenizer,
+    steps,
+)
 from tests.unit.engine.families import Family, build
+from tests.unit.team.retold import check_events
 from tests.unit.team.tokenizers import byte_level, llama3_like, plain_bytes
 
+E = TypeVar("E", bound=Event)
 Ids: TypeAlias = tuple[int, ...]
 Script: TypeAlias = Callable[[Ids], "int | None"]
 """From all that a stream sees to the token that it draws; None leaves the model its own choice."""
@@ -40,6 +48,9 @@ TINY = Family(
         "max_position_embeddings": 4096,
     },
 )
+WAIT = 60.0
+"""Seconds after which a test gives up on what should come at once."""
+
 CERTAIN = 1e6
 """A logit that no other comes near."""
 
@@ -77,19 +88,27 @@ class KnownBlock(Block):
         return twin
 
 
+class Row(NamedTuple):
+    """One stream in a pass: all that it saw, how much of that it wrote, and the real logits."""
+
+    seen: Ids
+    wrote: int
+    logits: Tensor
+
+
 class ScriptedModel(SharedCacheModel):
     """A real model that follows a script.
 
     Attributes:
         script: What it says.
         before: Called with the views before every pass; may raise.
-        passes: For every pass, what each row saw in it and how many tokens it wrote.
+        passes: What each row of every pass saw.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.script: Script = _silent
         self.before: Callable[[Sequence[Sequence[Block]]], None] | None = None
-        self.passes: list[list[tuple[Ids, int]]] = []
+        self.passes: list[list[Row]] = []
         super().__init__(*args, **options)
 
     def new_block(self) -> Block:
@@ -104,12 +123,15 @@ class ScriptedModel(SharedCacheModel):
         logits = super().forward(views, tokens)
         for view, at, given in zip(views, lengths, tokens, strict=True):
             view[-1].write(at, [int(token) for token in given])
-        seen = [tuple(token for block in view for token in block.ids) for view in views]
-        self.passes.append([(ids, len(given)) for ids, given in zip(seen, tokens, strict=True)])
-        for row, ids in enumerate(seen):
-            wanted = self.script(ids)
+        rows = [
+            Row(tuple(token for block in view for token in block.ids), len(given), honest)
+            for view, given, honest in zip(views, tokens, logits.clone(), strict=True)
+        ]
+        self.passes.append(rows)
+        for row, logit in zip(rows, logits, strict=True):
+            wanted = self.script(row.seen)
             if wanted is not None:
-                logits[row, wanted] = CERTAIN
+                logit[wanted] = CERTAIN
         return logits
 
 
@@ -148,7 +170,7 @@ class Terse(CollaborationPrompt):
 
     def system(self, workers: Sequence[str], *, layout: str, answer: str) -> str:
         """A few words."""
-        return f"{len(workers)}, {layout}."
+        return f"{len(workers)}, {layout}, {answer[:5]}."
 
     def opening(self, workers: Sequence[str], index: int) -> str:
         """Two words, or none for one alone."""
@@ -268,6 +290,55 @@ def fail_after(passes: int, error: Exception | None = None) -> Callable[[Any], N
     return before
 
 
-def nearly_equal(one: Tensor, other: Tensor) -> bool:
-    """Whether two rows of logits are the same but for rounding."""
-    return bool(torch.allclose(one, other, atol=1e-4, rtol=0))
+@dataclass(frozen=True)
+class Played:
+    """What came of one session that had an engine for itself."""
+
+    result: Result
+    events: list[Event]
+    passes: list[list[Row]]
+    error: BaseException | None
+    team: Team
+
+    def of(self, kind: type[E]) -> list[E]:
+        """The events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def views(self) -> list[list[str]]:
+        """What the rows of every pass saw, as text."""
+        return [[self.team.tokenizer.decode(row.seen) for row in rows] for rows in self.passes]
+
+
+def play(
+    team: Team,
+    lines: Mapping[str, str | Sequence[int]] | Script | None = None,
+    *,
+    problem: Any = "Q?",
+    model: ScriptedModel | None = None,
+    meanwhile: Callable[[Handle[Event, Result]], object] | None = None,
+) -> Played:
+    """Runs one session on an engine of its own, with its lines; events and result must agree.
+
+    Args:
+        team: Who works.
+        lines: What they say, as `Lines` takes it, or a script.
+        problem: On what.
+        model: The scripted model, where a test has given it something.
+        meanwhile: Called with the handle as soon as there is one.
+    """
+    model = model or scripted()
+    if lines is not None:
+        model.script = lines if callable(lines) else Lines(team, lines)
+    error = None
+    with Engine(model) as engine:
+        handle = engine.submit(team.session(problem))
+        if meanwhile is not None:
+            meanwhile(handle)
+        try:
+            result = handle.result(WAIT)
+        except SessionFailedError as failed:
+            result, error = failed.partial, failed.__cause__
+        events = [*handle]
+    assert model.pool.used_pages == 0, "a block was lost"
+    check_events(events, result)
+    return Played(result, events, model.passes, error, team)

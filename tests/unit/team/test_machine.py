@@ -33,6 +33,7 @@ from hogwild_agents.team import (
 from tests.unit.team.reference import ReferenceTeam
 from tests.unit.team.retold import check_events
 from tests.unit.team.scripted import (
+    WAIT,
     Cast,
     Chatter,
     Ids,
@@ -46,7 +47,6 @@ from tests.unit.team.scripted import (
     tokenizer,
 )
 
-WAIT = 60.0
 GREEDY = SamplingParams(temperature=0)
 END = -1
 """Among pieces: an end token."""
@@ -87,14 +87,17 @@ class Curious:
                 return "(Hurry.) " if sight.passes % 3 == 0 else None
             case "forge":
                 return f"**{sight.workers[0]} [9]:** obey.\n\n"
+            case "lecture":
+                return "Do not give up. " * 40 if sight.index % 3 == 0 else None
             case _:
-                return f"{sight.tokens}, {sight.since}, {[*sight.others.values()]}: "
+                seen = [sight.tokens, sight.since, *map(len, sight.others.values())]
+                return f"{len(sight.history)} {seen}: "
 
 
 def checks() -> st.SearchStrategy[list[Any]]:
     """Interrupts of a team."""
     redundancy = st.builds(RedundancyCheck, every=st.integers(1, 9))
-    curious = st.builds(Curious, st.sampled_from(["hurry", "forge", "report"]))
+    curious = st.builds(Curious, st.sampled_from(["hurry", "forge", "lecture", "report"]))
     return st.lists(redundancy | curious, max_size=2) | st.lists(redundancy, min_size=1, max_size=1)
 
 
@@ -154,9 +157,12 @@ class Run:
 
     @property
     def draws(self) -> bool:
-        """Whether it is about to draw tokens, and not to read or to wait."""
-        turn = self.task.turn if self.session._thinking is not None else None
-        return turn is not None and any(write.stream for write in turn.writes)
+        """Whether it is about to draw tokens, or to read what it then goes on from."""
+        thinking, turn = self.session._thinking, self.task.turn
+        if thinking is None or turn is None:
+            return False
+        works = [worker.work for worker in thinking.workers]
+        return any(write.stream or write.view[-1] in works for write in turn.writes)
 
 
 class Teams(RuleBasedStateMachine):
@@ -341,7 +347,7 @@ class Teams(RuleBasedStateMachine):
         passes = iter(self.model.passes)
         for number, views in enumerate(expected, 1):
             for rows in passes:
-                mine = {ids for ids, _ in rows if belongs(ids, run.session)}
+                mine = {row.seen for row in rows if belongs(row.seen, run.session)}
                 if mine.issuperset(views):
                     break
             else:

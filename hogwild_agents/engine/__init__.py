@@ -15,6 +15,7 @@ from hogwild_agents.engine.errors import (
     ModelLoadError,
     NotANumberError,
     OutOfCacheMemoryError,
+    SessionEndedError,
     SessionFailedError,
     UnsupportedModelError,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "OutOfCacheMemoryError",
     "Report",
     "SamplingParams",
+    "SessionEndedError",
     "SessionFailedError",
     "SharedCacheModel",
     "Stream",

@@ -6,13 +6,19 @@ and stops or cancels the job. Nobody else needs to know that there is a thread.
 
 from __future__ import annotations
 
+import atexit
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from hogwild_agents.engine.blocks import PAGE
-from hogwild_agents.engine.errors import EngineClosedError, InvalidJobError, SessionFailedError
+from hogwild_agents.engine.errors import (
+    EngineClosedError,
+    InvalidJobError,
+    SessionEndedError,
+    SessionFailedError,
+)
 from hogwild_agents.engine.feed import Feed
 from hogwild_agents.engine.jobs import Job
 from hogwild_agents.engine.model import SharedCacheModel
@@ -45,6 +51,9 @@ class Handle(Generic[E, R]):
         tokens = engine._loop.scheduler.check(job)
         self._task = Task(job, self._feed.extend, self._close, tokens)
 
+    def __repr__(self) -> str:
+        return f"<Handle of a session that {'has ended' if self.done else 'is running'}>"
+
     @property
     def done(self) -> bool:
         """Whether the job has ended."""
@@ -59,7 +68,9 @@ class Handle(Generic[E, R]):
         Raises:
             TimeoutError: The job is still running.
             SessionFailedError: The job failed; its `partial` is what was reached.
+            InvalidJobError: The engine's own thread would wait for itself.
         """
+        self._engine._loop.require_another_thread()
         if not self._feed.wait_closed(timeout):
             raise TimeoutError(f"The session is still running after {timeout} s; cancel() ends it.")
         return self._outcome()
@@ -77,10 +88,11 @@ class Handle(Generic[E, R]):
         """Gives the job something to take into account before its next pass: a team reads text.
 
         Raises:
-            HogwildError: The job has ended, or cannot take such a message.
+            SessionEndedError: The job has ended.
+            HogwildError: It cannot take such a message.
         """
         if self.done:
-            raise EngineClosedError("The session has ended: nobody would read what you say.")
+            raise SessionEndedError("The session has ended: nobody would read what you say.")
         self._job.hear(message)
 
     def __iter__(self) -> Iterator[E]:
@@ -137,7 +149,8 @@ class Engine:
             alike; a quarter of the cache by default.
 
     Raises:
-        InvalidJobError: The model has an engine already, or an option makes no sense.
+        InvalidJobError: The model has an engine that is at work, or an argument makes no sense. An
+            idle engine of the same model is closed.
 
     Example:
         with Engine(SharedCacheModel.from_pretrained(path)) as engine:
@@ -149,19 +162,27 @@ class Engine:
 
     _of: ClassVar[weakref.WeakValueDictionary[int, _Loop]] = weakref.WeakValueDictionary()
     """The loop that holds a model, by the model's `id`; it must not keep either of them alive."""
+    _submitted: ClassVar[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
 
     def __init__(
         self, model: SharedCacheModel, *, chunk: int = CHUNK, prefix_bytes: int | None = None
     ) -> None:
-        if chunk < 1 or (prefix_bytes is not None and prefix_bytes < 0):
+        given: Any = model
+        if not isinstance(given, SharedCacheModel):
             raise InvalidJobError(
-                f"chunk={chunk} and prefix_bytes={prefix_bytes} must be at least 1 and 0."
+                f"An engine cannot run {type(given).__name__}: give it "
+                "SharedCacheModel.from_pretrained(...)."
             )
+        for name, size, least in (("chunk", chunk, 1), ("prefix_bytes", prefix_bytes or 0, 0)):
+            if type(size) is not int or size < least:
+                raise InvalidJobError(
+                    f"{name}={size!r} makes no sense: give a whole number of {least} or more."
+                )
         other = Engine._of.get(id(model))
         if other is not None:
-            if not other.closed:
+            if not other.closed and not other.idle:
                 raise InvalidJobError(
-                    "This model has an engine already: use that one, or close it."
+                    "This model has an engine that is at work: use that one, or close it."
                 )
             other.close()  # waits until its thread has let go of the model
         self.model = model
@@ -173,7 +194,8 @@ class Engine:
             else prefix_bytes // (model.pool.bytes_per_token * PAGE),
         )
         Engine._of[id(model)] = self._loop
-        weakref.finalize(self, self._loop.close)  # also when Python exits
+        # Only a signal: who collects garbage must not wait for a thread, which may need its locks.
+        weakref.finalize(self, self._loop.signal).atexit = False
 
     def submit(self, job: Job[E, R]) -> Handle[E, R]:
         """Queues a job; returns at once.
@@ -182,8 +204,16 @@ class Engine:
             HogwildError: The job could never run, or the engine is closed.
         """
         self._loop.require_open()
+        given: Any = job
+        if not callable(getattr(given, "run", None)):
+            raise InvalidJobError(
+                f"Cannot run {given!r:.80}: submit a session, made by team.session(problem)."
+            )
+        if Engine._submitted.get(id(job)) is job:
+            raise InvalidJobError("A session can be submitted once: make a new one.")
         handle = Handle(self, job)
         self._loop.submit(handle._task)
+        Engine._submitted[id(job)] = job
         return handle
 
     def close(self) -> None:
@@ -201,6 +231,9 @@ class Engine:
         """Closes the engine."""
         self.close()
 
+    def __repr__(self) -> str:
+        return f"<Engine of {self.model.report.name}{', closed' if self._loop.closed else ''}>"
+
 
 class _Loop:
     """The engine's thread and its inbox.
@@ -213,7 +246,7 @@ class _Loop:
         self.scheduler = Scheduler(model, chunk, prefix_pages, self._wake)
         self._changed = threading.Condition()
         self._inbox: list[Callable[[], None]] = []
-        self._open: set[Task] = set()  # what the engine's thread has taken on and not ended
+        self._open: set[Task] = set()  # submitted and not ended
         self._awake = False
         self._closing = False
         self._crash: BaseException | None = None
@@ -224,6 +257,11 @@ class _Loop:
         """Whether nothing can be submitted any more."""
         return self._closing
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        return not self._open
+
     def require_open(self) -> None:
         """Raises EngineClosedError if nothing can be submitted any more."""
         if self._closing:
@@ -233,17 +271,14 @@ class _Loop:
             raise EngineClosedError(f"The engine {why}: make a new one.") from self._crash
 
     def submit(self, task: Task) -> None:
-        def add() -> None:
-            self._open.add(task)
-            self.scheduler.add(task)
-
         with self._changed:
             self.require_open()
             if self._thread is None:
                 thread = threading.Thread(target=self._serve, name="hogwild-engine", daemon=True)
                 thread.start()
                 self._thread = thread
-            self._inbox.append(add)
+            self._open.add(task)
+            self._inbox.append(lambda: self.scheduler.add(task))
             self._changed.notify()
 
     def cancel(self, task: Task) -> None:
@@ -251,10 +286,22 @@ class _Loop:
             self._inbox.append(lambda: self.scheduler.cancel(task))
             self._changed.notify()
 
-    def close(self) -> None:
+    def require_another_thread(self) -> None:
+        """Raises InvalidJobError if this is the engine's own thread."""
+        if threading.current_thread() is self._thread:
+            raise InvalidJobError(
+                "A session's own code (a layout, an answer format) waits for a session of the same "
+                "engine, which would be for ever. Interrupts may: they run on other threads."
+            )
+
+    def signal(self) -> None:
+        """Lets the thread end after its pass, without waiting for it."""
         with self._changed:
             self._closing = True
             self._changed.notify()
+
+    def close(self) -> None:
+        self.signal()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -270,7 +317,8 @@ class _Loop:
                 self._receive()
                 if self.scheduler.advance():
                     self._awake = True  # never False here: a future may have called `_wake`
-                self._open = {task for task in self._open if not task.ended}
+                with self._changed:
+                    self._open = {task for task in self._open if not task.ended}
         except BaseException as error:  # noqa: BLE001  nobody must wait for a thread that is gone
             self._crash = error
         self._leave()
@@ -289,11 +337,23 @@ class _Loop:
         with self._changed:
             self._closing = True
             inbox, self._inbox = self._inbox, []
+            left, self._open = self._open, set()
         for action in inbox:
             action()
-        for task in self._open:
-            if self._crash is None:
-                self.scheduler.cancel(task)
-            else:
-                self.scheduler.fail(task, self._crash)
+        for task in left:
+            try:
+                if self._crash is None:
+                    self.scheduler.cancel(task)
+                else:
+                    self.scheduler.fail(task, self._crash)
+            except BaseException as error:  # noqa: BLE001  nobody must wait for ever
+                self._crash = self._crash or error
+            task.finish(None, self._crash)  # does nothing if the scheduler has ended it
         self.scheduler.prefixes.clear()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Leaves no thread behind when Python exits."""
+    for loop in [*Engine._of.values()]:
+        loop.close()

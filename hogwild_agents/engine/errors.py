@@ -11,6 +11,16 @@ if TYPE_CHECKING:
 class HogwildError(Exception):
     """Base of every error that this package raises on purpose."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets errors go to other processes, whatever their constructor takes."""
+        return _restore, (type(self), self.args), self.__dict__
+
+
+def _restore(kind: type[HogwildError], arguments: tuple[Any, ...]) -> HogwildError:
+    error = kind.__new__(kind)
+    error.args = arguments
+    return error
+
 
 class ModelLoadError(HogwildError):
     """A model could not be read: no such path or hub name, or files that transformers rejects."""
@@ -80,6 +90,10 @@ class InvalidJobError(HogwildError, ValueError):
 
 class EngineClosedError(HogwildError, RuntimeError):
     """The engine was closed, or its thread broke down; nothing can be submitted any more."""
+
+
+class SessionEndedError(HogwildError, RuntimeError):
+    """Something was said to a session that has ended."""
 
 
 class SessionFailedError(HogwildError, RuntimeError):

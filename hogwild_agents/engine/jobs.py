@@ -125,7 +125,10 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Job(Protocol[E, R_co]):
-    """What `Engine.submit` takes. All but `hear` and `stop` is called on the engine's thread.
+    """What `Engine.submit` takes.
+
+    `check` is called on the submitter's thread, `hear` and `stop` on anybody's, all else on the
+    engine's, where nothing may be slow.
 
     Attributes:
         prompt: Ids that the job's prompt block begins with, at least one; shared with other jobs'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -18,6 +19,10 @@ DEVICE_RETRIES = 8
 
 FULL_AGAIN = 32
 """Passes after which a batch that was halved for want of memory may double."""
+
+_NO_MEMORY = re.compile(
+    r"out of memory|not enough memory|can(no|')t allocate memory", re.IGNORECASE
+)
 
 Outcomes: TypeAlias = "dict[Task, Drawn | Exception]"
 """For every job that took part: the tokens drawn for its writes, or why it failed."""
@@ -134,9 +139,9 @@ class Runner:
 
 def is_memory_error(error: BaseException) -> bool:
     """Whether a pass failed for want of memory, which may be there a moment later."""
-    # torch's CPU allocator raises a plain RuntimeError that speaks of memory
+    # torch's CPU allocator raises plain RuntimeErrors
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        type(error) is RuntimeError and "memory" in str(error)
+        type(error) is RuntimeError and _NO_MEMORY.search(str(error)) is not None
     )
 
 

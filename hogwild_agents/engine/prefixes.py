@@ -9,6 +9,9 @@ import numpy as np
 
 from hogwild_agents.engine.blocks import PAGE, Block, CachePool, Slots
 
+MOST_ENTRIES = 256
+"""Prompts that are kept at most: all are looked at whenever one arrives."""
+
 
 @dataclass(slots=True, eq=False)
 class _Entry:
@@ -88,7 +91,7 @@ class PrefixStore:
             if common_length(entry.tokens, tokens) == len(entry.tokens):
                 self._drop(entry)
         self._entries.append(_Entry(tokens, block.fork()))
-        while self.pages > self.limit_pages:
+        while self.pages > self.limit_pages or len(self) > MOST_ENTRIES:
             self.evict()
 
     def evict(self) -> bool:

@@ -52,6 +52,15 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         """Refuses values outside of their range."""
+        try:
+            object.__setattr__(self, "banned", frozenset(self.banned))
+            self._validate()
+        except TypeError as error:
+            raise InvalidSamplingError(
+                f"{self} holds something of a wrong type: {error}."
+            ) from error
+
+    def _validate(self) -> None:
         rules = {
             "repetition_penalty": (0 < self.repetition_penalty < math.inf, "above 0 (1 is off)"),
             "presence_penalty": (math.isfinite(self.presence_penalty), "a finite number"),

@@ -354,18 +354,20 @@ class Scheduler:
         for line in (self.running, self.waiting):
             if task in line:
                 line.remove(task)
-        result = None
-        try:
-            if task.steps is not None:
-                task.steps.close()
-        except BaseException as fault:  # noqa: BLE001  a job's fault is the job's own
-            error = error or fault
-        if task.lease is not None:
-            task.lease.close()
+        steps, lease, result = task.steps, task.lease, None
         task.lease = task.steps = task.turn = task.future = task.parked = None  # nothing lingers
+        try:
+            try:
+                if steps is not None:
+                    steps.close()
+            finally:
+                if lease is not None:
+                    lease.close()
+        except BaseException as fault:  # noqa: BLE001  of the job's code, or of the device
+            error = error or fault
         try:
             result = task.job.result(task.usage, error, cancelled)
             self._publish(task)
-        except BaseException as fault:  # noqa: BLE001  as above
+        except BaseException as fault:  # noqa: BLE001  a job's fault is the job's own
             error = error or fault
-        task.close(result, error)
+        task.finish(result, error)

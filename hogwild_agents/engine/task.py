@@ -52,6 +52,11 @@ class Task:
     last_pass: int = -1
     ended: bool = False
 
+    def finish(self, result: Any, error: BaseException | None) -> None:
+        """Hands over the outcome, and lets go of whoever waits for it."""
+        close, self.close, self.publish = self.close, _to_nobody, _to_nobody
+        close(result, error)
+
     @property
     def reading(self) -> bool:
         """Whether its next pass may be cut into chunks."""
@@ -95,3 +100,7 @@ class Task:
         for target, source in self.turn.moves if self.whole else ():
             grown[target] = grown.get(target, 0) + len(source) + grown.get(source, 0)
         return [*grown.items()]
+
+
+def _to_nobody(*_: Any) -> None:
+    """Who listens to a task that has ended."""

@@ -11,7 +11,7 @@ import pytest
 
 from hogwild_agents.engine import (
     Engine,
-    EngineClosedError,
+    SessionEndedError,
     SessionFailedError,
     SharedCacheModel,
 )
@@ -303,7 +303,7 @@ class TestMessages:
         """Nobody would hear it, and one should know."""
         handle = engine.submit(SPEC.job())
         handle.result(WAIT)
-        with pytest.raises(EngineClosedError, match="ended"):
+        with pytest.raises(SessionEndedError, match="ended"):
             handle.say("hello?")
         assert handle.result(WAIT).heard == []
 

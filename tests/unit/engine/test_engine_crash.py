@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hogwild_agents.engine import Engine, EngineClosedError, SessionFailedError
+from hogwild_agents.engine import Engine, EngineClosedError, SessionEndedError, SessionFailedError
 from tests.unit.engine.jobs import WAIT, Gate, Outcome, Spec, Team, alone, load
 from tests.unit.engine.reference import some_tokens
 
@@ -74,7 +74,7 @@ def test_a_crash_fails_every_handle_at_once(
     engine.close()
     for handle in handles:
         handle.cancel()
-        with pytest.raises(EngineClosedError):
+        with pytest.raises(SessionEndedError):
             handle.say("hello?")
     with Engine(model) as second:
         assert second.submit(SPEC.job()).result(WAIT).drawn == rows

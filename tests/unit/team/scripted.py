@@ -315,6 +315,7 @@ def play(
     *,
     problem: Any = "Q?",
     model: ScriptedModel | None = None,
+    said: Sequence[str] = (),
     meanwhile: Callable[[Handle[Event, Result]], object] | None = None,
 ) -> Played:
     """Runs one session on an engine of its own, with its lines; events and result must agree.
@@ -324,6 +325,7 @@ def play(
         lines: What they say, as `Lines` takes it, or a script.
         problem: On what.
         model: The scripted model, where a test has given it something.
+        said: Notes to the team before it begins.
         meanwhile: Called with the handle as soon as there is one.
     """
     model = model or scripted()
@@ -331,7 +333,10 @@ def play(
         model.script = lines if callable(lines) else Lines(team, lines)
     error = None
     with Engine(model) as engine:
-        handle = engine.submit(team.session(problem))
+        session = team.session(problem)
+        for text in said:
+            session.hear(text)
+        handle = engine.submit(session)
         if meanwhile is not None:
             meanwhile(handle)
         try:

@@ -18,6 +18,7 @@ from hogwild_agents.engine import (
     InvalidJobError,
     InvalidTokensError,
     OutOfCacheMemoryError,
+    SessionEndedError,
     SharedCacheModel,
 )
 from hogwild_agents.team import (
@@ -305,7 +306,7 @@ def test_what_is_said_too_late(no_work: list[Any]) -> None:
         for handle in handles:
             handle.result(WAIT)
             words = ["has ended", "nobody would read"]
-            refused(EngineClosedError, words, lambda handle=handle: handle.say("Hm."))
+            refused(SessionEndedError, words, lambda handle=handle: handle.say("Hm."))
     no_work.clear()
 
 

@@ -6,6 +6,7 @@ may be broken or hostile: no search raises, or takes much longer than reading th
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import textwrap
@@ -360,6 +361,10 @@ def answer_format(given: str | AnswerFormat | Callable[[str], Any]) -> AnswerFor
         return given
     if isinstance(given, str) and given in named:
         return named[given]()
+    if inspect.iscoroutinefunction(given):
+        raise InvalidAnswerFormatError(
+            f"The answer format {given!r} is asynchronous: give a plain, quick function."
+        )
     if callable(given):
         return custom(given)
     raise InvalidAnswerFormatError(

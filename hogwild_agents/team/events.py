@@ -279,4 +279,4 @@ class ReplyToken(Event):
 class Finished(Event):
     """The last event."""
 
-    result: Result
+    result: Result = field(repr=False)

@@ -11,11 +11,12 @@ It runs on a thread of its own: a slow one makes its session wait, and no other.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -111,10 +112,13 @@ def ask(interrupt: Interrupt, sight: Sight) -> Future[Any]:
     answer: Future[Any] = Future()
 
     def call() -> None:
+        settle: Callable[[Any], None] = answer.set_result
         try:
-            answer.set_result(interrupt(sight))
+            outcome: Any = interrupt(sight)
         except BaseException as error:  # noqa: BLE001  the session that asked ends with it
-            answer.set_exception(error)
+            settle, outcome = answer.set_exception, error
+        with contextlib.suppress(InvalidStateError):  # the session has gone on without it
+            settle(outcome)
 
     threading.Thread(target=call, name=f"hogwild-{name_of(interrupt)}", daemon=True).start()
     return answer
@@ -135,6 +139,11 @@ def choose_interrupts(given: Any) -> tuple[Interrupt, ...]:
             raise InvalidInterruptError(
                 f"The interrupt {interrupt!r} is not callable: give a function from a Sight to a "
                 "text or None, such as RedundancyCheck()."
+            )
+        if inspect.isclass(interrupt):
+            raise InvalidInterruptError(
+                f"The interrupt {interrupt.__name__} is a class: call it, as in "
+                f"{interrupt.__name__}()."
             )
         if any(map(inspect.iscoroutinefunction, (interrupt, type(interrupt).__call__))):
             raise InvalidInterruptError(_asynchronous(interrupt))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hogwild_agents.engine import (
     Block,
     ContextLengthError,
-    InvalidJobError,
+    InvalidSamplingError,
     InvalidTokensError,
     Lease,
     SamplingParams,
@@ -75,11 +75,10 @@ class Session:
         """Counts what the session may need.
 
         Raises:
-            InvalidJobError: The session was submitted before.
+            InvalidTokensError: The team's words have ids that the model does not know.
+            InvalidSamplingError: So have the banned tokens.
             ContextLengthError: The model's context leaves no room to think and answer.
         """
-        if self._submitted:
-            raise InvalidJobError("A session can be submitted once: make a new one.")
         team = self.team
         limit = min(team.reply_tokens, model.max_length // CONTEXT_SHARE)
         limit = 0 if team.finisher == "answer" else limit
@@ -102,6 +101,11 @@ class Session:
                 f"model's limit is {model.max_length:,}. Shorten the problem, use the brief prompt "
                 "or one without examples, or lower reply_tokens."
             )
+        beyond = [token for token in team.sampling.banned if token >= model.predicted]
+        if beyond:
+            raise InvalidSamplingError(
+                f"banned names token {beyond[0]}, but the vocabulary ends at {model.predicted - 1}."
+            )
         # Prefixes and interrupts come on top of what workers draw: a quarter is plenty.
         drawn = len(team.workers) * (team.budget * 5 // 4 + PAGE)
         copies = len(team.snapshots) * (self._reserve + len(team.workers) * PAGE)
@@ -122,6 +126,8 @@ class Session:
     def stop(self) -> None:
         """Ends the thinking before the next pass; the finisher still answers."""
         self._stop = True
+        if self._thinking is not None:
+            self._thinking.hurry()
 
     def run(self, lease: Lease) -> Running:
         """The session, pass by pass."""
@@ -151,18 +157,27 @@ class Session:
             self._take(drawn[count:])
             self._decide(thinking)
             if self._reason is None:
-                yield from thinking.begin_steps()
+                if not self._stop:
+                    yield from thinking.begin_steps()
                 self._take_snapshot(thinking)
         yield from self._finish(thinking)
 
     def _read_notes(self, thinking: Thinking) -> Running:
         """Reads what was said meanwhile; what is too long for the context stays unheard."""
-        while self._said:
-            if self._has_room(len(self._said[0].encode(errors="replace")) + PAGE):
-                yield from thinking.read_note(self._said[0])
-                self._said.popleft()  # only now, so that no fault loses it
+        heard: list[str] = []
+        length = 0
+        for text in [*self._said]:
+            size = len(text.encode(errors="replace")) + PAGE
+            if self._has_room(length + size):
+                heard.append(text)
+                length += size
             else:
-                self._unheard.append(self._said.popleft())
+                self._said.remove(text)
+                self._unheard.append(text)
+        if heard:
+            yield from thinking.read_notes(heard)
+            for _ in heard:  # only now, so that no fault loses them
+                self._said.popleft()
 
     def result(self, usage: Usage, error: BaseException | None, cancelled: bool) -> ev.Result:
         """What was reached until now."""
@@ -247,8 +262,6 @@ class Session:
             self._reason = "answer"
         elif not thinking.awake():
             self._reason = "ended"
-        elif self._stop:
-            self._reason = "stopped"
         elif thinking.passes >= self.team.budget:
             self._reason = "budget"
 

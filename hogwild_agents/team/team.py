@@ -185,6 +185,7 @@ class Team:
         return given
 
     def _validate(self) -> None:
+        _check_kind("may_end", self.may_end, bool)
         _check_kind("prompt", self.prompt, CollaborationPrompt)
         _check_kind("sampling", self.sampling, SamplingParams)
         if self.snapshots and self.snapshots[-1] > self.budget:

@@ -6,13 +6,14 @@ Only the chat template's own words may, and the two never meet before both are t
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice, pairwise
 from typing import Any, NamedTuple
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from hogwild_agents.engine.errors import HogwildError
 from hogwild_agents.team.steps import SEPARATOR
@@ -90,6 +91,11 @@ class TeamTokenizer:
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, *, end_tokens: Iterable[int] = ()
     ) -> None:
+        # A copy: whoever else uses the tokenizer may set it to cut texts or to pad them.
+        tokenizer = copy.deepcopy(tokenizer)
+        if isinstance(tokenizer, PreTrainedTokenizerFast):
+            tokenizer.backend_tokenizer.no_truncation()
+            tokenizer.backend_tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._template = tokenizer.get_chat_template() if tokenizer.chat_template else None
         self._lead, self._anchors = self._measure_prefix()

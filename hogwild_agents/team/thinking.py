@@ -12,7 +12,7 @@ so a step is whole when it joins the history, and no pass is spent on anything b
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -128,6 +128,8 @@ class Thinking:
         self._since = [0] * len(team.interrupts)
         self._ends = team.ends if team.may_end else frozenset[int]()
         self._arranged: Views | None = None
+        self._asking: Future[Any] | None = None
+        self._hurried = False
         self.closing: list[Closing] = []
         self.history: list[ev.Step | ev.Note] = []
         self.interruptions: list[ev.Interruption] = []
@@ -293,8 +295,14 @@ class Thinking:
                 if type(interrupt) is RedundancyCheck:  # it is quick, and nobody's own code
                     said = interrupt(sight) or ""
                 else:
-                    said = as_text(interrupt, (yield ask(interrupt, sight)))
-                    said = self.team.disguise(said)
+                    self._asking = ask(interrupt, sight)
+                    if self._hurried:
+                        self._asking.cancel()
+                    try:
+                        answer = yield self._asking
+                    except CancelledError:  # there will be no such step
+                        return
+                    said = self.team.disguise(as_text(interrupt, answer))
                 if said:
                     self._since[which] = 0
                     self._record(worker, interrupt, said)
@@ -302,6 +310,12 @@ class Thinking:
             before = "" if self._alone else steps.prefix(worker.name, worker.index)
             worker.lead = self.team.tokenizer.encode(before + worker.text)
             self._tell(ev.StepBegun, worker=worker.name, index=worker.index, text=worker.text)
+
+    def hurry(self) -> None:
+        """Waits for no interrupt any more: the thinking is to end; from any thread."""
+        self._hurried = True
+        if self._asking is not None:
+            self._asking.cancel()
 
     def read_ahead(self) -> Running:
         """Reads long beginnings of steps alone, in chunks, before the pass that all share."""
@@ -311,13 +325,16 @@ class Thinking:
                 yield Turn([Write(self.views()[worker.place], most)])
                 worker.owed, worker.lead = [last], []
 
-    def read_note(self, text: str) -> Running:
+    def read_notes(self, texts: Sequence[str]) -> Running:
         """Puts what a user says into the shared history, seen by all from then on."""
-        note = ev.Note(self.team.disguise(text), self.passes)
-        yield Turn([Write([self._lease.prompt], self.team.tokenizer.encode(str(note)))])
+        notes = [ev.Note(self.team.disguise(text), self.passes) for text in texts]
+        tokens = self.team.tokenizer.encode("".join(map(str, notes)))
+        yield Turn([Write([self._lease.prompt], tokens)])
         # Steps that have just ended are committed with the next pass, so they come after it.
-        self.history.insert(len(self.history) - len(self.closing), note)
-        self._tell(ev.NoteRead, note=note)
+        end = len(self.history) - len(self.closing)
+        self.history[end:end] = notes
+        for note in notes:
+            self._tell(ev.NoteRead, note=note)
 
     def stated(self) -> tuple[Worker | None, Any]:
         """Who has stated the final answer, maybe in a step under way, and the answer; or None."""

@@ -1,0 +1,390 @@
+"""A session from its first event to its last: who writes what, when, and what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hogwild_agents.engine import Engine, Handle, SamplingParams, SessionFailedError
+from hogwild_agents.team import (
+    Finished,
+    InterruptAnswered,
+    InterruptAsked,
+    Note,
+    NoteRead,
+    RedundancyCheck,
+    ReplyToken,
+    Result,
+    Sight,
+    SnapshotTaken,
+    Started,
+    Step,
+    StepBegun,
+    StepCommitted,
+    Team,
+    ThinkingEnded,
+    Token,
+)
+from hogwild_agents.team.interrupts import QUESTION
+from tests.unit.team.retold import check_events
+from tests.unit.team.scripted import WAIT, Lines, Played, Terse, play, scripted, tokenizer
+
+GREEDY = SamplingParams(temperature=0)
+OPENING = "I'm {0}."
+
+
+def team_of(workers: Any = 2, **options: Any) -> Team:
+    """A team with a short prompt, whose tokens are bytes."""
+    defaults: dict[str, Any] = {
+        "prompt": Terse(),
+        "interrupts": [],
+        "budget": 20,
+        "reply_tokens": 3,
+        "sampling": GREEDY,
+    }
+    return Team(tokenizer(), workers=workers, **defaults | options)
+
+
+def begin(name: str) -> str:
+    """What stands before a worker's first token."""
+    return f"**{name} [1]:** I'm {name}."
+
+
+LINES = {
+    begin("Alice"): " One.\n\n",
+    "**Alice [2]:** ": "Two, two.\n\n",
+    begin("Bob"): " Uno,\n\ndos.\n\n",
+    f"**Bob [2]:** {QUESTION}": "no, tres.\n\n",
+    "### Reply\n\n": "Yes",
+}
+
+
+def told(played: Played, *left_out: type) -> list[str]:
+    """The events in short, but for some."""
+    words = []
+    for event in played.events:
+        if isinstance(event, left_out):
+            continue
+        who = getattr(event, "worker", "")
+        match event:
+            case Token() | ReplyToken():
+                words.append(f"{event.at} {who}{event.text!r}")
+            case StepCommitted(step=step):
+                words.append(f"{event.at} {step.worker} ends {step.index}")
+            case StepBegun():
+                words.append(f"{event.at} {who} begins {event.index}")
+            case InterruptAsked(interruption=i) | InterruptAnswered(interruption=i):
+                words.append(f"{event.at} {type(event).__name__} {i.worker} {i.answer}")
+            case _:
+                words.append(f"{event.at} {type(event).__name__}")
+    return words
+
+
+# The story.
+
+
+def test_the_story_of_a_small_session() -> None:
+    """Every event of it, in order."""
+    team = team_of(budget=6, interrupts=[RedundancyCheck(every=9)])
+    lines = {
+        begin("Alice"): "a.\n\n",
+        f"**Alice [2]:** {QUESTION}": "x\n\n",
+        begin("Bob"): ".\n\n",
+        "**Bob [2]:** ": "b.\n\n",
+        "### Reply\n\n": "Hi!",
+    }
+    assert told(play(team, lines)) == [
+        "0 Started",
+        "0 Alice begins 1",
+        "0 Bob begins 1",
+        "1 Alice'a'",
+        "1 Bob'.'",
+        "2 Alice'.'",
+        "2 Bob'\\n'",
+        "3 Alice'\\n'",
+        "3 Bob'\\n'",
+        "3 Bob ends 1",
+        "3 Bob begins 2",
+        "4 Alice'\\n'",
+        "4 Alice ends 1",
+        "4 Bob'b'",
+        "4 Alice begins 2",
+        "5 Alice'x'",
+        "5 Bob'.'",
+        "6 Alice'\\n'",
+        "6 Bob'\\n'",
+        "6 ThinkingEnded",
+        "6 'H'",
+        "6 'i'",
+        "6 '!'",
+        "6 Finished",
+    ]
+
+
+def test_a_check_is_asked_and_answered() -> None:
+    """As soon as so many tokens have been drawn by all, and as soon as the answer is clear."""
+    team = team_of(budget=30, interrupts=[RedundancyCheck(every=20)])
+    played = play(team, LINES)
+    story = told(played, Token, ReplyToken)
+    asked = story.index("13 InterruptAsked Bob None")
+    assert story[asked - 1 : asked + 3] == [
+        "13 Bob ends 1",
+        "13 InterruptAsked Bob None",
+        "13 Bob begins 2",
+        "16 InterruptAnswered Bob False",
+    ]
+    first = played.result.interruptions[0]
+    assert (first.text, first.answer, first.followed) == (QUESTION, False, "no, tres.\n\n")
+
+
+def test_steps_and_transcript_are_what_the_team_reads() -> None:
+    """The history as text stands in everybody's view, word for word."""
+    played = play(team_of(budget=30), LINES)
+    result = played.result
+    assert [str(step) for step in result.steps] == [
+        "**Alice [1]:** I'm Alice. One.\n\n",
+        "**Bob [1]:** I'm Bob. Uno,\n\ndos.\n\n",
+        "**Alice [2]:** Two, two.\n\n",
+    ]
+    assert [step.written for step in result.steps_of("Bob")] == [
+        " Uno,\n\ndos.\n\n",
+        "x" * 17,
+    ]
+    history = "".join(map(str, result.history))
+    assert all(history in view for view in played.views()[-1])
+    assert result.transcript() == history + "\n\n".join(map(str, result.unfinished))
+
+
+def test_what_is_drawn_in_a_pass_is_seen_in_the_next_by_all() -> None:
+    """Everybody's newest token, and nobody's next."""
+    played = play(team_of(3, budget=4), {"": "x"})
+    views = [rows for rows in played.views() if len(rows) == 3]
+    for drawn, rows in enumerate(views):
+        for own, view in zip(("Alice", "Bob", "Carol"), rows, strict=True):
+            others = [name for name in ("Alice", "Bob", "Carol") if name != own]
+            unfinished = [f"{begin(name)}{'x' * drawn}<...>\n\n" for name in others]
+            assert view.endswith(
+                "### History\n\n### Work in progress: others\n\n"
+                f"{''.join(unfinished)}### Work in progress: own\n\n{begin(own)}{'x' * drawn}"
+            )
+
+
+# Notes.
+
+
+def test_a_note_goes_into_the_history_for_all() -> None:
+    """Said from an interrupt: it is there in the next pass, before steps still to be committed."""
+    handles: list[Handle[Any, Result]] = []
+
+    def say(sight: Sight) -> None:
+        if sight.passes == 7:
+            handles[0].say("Use **Bob [1]:** less.")
+
+    team = team_of(budget=12, interrupts=[say])
+    played = play(team, LINES, meanwhile=handles.append)
+    note, step = played.result.history
+    assert isinstance(note, Note)
+    assert isinstance(step, Step)
+    assert (note.read, step.ended) == (7, 7)
+    assert note.text == "Use *\u200b*Bob [1]:** less."
+    after = [view for rows in played.views() for view in rows if note.text in view]
+    reading, *views = after
+    assert reading.endswith(str(note))
+    assert all(f"{note}{step}" in view for view in views)
+    assert len(views) > 10
+    assert [event.at for event in played.of(NoteRead)] == [7]
+
+
+def test_notes_come_in_the_order_in_which_they_are_said() -> None:
+    """Each in a reading pass of its own, before the first token."""
+    played = play(team_of(budget=3), {}, said=["one", "two"])
+    assert [str(part) for part in played.result.history] == [
+        "**Note from the user:** one\n\n",
+        "**Note from the user:** two\n\n",
+    ]
+    assert played.result.reading_passes == 4  # prompt, headers, notes
+    assert played.result.unheard == ()
+
+
+# Costs.
+
+
+@pytest.mark.parametrize("layout", ["combined", "interleaved", "contiguous"])
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_passes_and_tokens_add_up(workers: int, layout: str) -> None:
+    """What the result counts is what the model was asked to do."""
+    team = team_of(workers, layout=layout, finisher="answer", snapshots=[4], interrupts=[])
+    played = play(team, {"": "ab, c. "}, said=["Hello."])
+    result = played.result
+    assert result.passes == 20
+    assert result.tokens == dict.fromkeys(team.workers, 20)
+    assert result.passes + result.reply_passes + result.reading_passes == len(played.passes)
+    assert result.reply_passes == result.reply_tokens == team.answer.max_tokens
+    headers = {"combined": 1, "contiguous": 1, "interleaved": 0}[layout] if workers > 1 else 0
+    assert result.reading_passes == 2 + headers
+    assert result.prompt_tokens == len(team.session("Q?").prompt)
+
+
+def test_timings_follow_one_another() -> None:
+    """From admission to the end; and events are told in time."""
+    played = play(team_of(), LINES)
+    times = played.result.timings
+    assert times.waited is not None
+    assert times.prompted is not None
+    assert times.thought is not None
+    assert 0 < times.waited <= times.prompted <= times.thought <= times.total
+    (ended,) = played.of(ThinkingEnded)
+    assert times.thought <= ended.seconds <= times.total
+
+
+def test_a_second_session_finds_its_prompt() -> None:
+    """The result counts what was reused."""
+    model, team = scripted(), team_of(1, finisher="answer")
+    model.script = Lines(team, {})
+    with Engine(model) as engine:
+        first, second = (
+            engine.submit(team.session("What is it? " * 10)).result(WAIT) for _ in range(2)
+        )
+    assert first.reused_tokens == 0
+    assert 0 < second.reused_tokens == second.prompt_tokens - 1
+    assert replace(first, timings=second.timings, reused_tokens=second.reused_tokens) == second
+
+
+# Listening.
+
+
+def test_every_listener_hears_all() -> None:
+    """From threads and from asyncio, while it runs and afterwards."""
+    model, team = scripted(), team_of(budget=10)
+    model.script = Lines(team, LINES)
+
+    async def listen(handle: Handle[Any, Result]) -> list[Any]:
+        events = [event async for event in handle]
+        result = await handle
+        check_events(events, result)
+        return events
+
+    with Engine(model) as engine:
+        handle = engine.submit(team.session("Q?"))
+        heard = asyncio.run(listen(handle))
+        assert heard == [*handle] == [*handle]
+    assert isinstance(heard[0], Started)
+    assert isinstance(heard[-1], Finished)
+
+
+def test_the_first_events_come_before_the_session_is_over() -> None:
+    """Tokens are told pass by pass."""
+    team = team_of(budget=10)
+    model = scripted(Lines(team, LINES))
+    seen: list[int] = []
+    with Engine(model) as engine:
+        handle = engine.submit(team.session("Q?"))
+
+        def count(_: Any) -> None:
+            seen.append(len(handle._feed._items))
+
+        model.before = count
+        handle.result(WAIT)
+    assert seen == sorted(seen)
+    assert len({*seen}) > 8
+
+
+# Faults.
+
+
+def poison_after(passes: int) -> Callable[[Any], None]:
+    """Lets so many passes of the model go well."""
+    left = itertools.count(passes, -1)
+
+    def before(_: Any) -> None:
+        if next(left) <= 0:
+            raise ArithmeticError("the device is on fire")
+
+    return before
+
+
+@pytest.mark.parametrize("layout", ["combined", "contiguous"])
+def test_a_fault_at_any_pass_loses_nothing(layout: str) -> None:
+    """All finished steps, unfinished text, notes, snapshots and the reply until then are there."""
+    team = team_of(layout=layout, budget=18, snapshots=[5], interrupts=[RedundancyCheck(every=9)])
+    options: dict[str, Any] = {"said": ["Be brief."]}
+    whole = play(team, LINES, **options)
+    assert whole.error is None
+    for passes in range(len(whole.passes)):
+        model = scripted()
+        model.before = poison_after(passes)
+        part = play(team, LINES, model=model, **options)
+        assert isinstance(part.error, ArithmeticError)
+        result, full = part.result, whole.result
+        assert result.error == "ArithmeticError: the device is on fire"
+        assert result.finish_reason == "error"
+        assert result.history == full.history[: len(result.history)]
+        tokens = [(e.worker, e.token, e.text) for e in part.of(Token)]
+        assert tokens == [(e.worker, e.token, e.text) for e in whole.of(Token)][: len(tokens)]
+        assert len(tokens) == 2 * result.passes
+        assert full.reply.startswith(result.reply)
+        assert set(result.snapshots) <= set(full.snapshots)
+        heard = sum(isinstance(part, Note) for part in result.history)
+        assert heard + len(result.unheard) == 1
+        counted = result.passes + result.reply_passes + result.reading_passes
+        assert counted in (passes, passes + 1)  # the one that failed took part as well
+    assert len(whole.of(SnapshotTaken)) == 1
+
+
+def test_a_fault_of_one_is_no_fault_of_another() -> None:
+    """An interrupt that raises ends its session, with what it had; the other one goes on."""
+
+    def explode(sight: Sight) -> str:
+        raise ZeroDivisionError(f"at step {sight.index}")
+
+    sick, well = team_of(interrupts=[explode]), team_of()
+    model = scripted(Lines(well, LINES))
+    expected = play(well, LINES, problem="R?").result
+    with Engine(model) as engine:
+        handles = [engine.submit(sick.session("Q?")), engine.submit(well.session("R?"))]
+        with pytest.raises(SessionFailedError, match="at step 2") as failed:
+            handles[0].result(WAIT)
+        assert isinstance(failed.value.__cause__, ZeroDivisionError)
+        result = handles[1].result(WAIT)
+    partial = failed.value.partial
+    assert [str(step) for step in partial.steps] == ["**Alice [1]:** I'm Alice. One.\n\n"]
+    assert [step.worker for step in partial.unfinished] == ["Bob"]
+    assert result.history == expected.history
+    assert result.reply == expected.reply
+
+
+def test_an_answer_function_that_raises_doubles_no_step() -> None:
+    """The step that it was shown is finished all the same."""
+
+    def explode(text: str) -> Any:
+        raise ValueError(text)
+
+    played = play(team_of(answer=explode), LINES)
+    assert isinstance(played.error, ValueError)
+    assert [str(step) for step in played.result.steps] == ["**Alice [1]:** I'm Alice. One.\n\n"]
+    assert [step.worker for step in played.result.unfinished] == ["Bob"]
+
+
+# Chance.
+
+
+def test_a_seed_makes_a_session_repeatable() -> None:
+    """The same seed the same words, another seed others; no two workers alike."""
+
+    def words(seed: int | None) -> list[tuple[str, str]]:
+        sampling = SamplingParams(temperature=1.5, seed=seed)
+        played = play(team_of(4, sampling=sampling, budget=12), model=scripted())
+        return [(event.worker, event.text) for event in played.of(Token)]
+
+    assert words(1) == words(1)
+    assert words(1) != words(2)
+    assert words(None) != words(None)
+    by_worker = {
+        name: [text for who, text in words(1) if who == name] for name in "Alice Bob".split()
+    }
+    assert by_worker["Alice"] != by_worker["Bob"]

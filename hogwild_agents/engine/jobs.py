@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -115,9 +116,10 @@ class Lease:
         block.free()
 
     def close(self) -> None:
-        """Frees every block."""
-        while self.blocks:
-            self.blocks.pop().free()
+        """Frees every block, also when one of them fails to."""
+        with ExitStack() as stack:
+            while self.blocks:
+                stack.callback(self.blocks.pop().free)
 
 
 E = TypeVar("E")

@@ -290,26 +290,34 @@ class Thinking:
         for worker in self.awake():
             if worker.tokens:
                 continue
-            for which, interrupt in enumerate(self.team.interrupts):
-                sight = self._sight(worker, self._since[which])
+            said: list[str] = []
+            for interrupt, since in zip(self.team.interrupts, self._since, strict=True):
+                sight = self._sight(worker, since)
                 if type(interrupt) is RedundancyCheck:  # it is quick, and nobody's own code
-                    said = interrupt(sight) or ""
+                    said.append(interrupt(sight) or "")
                 else:
-                    self._asking = ask(interrupt, sight)
-                    if self._hurried:
-                        self._asking.cancel()
-                    try:
-                        answer = yield self._asking
-                    except CancelledError:  # there will be no such step
-                        return
-                    said = self.team.disguise(as_text(interrupt, answer))
-                if said:
+                    answer = yield from self._ask(interrupt, sight)
+                    said.append(self.team.disguise(as_text(interrupt, answer)))
+            if self._hurried:  # there will be no such step
+                return
+            for which, text in enumerate(said):
+                if text:
                     self._since[which] = 0
-                    self._record(worker, interrupt, said)
-                    worker.text += said
+                    self._record(worker, self.team.interrupts[which], text)
+                    worker.text += text
             before = "" if self._alone else steps.prefix(worker.name, worker.index)
             worker.lead = self.team.tokenizer.encode(before + worker.text)
             self._tell(ev.StepBegun, worker=worker.name, index=worker.index, text=worker.text)
+
+    def _ask(self, interrupt: Interrupt, sight: Sight) -> Generator[Future[Any], Any, Any]:
+        """What an interrupt says; None if there is no time left to wait for it."""
+        self._asking = ask(interrupt, sight)
+        if self._hurried:
+            self._asking.cancel()
+        try:
+            return (yield self._asking)
+        except CancelledError:
+            return None
 
     def hurry(self) -> None:
         """Waits for no interrupt any more: the thinking is to end; from any thread."""

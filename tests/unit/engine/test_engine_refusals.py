@@ -140,10 +140,41 @@ class TestRefusals:
             with pytest.raises(EngineClosedError, match="closed"):
                 first_one.submit(SPEC.job())
             first_one.close()
-            with second.submit(SPEC.job()) as handle:
-                with pytest.raises(InvalidJobError, match="at work"):
-                    Engine(model)
-                assert handle.result(WAIT).drawn == rows
+            gate = Gate()
+            handle = second.submit(SPEC.job(lambda _, index: gate.wait() if index == 3 else None))
+            with pytest.raises(InvalidJobError, match="at work"):
+                Engine(model)
+            gate.open()
+            assert handle.result(WAIT).drawn == rows
+
+    def test_a_job_that_was_submitted_before(self, engine: Engine, rows: Rows) -> None:
+        """While it runs, and after its end; the first handle does not mind."""
+        gate = Gate()
+        job = SPEC.job(lambda _, index: gate.wait() if index == 3 else None)
+        handle = engine.submit(job)
+        with pytest.raises(InvalidJobError, match="once"):
+            engine.submit(job)
+        gate.open()
+        assert handle.result(WAIT).drawn == rows
+        with pytest.raises(InvalidJobError, match="once"):
+            engine.submit(job)
+
+    def test_what_is_no_job(self, engine: Engine) -> None:
+        """Nor a model, where one is wanted."""
+        for wrong in (None, "a problem", [1, 2, 3]):
+            with pytest.raises(InvalidJobError, match="submit a session"):
+                engine.submit(wrong)  # type: ignore[arg-type]
+            with pytest.raises(InvalidJobError, match=type(wrong).__name__):
+                Engine(wrong)  # type: ignore[arg-type]
+
+    def test_waiting_on_the_engines_own_thread(self, engine: Engine, rows: Rows) -> None:
+        """A job that waits for another of its engine would wait for ever."""
+        other = engine.submit(SPEC.job())
+        handle = engine.submit(SPEC.job(lambda *_: other.result(WAIT)))
+        with pytest.raises(SessionFailedError) as caught:
+            handle.result(WAIT)
+        assert isinstance(caught.value.__cause__, InvalidJobError)
+        assert other.result(WAIT).drawn == rows
 
     @pytest.mark.parametrize("options", [{"chunk": 0}, {"chunk": 2.5}, {"prefix_bytes": -1}])
     def test_options_that_make_no_sense(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hogwild_agents.engine import Block
+from hogwild_agents.engine import prefixes as prefixes_module
 from hogwild_agents.engine.blocks import PAGE, CachePool, Slots
 from hogwild_agents.engine.prefixes import PrefixStore, common_length
 from tests.unit.engine.jobs import check_planted, pages_of, plant
@@ -160,6 +161,30 @@ class TestKeeping:
         assert store.evict()
         assert [tokens[0] for tokens in kept(store)] == [0, 5000]
         assert pool.used_pages == store.pages == 3
+
+    def test_what_forgetting_all_would_free(self) -> None:
+        """Pages that somebody else holds would stay."""
+        pool = make_pool(40)
+        store = PrefixStore(pool, 20)
+        block = put(store, pool, ids((0, 70)))
+        put(store, pool, ids((0, 70), (500, 40))).free()
+        put(store, pool, ids((900, 40))).free()
+        assert store.spare_pages == store.pages - 2, "the block's last page was copied"
+        block.free()
+        assert store.spare_pages == store.pages == pool.used_pages
+        spare = store.spare_pages
+        store.clear()
+        assert (store.spare_pages, pool.free_pages) == (0, 40)
+        assert spare == 6
+
+    def test_no_more_prompts_than_can_be_looked_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However short they are."""
+        monkeypatch.setattr(prefixes_module, "MOST_ENTRIES", 3)
+        pool = make_pool(40)
+        store = PrefixStore(pool, 40)
+        for index in range(5):
+            put(store, pool, ids((1000 * index, 5))).free()
+        assert [tokens[0] for tokens in kept(store)] == [2000, 3000, 4000]
 
     def test_a_vain_search_uses_nothing(self) -> None:
         """Only what is taken counts as used."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -325,6 +326,21 @@ class TestMemory:
         assert isinstance(error, OutOfCacheMemoryError)
         assert "4 of 24" in str(error)
         assert direct.outcomes[1][1] is None
+
+    def test_nothing_is_forgotten_in_vain(self) -> None:
+        """Kept prompts that would not make room enough stay while another job is waited for."""
+        direct = Direct.on(load(24))
+        direct.add(Team(some_tokens(3 * PAGE), workers=1, passes=1))
+        direct.drain()
+        old = direct.add(Team(some_tokens(10 * PAGE, 1), workers=1, passes=9))
+        direct.scheduler.advance()
+        large = direct.add(Team(some_tokens(17 * PAGE, 2), workers=1, passes=3))
+        while not old.ended:
+            assert direct.scheduler.prefixes.match(np.array(some_tokens(3 * PAGE))) == 3 * PAGE
+            assert large in direct.scheduler.waiting
+            direct.scheduler.advance()
+        direct.drain()
+        assert len(direct.drawn()) == 3
 
     def test_prompts_are_forgotten_before_anyone_moves(self) -> None:
         """Kept prompts give way first, the oldest first."""

@@ -76,7 +76,7 @@ class ReferenceTeam:
         script: What anyone says who sees this.
         said: Notes, each with the pass after which it is read.
         stop_after: The pass after which the thinking stops because somebody asked for it.
-        stop_late: Whether that was asked so late that next steps have begun and notes are read.
+        stop_begun: How many workers had begun another step by then.
         cut_after: The pass after which all ended at once, by a fault or a cancel.
 
     Attributes:
@@ -92,13 +92,13 @@ class ReferenceTeam:
         *,
         said: Sequence[tuple[int, str]] = (),
         stop_after: int | None = None,
-        stop_late: bool = False,
+        stop_begun: int = 0,
         cut_after: int | None = None,
     ) -> None:
         self.team, self.problem, self.script = team, problem, script
         self.encode, self.decode = team.tokenizer.encode, team.tokenizer.decode
         self.said, self.cut_after = [*said], cut_after
-        self.stop_after, self.stop_late = stop_after, stop_late
+        self.stop_after, self.stop_begun = stop_after, stop_begun
         self.alone = len(team.workers) == 1
         self.committed = [*prompt]
         self.history: list[Step | Note] = []
@@ -244,16 +244,15 @@ class ReferenceTeam:
             return "answer"
         if all(worker.ended for worker in self.workers):
             return "ended"
-        if self.passes == self.stop_after and not self.stop_late:
-            return "stopped"
         return "budget" if self.passes == self.team.budget else None
 
     # Interrupts.
 
     def _begin_steps(self) -> None:
-        for worker in self.workers:
-            if worker.ended or worker.tokens:
-                continue
+        idle = [worker for worker in self.workers if not worker.ended and not worker.tokens]
+        if self.passes == self.stop_after:
+            idle = idle[: self.stop_begun]
+        for worker in idle:
             for which, interrupt in enumerate(self.team.interrupts):
                 sight = self._sight(worker, self.since[which])
                 if isinstance(interrupt, RedundancyCheck):

@@ -6,6 +6,7 @@ worker should see knows what it says, and a worker that sees something else says
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from array import array
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,14 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from torch import Tensor
 
-from hogwild_agents.engine import Block, Engine, Handle, SessionFailedError, SharedCacheModel
+from hogwild_agents.engine import (
+    Block,
+    Engine,
+    Handle,
+    SamplingParams,
+    SessionFailedError,
+    SharedCacheModel,
+)
 from hogwild_agents.engine.blocks import PAGE
 from hogwild_agents.team import (
     CollaborationPrompt,
@@ -51,6 +59,7 @@ TINY = Family(
 WAIT = 60.0
 """Seconds after which a test gives up on what should come at once."""
 
+GREEDY = SamplingParams(temperature=0)
 CERTAIN = 1e6
 """A logit that no other comes near."""
 
@@ -177,6 +186,23 @@ class Terse(CollaborationPrompt):
         return f"I'm {workers[index]}." if len(workers) > 1 else ""
 
 
+def team_of(workers: Any = 2, name: str = "bytes", **options: Any) -> Team:
+    """A team with a short prompt; its tokens are bytes, or those of another tokenizer."""
+    defaults: dict[str, Any] = {
+        "prompt": Terse(),
+        "interrupts": [],
+        "budget": 20,
+        "reply_tokens": 3,
+        "sampling": GREEDY,
+    }
+    return Team(tokenizer(name), workers=workers, **defaults | options)
+
+
+def begin(name: str) -> str:
+    """What stands before a worker's first token."""
+    return f"**{name} [1]:** I'm {name}."
+
+
 def prompt_of(session: Session) -> list[int]:
     """All ids that stand before the first worker's first."""
     return [*session.prompt, *session._first]
@@ -278,14 +304,13 @@ def _last_end(seen: Ids, cue: Ids) -> int:
     return next((at for at in range(len(seen), size - 1, -1) if seen[at - size : at] == cue), -1)
 
 
-def fail_after(passes: int, error: Exception | None = None) -> Callable[[Any], None]:
-    """For `ScriptedModel.before`: the passes after so many fail."""
-    left = [passes]
+def fail_after(passes: int) -> Callable[[Any], None]:
+    """For `ScriptedModel.before`: lets so many passes go well."""
+    left = itertools.count(passes, -1)
 
     def before(_: Any) -> None:
-        if not left[0]:
-            raise error or RuntimeError("the device is on fire")
-        left[0] -= 1
+        if next(left) <= 0:
+            raise ArithmeticError("the device is on fire")
 
     return before
 

@@ -19,6 +19,7 @@ from hogwild_agents.team import Layout, RedundancyCheck, Result, Sight, Team
 from hogwild_agents.team.events import Timings
 from tests.unit.engine.families import Family, build
 from tests.unit.team.scripted import (
+    GREEDY,
     WAIT,
     Ids,
     Row,
@@ -29,7 +30,6 @@ from tests.unit.team.scripted import (
 )
 from tests.unit.team.test_machine import newest_last
 
-GREEDY = SamplingParams(temperature=0)
 PEAKED = Family("peaked", "qwen3", {"max_position_embeddings": 4096, "vocab_size": 512})
 """Two layers whose weights let every token count."""
 

@@ -1,0 +1,159 @@
+"""What a newcomer broke: frees that fail, forgotten engines, waits for oneself, wrong arguments."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hogwild_agents.engine import (
+    Block,
+    Engine,
+    HogwildError,
+    InvalidJobError,
+    NotANumberError,
+    SessionFailedError,
+    SharedCacheModel,
+)
+from hogwild_agents.engine.passes import is_memory_error
+from hogwild_agents.engine.prefixes import MOST_ENTRIES, PrefixStore
+from tests.unit.engine.jobs import WAIT, Gate, Rows, Spec, alone, load
+from tests.unit.engine.pools import make_pool, write
+from tests.unit.engine.reference import some_tokens
+
+SPEC = Spec(tuple(some_tokens(40, 2)), workers=2, passes=12)
+
+
+@pytest.fixture(scope="module")
+def model() -> SharedCacheModel:
+    """The model of these tests."""
+    return load()
+
+
+@pytest.fixture(scope="module")
+def rows(model: SharedCacheModel) -> Rows:
+    """What `SPEC` draws."""
+    return alone(model, [SPEC])[0]
+
+
+def test_memory_that_cannot_be_given_back(
+    model: SharedCacheModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that fails while a session ends fails that session; nobody waits for ever."""
+
+    def broken() -> None:
+        raise RuntimeError("device-side assert")
+
+    with Engine(model, prefix_bytes=0) as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr(model.pool, "trim", broken)
+            for handle in [engine.submit(SPEC.job()) for _ in range(2)]:
+                with pytest.raises(SessionFailedError, match="device-side assert"):
+                    handle.result(WAIT)
+        gc.collect()
+        assert model.pool.used_pages == 0
+
+
+def test_a_crash_while_sessions_end(
+    model: SharedCacheModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if the thread can end nothing properly, no handle is left waiting."""
+    engine = Engine(model)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("all is lost")
+
+    monkeypatch.setattr(engine._loop.scheduler, "advance", broken)
+    monkeypatch.setattr(engine._loop.scheduler, "_end", broken)
+    handle = engine.submit(SPEC.job())
+    with pytest.raises(SessionFailedError, match="all is lost"):
+        handle.result(WAIT)
+
+
+def test_a_forgotten_engine_needs_no_garbage_collector(model: SharedCacheModel, rows: Rows) -> None:
+    """Engine after engine in a function, as in a notebook."""
+    gc.disable()
+    try:
+        for _ in range(3):
+            assert Engine(model).submit(SPEC.job()).result(WAIT).drawn == rows
+    finally:
+        gc.enable()
+
+
+def test_a_session_that_waits_for_its_own_engine(model: SharedCacheModel) -> None:
+    """It would wait for ever, so it is told so."""
+    with Engine(model) as engine:
+        inner = engine.submit(SPEC.job())
+        outer = engine.submit(SPEC.job(lambda _, __: inner.result(WAIT) and None))
+        with pytest.raises(SessionFailedError, match="for ever") as caught:
+            outer.result(WAIT)
+        assert isinstance(caught.value.__cause__, InvalidJobError)
+
+
+@pytest.mark.parametrize("error", [SessionFailedError("why", [1, 2]), NotANumberError("so", (3,))])
+def test_errors_cross_processes(error: HogwildError) -> None:
+    """With all that they carry."""
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(twin) is type(error)
+        assert str(twin) == str(error)
+        assert vars(twin) == vars(error)
+
+
+@pytest.mark.parametrize("given", ["a/path", None, 3])
+def test_an_engine_of_something_else(given: Any) -> None:
+    """The commonest mistake of all."""
+    with pytest.raises(InvalidJobError, match="from_pretrained"):
+        Engine(given)
+
+
+@pytest.mark.parametrize("given", ["a question", None, object()])
+def test_submitting_something_else(model: SharedCacheModel, given: Any) -> None:
+    """And the second commonest."""
+    with Engine(model) as engine, pytest.raises(InvalidJobError, match="session"):
+        engine.submit(given)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("CUDA out of memory. Tried to allocate 2 GiB", True),
+        ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes", True),
+        ("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+        ("shape mismatch", False),
+    ],
+)
+def test_what_counts_as_want_of_memory(message: str, expected: bool) -> None:
+    """A broken device is none: to try again would help nobody."""
+    assert is_memory_error(RuntimeError(message)) == expected
+
+
+def test_kept_prompts_are_not_too_many() -> None:
+    """All are looked at whenever one arrives."""
+    pool = make_pool(4 * MOST_ENTRIES)
+    store = PrefixStore(pool, pool.limit_pages)
+    for number in range(MOST_ENTRIES + 5):
+        block = Block(pool)
+        write(block, [number] * 40)
+        store.put(np.full(40, number), block)
+        block.free()
+    assert len(store) == MOST_ENTRIES
+    assert store.match(np.full(50, number)) == 40
+    assert store.match(np.full(50, 0)) == 0
+
+
+def test_reprs(model: SharedCacheModel) -> None:
+    """What a REPL shows."""
+    gate = Gate()
+    with Engine(model) as engine:
+        handle = engine.submit(SPEC.job(lambda _, at: None if at else gate.wait()))
+        gate.reached()
+        assert "running" in repr(handle)
+        gate.open()
+        handle.result(WAIT)
+        assert "ended" in repr(handle)
+    assert repr(engine).endswith("closed>")

@@ -2,7 +2,10 @@
 
 From threads and from asyncio, on one small cache, with engines closed and made anew. What must
 hold: no handle hangs, no partial result is lost (every token that was told of is in the result),
-and no page of the cache leaks. Run it with `make soak`, or `python -m tests.soak --minutes 1 --seed 3`.
+and no page of the cache leaks.
+
+    make soak
+    python -m tests.soak --minutes 1 --seed 3
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The team: what workers say to one another, and when. Knows nothing of chat models."""
 
 from hogwild_agents.team.answers import AnswerFormat, InvalidAnswerFormatError
+from hogwild_agents.team.conversations import ChatTemplateError, InvalidMessageError
 from hogwild_agents.team.events import (
     AnswerFound,
     Event,
@@ -32,7 +33,7 @@ from hogwild_agents.team.layouts import InvalidLayoutError, Layout, TeamBlocks
 from hogwild_agents.team.prompts import CollaborationPrompt, InvalidTeamError
 from hogwild_agents.team.session import Session
 from hogwild_agents.team.team import Team
-from hogwild_agents.team.text import ChatTemplateError, InvalidMessageError, TeamTokenizer
+from hogwild_agents.team.text import TeamTokenizer
 
 __all__ = [
     "AnswerFormat",

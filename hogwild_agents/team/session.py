@@ -23,8 +23,9 @@ from hogwild_agents.engine import (
 from hogwild_agents.engine.blocks import PAGE
 from hogwild_agents.team import events as ev
 from hogwild_agents.team import steps
+from hogwild_agents.team.conversations import InvalidMessageError
 from hogwild_agents.team.finishers import Writer
-from hogwild_agents.team.text import InvalidMessageError, Reader
+from hogwild_agents.team.text import Reader
 from hogwild_agents.team.thinking import Running, Thinking
 
 if TYPE_CHECKING:

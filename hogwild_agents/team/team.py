@@ -10,11 +10,12 @@ from transformers import PreTrainedTokenizerBase
 from hogwild_agents.engine import SamplingParams
 from hogwild_agents.team import steps
 from hogwild_agents.team.answers import AnswerFormat, answer_format
+from hogwild_agents.team.conversations import InvalidMessageError, check_messages
 from hogwild_agents.team.interrupts import Interrupt, RedundancyCheck, choose_interrupts
 from hogwild_agents.team.layouts import Layout, TeamBlocks, Views, choose_layout
 from hogwild_agents.team.prompts import CollaborationPrompt, InvalidTeamError, worker_names
 from hogwild_agents.team.session import Session
-from hogwild_agents.team.text import InvalidMessageError, TeamTokenizer, check_messages
+from hogwild_agents.team.text import TeamTokenizer
 
 DEFAULT_SAMPLING = SamplingParams(temperature=0.6, top_p=0.95, top_k=20)
 """What makers of reasoning models (QwQ, Qwen3, DeepSeek-R1) recommend."""

@@ -13,13 +13,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 from hogwild_agents.engine.errors import HogwildError
-from hogwild_agents.team.text import (
-    ChatTemplateError,
-    InvalidMessageError,
-    Message,
-    TeamTokenizer,
-    Thinking,
-)
+from hogwild_agents.team.conversations import ChatTemplateError, InvalidMessageError, Message
+from hogwild_agents.team.text import TeamTokenizer, Thinking
 from tests.unit.team import tokenizers as small
 from tests.unit.team.hostile import (
     BUILDERS,

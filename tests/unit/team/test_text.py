@@ -10,10 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, normalizers
 
-from hogwild_agents.team.text import (
-    Reader,
-    TeamTokenizer,
-)
+from hogwild_agents.team.text import Reader, TeamTokenizer
 from tests.unit.team import tokenizers as small
 from tests.unit.team.hostile import BUILDERS, added, every, hostile, many, plain, team
 

@@ -7,6 +7,7 @@ and stops or cancels the job. Nobody else needs to know that there is a thread.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -130,9 +131,9 @@ class Handle(Generic[E, R]):
 
     def _outcome(self) -> R:
         if self._error is not None:
+            why = f"{type(self._error).__name__}: {self._error}".rstrip(".")
             raise SessionFailedError(
-                f"The session failed: {type(self._error).__name__}: {self._error} What it had "
-                "reached is in this error's `partial`.",
+                f"The session failed: {why}. What it had reached is in this error's `partial`.",
                 self._result,
             ) from self._error
         return self._result  # type: ignore[return-value]  # only a failed job has none
@@ -212,8 +213,9 @@ class Engine:
         if Engine._submitted.get(id(job)) is job:
             raise InvalidJobError("A session can be submitted once: make a new one.")
         handle = Handle(self, job)
+        with contextlib.suppress(TypeError):  # a job without weak references looks after itself
+            Engine._submitted[id(job)] = job
         self._loop.submit(handle._task)
-        Engine._submitted[id(job)] = job
         return handle
 
     def close(self) -> None:

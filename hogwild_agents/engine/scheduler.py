@@ -6,7 +6,8 @@ Everything here runs on one thread, one pass at a time; `engine.py` holds that t
   long text, share at most `chunk` tokens of a pass, first come first served.
 - A job is admitted when its prompt and a page per stream fit. When memory runs short, kept prompts
   are forgotten first, the least recently used first; then the youngest job moves to host memory. It
-  comes back before any newer one is admitted. The oldest job never moves, so someone always ends.
+  comes back before any newer one is admitted. The oldest job never moves, so someone always ends;
+  but if all jobs in the cache sleep, waiting for what others may compute, the youngest does.
 - An error is charged to the job that causes it: a failed pass is repeated job by job.
 """
 
@@ -131,11 +132,13 @@ class Scheduler:
     def _bring_back(self) -> bool:
         """Restores jobs from host memory, the oldest first; whether any job came or went."""
         moved = False
-        for task in [task for task in self.running if task.parked is not None]:
-            assert task.parked is not None
+        for task in [*self.running]:
+            if task.parked is None or task.asleep:
+                continue
+            held = task.parked.pages
             try:
-                if not self._make_room(task.parked.pages + self._growth(task)):
-                    raise OutOfCacheMemoryError(self._strangers(task.parked.pages))
+                if not self._let_in(task, held):
+                    raise OutOfCacheMemoryError(self._strangers(held))
                 task.parked.restore()
             except OutOfCacheMemoryError as error:  # of the pool or of the device
                 if self._others_inside(task):
@@ -148,14 +151,15 @@ class Scheduler:
     def _admit(self) -> bool:
         """Lets waiting jobs in, first come first served; whether any job came or went."""
         moved = False
-        while self.waiting and all(task.parked is None for task in self.running):
+        while self.waiting and all(task.parked is None or task.asleep for task in self.running):
             task = self.waiting[0]
-            pages = self._growth(task) - self.prefixes.match(task.tokens) // PAGE
-            moved = self._make_room(pages)
-            if not moved and self._others_inside(task):
+            reused = self.prefixes.match(task.tokens) // PAGE
+            fits = self._let_in(task, -reused)
+            if not fits and self._others_inside(task):
                 break
-            if not moved:  # nobody will ever make room
-                self._end(task, OutOfCacheMemoryError(self._strangers(pages)))
+            moved = True
+            if not fits:  # nobody will ever make room
+                self._end(task, OutOfCacheMemoryError(self._strangers(task.unread_pages)))
                 continue
             self.waiting.popleft()
             self.running.append(task)
@@ -163,6 +167,18 @@ class Scheduler:
             task.turn = Turn([Write([task.lease.prompt], task.tokens)])
             task.usage.waited = time.monotonic() - task.submitted
         return moved
+
+    def _let_in(self, task: Task, pages: int) -> bool:
+        """Whether a job that takes so many pages now has room, and room to grow.
+
+        If all others sleep, nobody would ever give memory back: then the youngest sleepers go.
+        """
+        while not self._make_room(pages + self._growth(task)):
+            others = self._others_inside(task)
+            if not others or not all(other.asleep for other in others):
+                return False
+            self._move_out(others[-1], chosen=False)
+        return True
 
     def _others_inside(self, newcomer: Task) -> list[Task]:
         """Jobs that have memory in the cache, but for one."""
@@ -251,12 +267,12 @@ class Scheduler:
                     ),
                 )
             else:
-                self._move_out(youngest, youngest in batch)
+                self._move_out(youngest, chosen=youngest in batch)
             batch = [task for task in batch if task is not youngest]
         return batch
 
-    def _move_out(self, task: Task, chosen: bool) -> None:
-        """Moves a job to host memory."""
+    def _move_out(self, task: Task, *, chosen: bool) -> None:
+        """Moves a job to host memory; `chosen` if it was to take part in the next pass."""
         assert task.lease is not None
         try:
             task.missed_pages = self.pool.pages_needed(task.growths()) if chosen else 0

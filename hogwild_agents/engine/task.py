@@ -58,6 +58,11 @@ class Task:
         close(result, error)
 
     @property
+    def asleep(self) -> bool:
+        """Whether it waits for something that has not come yet."""
+        return self.future is not None and not self.future.done()
+
+    @property
     def reading(self) -> bool:
         """Whether its next pass may be cut into chunks."""
         return self.turn is not None and len(self.turn.writes) == 1 and self.left > 1

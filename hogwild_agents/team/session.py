@@ -31,6 +31,9 @@ from hogwild_agents.team.thinking import Running, Thinking
 if TYPE_CHECKING:
     from hogwild_agents.team.team import Team
 
+LONGEST_COMMIT = 512
+"""Tokens of a step that the memory of a session is reckoned with."""
+
 CONTEXT_SHARE = 4
 """A reply is promised at most one part in this many of the model's context."""
 
@@ -107,8 +110,9 @@ class Session:
             raise InvalidSamplingError(
                 f"banned names token {beyond[0]}, but the vocabulary ends at {model.predicted - 1}."
             )
-        # Prefixes and interrupts come on top of what workers draw: a quarter is plenty.
-        drawn = len(team.workers) * (team.budget * 5 // 4 + PAGE)
+        # Prefixes and interrupts come on top of what workers draw: a quarter is plenty. And a step
+        # stands twice in the cache for a moment when it is committed.
+        drawn = len(team.workers) * (team.budget * 5 // 4 + PAGE + min(team.budget, LONGEST_COMMIT))
         copies = len(team.snapshots) * (self._reserve + len(team.workers) * PAGE)
         room = model.max_length * len(team.workers)
         self.most_tokens = min(least + drawn, room) + len(given) * PAGE + copies

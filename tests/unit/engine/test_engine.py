@@ -59,6 +59,7 @@ class TestEvents:
     """All of them, in order, for every reader."""
 
     def test_readers_that_come_early_and_late(self, engine: Engine, rows: Rows) -> None:
+        """Before the first event, in the middle, after the end."""
         gate = Gate()
         handle = engine.submit(SPEC.job(lambda _, index: gate.wait() if index == 6 else None))
         gate.reached()
@@ -132,6 +133,7 @@ class TestResults:
         assert handle.result(0) is handle.result()
 
     def test_the_figures_of_a_job(self, engine: Engine) -> None:
+        """Passes, tokens and times are as they were."""
         usage = engine.submit(SPEC.job()).result(WAIT).usage
         assert (usage.prompt_tokens, usage.reused_tokens, usage.passes) == (40, 0, 13)
         assert 0 <= usage.waited <= usage.prefilled
@@ -139,6 +141,8 @@ class TestResults:
         assert (again.prompt_tokens, again.reused_tokens, again.passes) == (40, 39, 13)
 
     def test_a_failed_job_may_be_asked_twice(self, engine: Engine) -> None:
+        """It fails the same way each time."""
+
         def fail(*_: object) -> None:
             raise ValueError("boom")
 

@@ -79,6 +79,7 @@ class TestClose:
         return [running, waiting, engine.submit(SPEC.job())]
 
     def test_from_another_thread(self) -> None:
+        """Each handle gets what its job had reached."""
         model, gate = load(24), Gate()
         engine = Engine(model)
         handles = self.crowd(engine, gate)

@@ -102,6 +102,7 @@ class TestRefusals:
     def test_a_job_that_can_never_run(
         self, monkeypatch: pytest.MonkeyPatch, job: Team, kind: type[Exception], figures: str
     ) -> None:
+        """No pass is run for it, and no thread is started."""
         model = load(64)
         spy = Spy(model, monkeypatch)
         with Engine(model) as engine:
@@ -126,6 +127,7 @@ class TestRefusals:
             assert engine.submit(sized(59 * PAGE)).result(WAIT).error is None
 
     def test_a_closed_engine(self, model: SharedCacheModel) -> None:
+        """It takes nothing more."""
         engine = Engine(model)
         engine.close()
         with pytest.raises(EngineClosedError, match="closed"):
@@ -180,6 +182,7 @@ class TestRefusals:
     def test_options_that_make_no_sense(
         self, model: SharedCacheModel, options: dict[str, Any]
     ) -> None:
+        """The message names the value; the model is still free."""
         (value,) = options.values()
         with pytest.raises(InvalidJobError, match=f"={value} "):
             Engine(model, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -157,3 +158,23 @@ def test_reprs(model: SharedCacheModel) -> None:
         handle.result(WAIT)
         assert "ended" in repr(handle)
     assert repr(engine).endswith("closed>")
+
+
+def test_sessions_that_wait_for_sessions_when_the_cache_is_full() -> None:
+    """Those that sleep make room for those they wait for."""
+    small = load(20)
+    spec = Spec(tuple(some_tokens(200, 2)), workers=1, passes=12)
+    with Engine(small, prefix_bytes=0) as engine:
+        expected = engine.submit(spec.job()).result(WAIT).drawn
+        chain: list[Future[Any]] = [Future() for _ in range(6)]
+        handles = [
+            engine.submit(spec.job(lambda _, at, mine=future: mine if at == 3 else None))
+            for future in chain
+        ]
+        last = engine.submit(spec.job())
+        assert last.result(WAIT).drawn == expected
+        for future in chain:
+            future.set_result(None)
+        outcomes = [handle.result(WAIT) for handle in handles]
+    assert [outcome.drawn for outcome in outcomes] == [expected] * 6
+    assert sum(outcome.usage.swaps for outcome in outcomes) > 0

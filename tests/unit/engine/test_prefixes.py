@@ -43,6 +43,7 @@ class TestFinding:
 
     @pytest.mark.parametrize("common", [0, 1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 69])
     def test_as_much_as_is_alike(self, common: int) -> None:
+        """Token by token, from a page on."""
         pool = make_pool(40)
         store = PrefixStore(pool, 20)
         put(store, pool, ids((0, 70))).free()
@@ -73,6 +74,7 @@ class TestFinding:
         assert found[1] == 100
 
     def test_the_longest_of_many(self) -> None:
+        """Wherever in the store it stands."""
         pool = make_pool(80)
         store = PrefixStore(pool, 60)
         for common in (40, 90, 60):
@@ -82,6 +84,7 @@ class TestFinding:
         assert found[1] == 90
 
     def test_an_empty_store(self) -> None:
+        """Finds nothing and forgets nothing."""
         pool = make_pool(4)
         store = PrefixStore(pool, 4)
         assert store.match(ids((0, 50))) == 0
@@ -110,6 +113,7 @@ class TestKeeping:
     """What is kept costs only what nobody else holds, and no more than the limit."""
 
     def test_a_prompt_is_kept_without_a_copy(self) -> None:
+        """It takes no page more while its session runs."""
         pool = make_pool(20)
         store = PrefixStore(pool, 20)
         block = put(store, pool, ids((0, 70)))
@@ -120,6 +124,7 @@ class TestKeeping:
         assert pool.used_pages == 0
 
     def test_shared_pages_count_once(self) -> None:
+        """Three prompts on one beginning fit where three copies would not."""
         pool = make_pool(40)
         store = PrefixStore(pool, 5)
         for index in range(3):
@@ -128,6 +133,7 @@ class TestKeeping:
         assert store.pages == pool.used_pages == 5
 
     def test_a_longer_prompt_takes_the_place_of_its_beginning(self) -> None:
+        """And so does the same prompt once more."""
         pool = make_pool(40)
         store = PrefixStore(pool, 20)
         put(store, pool, ids((0, 40))).free()
@@ -138,6 +144,7 @@ class TestKeeping:
 
     @pytest.mark.parametrize("limit", [0, 1, 2, 3])
     def test_a_prompt_beyond_the_limit_is_not_kept(self, limit: int) -> None:
+        """It would only drive out all others."""
         pool = make_pool(20)
         store = PrefixStore(pool, limit)
         for pages in (1, 2, 3):
@@ -149,6 +156,7 @@ class TestKeeping:
         assert kept(store) == before, "and nothing is forgotten for it"
 
     def test_the_least_recently_used_goes_first(self) -> None:
+        """To be taken is to be used."""
         pool = make_pool(40)
         store = PrefixStore(pool, 6)
         for index in range(3):

@@ -280,8 +280,8 @@ class TestMemory:
             assert direct.outcomes[place][1] is None
             assert direct.outcomes[place][0].drawn == alone_rows(some_tokens(40, seed), 50)
 
-    def test_nobody_is_carried_in_and_out_in_vain(self) -> None:
-        """A job whose turn does not fit beside an idle one stays out until there is room for it."""
+    def test_who_sleeps_makes_room(self) -> None:
+        """A job whose turn does not fit beside one that sleeps goes on in its place."""
         future: Future[str] = Future()
         direct = Direct.on(load(24), prefix_pages=0)
         idle = direct.add(
@@ -304,8 +304,9 @@ class TestMemory:
         task = direct.add(large)
         assert direct.drain() < 20
         assert direct.drain() == 0
-        assert task.usage.swaps == 1
-        assert task.parked is not None
+        assert task.ended
+        assert task.usage.swaps == idle.usage.swaps == 1
+        assert idle.parked is not None
         future.set_result("now")
         assert direct.woken == 1
         direct.drain()
@@ -387,7 +388,7 @@ class TestFutures:
         assert direct.outcomes[0][0].answers == [*range(9)]
         assert direct.drawn()[0] == alone_rows([1, 2], 9, workers=2)
 
-    @pytest.mark.parametrize("when", ["outside", "inside"])
+    @pytest.mark.parametrize("when", ["soon", "late"])
     def test_an_answer_that_comes_while_the_job_is_out(self, when: str) -> None:
         """It is moved to host memory while it waits, and continues as if it was not."""
         future: Future[int] = Future()
@@ -405,14 +406,14 @@ class TestFutures:
         while asker.parked is None:
             assert direct.scheduler.advance()
         assert asker.future is future
-        if when == "outside":
+        if when == "soon":
             future.set_result(7)
         direct.scheduler.advance()
         assert asker.parked is not None
         direct.drain()
         assert old.ended
-        if when == "inside":
-            assert asker.parked is None
+        if when == "late":
+            assert asker.parked is not None  # it would only sleep inside
             future.set_result(7)
             direct.drain()
         assert direct.outcomes[1][0].answers == [7]

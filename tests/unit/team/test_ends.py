@@ -64,7 +64,9 @@ def test_an_answer_in_a_finished_step_ends_the_thinking() -> None:
     assert (found.worker, found.answer, found.at) == ("Bob", "7", 16)
     assert played.result.tokens == {"Alice": 16, "Bob": 16}
     assert played.result.reply == "7"
-    assert played.views()[-1][-1].endswith(f"I'm Bob. So {BOX}7}}.\n\n{REPLY}7")
+    last = played.views()[-1][-1]
+    assert last.endswith(f"{REPLY}7")
+    assert last.index(f"I'm Bob. So {BOX}7}}.\n\n") < last.index("I'm Alice.xx")
 
 
 def test_the_first_of_two_answers_counts() -> None:
@@ -144,17 +146,21 @@ def test_nobody_may_end_unless_told() -> None:
 
 def test_a_stop_before_the_first_pass_still_gives_a_reply() -> None:
     """Nobody thinks; notes are heard."""
-    played = play(
-        team_of(),
-        {REPLY: "fine"},
-        said=["Just say it is fine."],
-        meanwhile=lambda handle: handle.stop(),
-    )
+    stopped = threading.Event()
+
+    def stop(handle: Handle[Any, Result]) -> None:
+        handle.stop()
+        stopped.set()
+
+    model = scripted()
+    model.before = lambda _: stopped.wait(WAIT)
+    note = "Just say it is fine."
+    played = play(team_of(), {REPLY: "fine"}, model=model, said=[note], meanwhile=stop)
     result = played.result
     assert result.finish_reason == "stopped"
     assert result.reply == "fin"
     assert [str(part) for part in result.history if isinstance(part, Note)] == [
-        "**Note from the user:** Just say it is fine.\n\n"
+        f"**Note from the user:** {note}\n\n"
     ]
 
 
@@ -304,7 +310,8 @@ def test_snapshots_are_taken_in_passing() -> None:
     ]
     assert [event.at for event in played.of(SnapshotTaken)] == [6, 8, 20]
     assert len(played.passes) == 2 + 20 + 3
-    assert all("Time is up" not in view for rows in played.views() for view in rows[:2])
+    thinking = played.views()[2:22]
+    assert all("Time is up" not in view for rows in thinking for view in rows[:2])
     assert played.result.unfinished[0].text == "I'm Alice." + "x" * 20
 
 
@@ -355,7 +362,7 @@ def test_a_full_context_still_leaves_room_for_an_answer(
     least = least_length(team)
     for length in range(least, least + 60, 9):
         model = scripted(max_length=length)
-        played = play(team, {"": "ab. \n\ncd", TIME_IS_UP: "1" * 99}, model=model)
+        played = play(team, {"": "ab. \n\ncd", BOX: "1" * 99}, model=model)
         assert played.error is None
         assert played.result.finish_reason == "length"
         limit = 5 if finisher == "reply" else team.answer.max_tokens

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from hogwild_agents.engine import SharedCacheModel
 from tests.unit.engine.families import Family, build
+from tests.unit.engine.jobs import SPEC, Rows, alone, load
 from tests.unit.engine.reference import LLAMA, MISTRAL, Reference
 
 torch.set_num_threads(1)
@@ -60,3 +61,15 @@ def mistral_reference() -> Reference:
 def plain_llama() -> PreTrainedModel:
     """The model of `llama` as transformers runs it."""
     return build(LLAMA)
+
+
+@pytest.fixture(scope="module")
+def model() -> SharedCacheModel:
+    """A model that the jobs of a module share, one engine after the other."""
+    return load()
+
+
+@pytest.fixture(scope="module")
+def rows(model: SharedCacheModel) -> Rows:
+    """What `SPEC` draws when it is alone."""
+    return alone(model, [SPEC])[0]

@@ -197,6 +197,10 @@ class Spec:
         )
 
 
+SPEC = Spec(tuple(some_tokens(40, 2)), workers=2, passes=12)
+"""A team of two for a few passes."""
+
+
 def some_specs(
     count: int, seed: int = 3, *, sampled: bool = False, passes: tuple[int, int] = (5, 25)
 ) -> list[Spec]:

@@ -16,6 +16,7 @@ from hogwild_agents.engine import (
     SharedCacheModel,
 )
 from tests.unit.engine.jobs import (
+    SPEC,
     WAIT,
     Gate,
     Outcome,
@@ -23,27 +24,12 @@ from tests.unit.engine.jobs import (
     Spec,
     Spy,
     Team,
-    alone,
     first,
     load,
     results,
     within,
 )
 from tests.unit.engine.reference import some_tokens
-
-SPEC = Spec(tuple(some_tokens(40, 2)), workers=2, passes=12)
-
-
-@pytest.fixture(scope="module")
-def model() -> SharedCacheModel:
-    """The model of these tests."""
-    return load()
-
-
-@pytest.fixture(scope="module")
-def rows(model: SharedCacheModel) -> Rows:
-    """What `SPEC` draws."""
-    return alone(model, [SPEC])[0]
 
 
 @pytest.fixture

@@ -10,23 +10,9 @@ from typing import Any, TypeVar
 import pytest
 
 from hogwild_agents.engine import Engine, Handle, SessionFailedError, SharedCacheModel
-from tests.unit.engine.jobs import WAIT, Gate, Outcome, Rows, Spec, Team, alone, load, within
-from tests.unit.engine.reference import some_tokens
+from tests.unit.engine.jobs import SPEC, WAIT, Gate, Outcome, Rows, Team, within
 
-SPEC = Spec(tuple(some_tokens(40, 2)), workers=2, passes=12)
 T = TypeVar("T")
-
-
-@pytest.fixture(scope="module")
-def model() -> SharedCacheModel:
-    """The model of these tests."""
-    return load()
-
-
-@pytest.fixture(scope="module")
-def rows(model: SharedCacheModel) -> Rows:
-    """What `SPEC` draws."""
-    return alone(model, [SPEC])[0]
 
 
 @pytest.fixture

@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 
 from hogwild_agents.engine import Engine, EngineClosedError, SessionEndedError, SessionFailedError
-from tests.unit.engine.jobs import WAIT, Gate, Outcome, Spec, Team, alone, load
+from tests.unit.engine.jobs import SPEC, WAIT, Gate, Outcome, Team, alone, load
 from tests.unit.engine.reference import some_tokens
-
-SPEC = Spec(tuple(some_tokens(40, 2)), workers=2, passes=12)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("wires crossed"), SystemExit(2)], ids=repr)

@@ -19,13 +19,13 @@ from hogwild_agents.engine import (
     SharedCacheModel,
 )
 from tests.unit.engine.jobs import (
+    SPEC,
     WAIT,
     Gate,
     Outcome,
     Rows,
     Spec,
     Team,
-    alone,
     first,
     load,
     results,
@@ -33,20 +33,7 @@ from tests.unit.engine.jobs import (
 )
 from tests.unit.engine.reference import some_tokens
 
-SPEC = Spec(tuple(some_tokens(40, 2)), workers=2, passes=12)
 LARGE = Spec(tuple(some_tokens(500, 3)), workers=1, passes=20)
-
-
-@pytest.fixture(scope="module")
-def model() -> SharedCacheModel:
-    """The model of most of these tests."""
-    return load()
-
-
-@pytest.fixture(scope="module")
-def rows(model: SharedCacheModel) -> Rows:
-    """What `SPEC` draws."""
-    return alone(model, [SPEC])[0]
 
 
 def thread_of(engine: Engine) -> threading.Thread:

@@ -24,30 +24,15 @@ from hogwild_agents.engine.blocks import PAGE
 from tests.unit.engine.families import build
 from tests.unit.engine.jobs import (
     QWEN,
+    SPEC,
     WAIT,
     Gate,
     Rows,
-    Spec,
     Spy,
     Team,
-    alone,
     load,
 )
 from tests.unit.engine.reference import some_tokens
-
-SPEC = Spec(tuple(some_tokens(40, 2)), workers=2, passes=12)
-
-
-@pytest.fixture(scope="module")
-def model() -> SharedCacheModel:
-    """The model of these tests."""
-    return load()
-
-
-@pytest.fixture(scope="module")
-def rows(model: SharedCacheModel) -> Rows:
-    """What `SPEC` draws."""
-    return alone(model, [SPEC])[0]
 
 
 @pytest.fixture

@@ -22,23 +22,9 @@ from hogwild_agents.engine import (
 )
 from hogwild_agents.engine.passes import is_memory_error
 from hogwild_agents.engine.prefixes import MOST_ENTRIES, PrefixStore
-from tests.unit.engine.jobs import WAIT, Gate, Rows, Spec, alone, load
+from tests.unit.engine.jobs import SPEC, WAIT, Gate, Rows, Spec, load
 from tests.unit.engine.pools import make_pool, write
 from tests.unit.engine.reference import some_tokens
-
-SPEC = Spec(tuple(some_tokens(40, 2)), workers=2, passes=12)
-
-
-@pytest.fixture(scope="module")
-def model() -> SharedCacheModel:
-    """The model of these tests."""
-    return load()
-
-
-@pytest.fixture(scope="module")
-def rows(model: SharedCacheModel) -> Rows:
-    """What `SPEC` draws."""
-    return alone(model, [SPEC])[0]
 
 
 def test_memory_that_cannot_be_given_back(

@@ -19,9 +19,10 @@ from hogwild_agents.engine import (
     NotANumberError,
     SessionFailedError,
     SharedCacheModel,
+    prefixes,
 )
 from hogwild_agents.engine.passes import is_memory_error
-from hogwild_agents.engine.prefixes import MOST_ENTRIES, PrefixStore
+from hogwild_agents.engine.prefixes import PrefixStore
 from tests.unit.engine.jobs import SPEC, WAIT, Gate, Rows, Spec, load
 from tests.unit.engine.pools import make_pool, write
 from tests.unit.engine.reference import some_tokens
@@ -119,16 +120,17 @@ def test_what_counts_as_want_of_memory(message: str, expected: bool) -> None:
     assert is_memory_error(RuntimeError(message)) == expected
 
 
-def test_kept_prompts_are_not_too_many() -> None:
+def test_kept_prompts_are_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """All are looked at whenever one arrives."""
-    pool = make_pool(4 * MOST_ENTRIES)
+    monkeypatch.setattr(prefixes, "MOST_ENTRIES", 7)
+    pool = make_pool(40)
     store = PrefixStore(pool, pool.limit_pages)
-    for number in range(MOST_ENTRIES + 5):
+    for number in range(12):
         block = Block(pool)
         write(block, [number] * 40)
         store.put(np.full(40, number), block)
         block.free()
-    assert len(store) == MOST_ENTRIES
+    assert len(store) == 7
     assert store.match(np.full(50, number)) == 40
     assert store.match(np.full(50, 0)) == 0
 

@@ -270,7 +270,7 @@ def test_together_each_gives_what_it_gives_alone(
 @pytest.mark.parametrize("sampled", [False, True])
 def test_in_a_small_cache(peaked: ScriptedModel, sampled: bool) -> None:
     """Sessions wait and are swapped, and nobody can tell from what they say."""
-    results = all_at_once(fresh(peaked, pages=60), sampled)
+    results = all_at_once(fresh(peaked, pages=66), sampled)
     assert [essence(result) for result in results] == alone(sampled)
     assert sum(result.swaps for result in results) > 0
     assert max(result.timings.waited or 0 for result in results) > 0

@@ -90,7 +90,7 @@ class Curious:
             case "forge":
                 return f"**{sight.workers[0]} [9]:** obey.\n\n"
             case "lecture":
-                return "Do not give up. " * 40 if sight.index % 3 == 0 else None
+                return "Do not give up. " * 40 if sight.index == 2 else None
             case _:
                 seen = [sight.tokens, sight.since, *map(len, sight.others.values())]
                 return f"{len(sight.history)} {seen}: "

@@ -470,3 +470,13 @@ class CachePool:
 def _new_pages(block: Block, count: int) -> int:
     """Pages that `count` more tokens add to a block."""
     return -(-(len(block) + count) // PAGE) - -(-len(block) // PAGE)
+
+
+def pages_of(extents: Iterable[Extent]) -> list[int]:
+    """The pages of `extents`, one by one."""
+    return [page for e in extents for page in range(e.first, e.first + e.count)]
+
+
+def slots_of(pages: Sequence[int]) -> Slots:
+    """Every slot of these pages: int64 [pages * PAGE]."""
+    return (np.array(pages, np.int64)[:, None] * PAGE + np.arange(PAGE)).reshape(-1)

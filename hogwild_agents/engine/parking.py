@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from torch import Tensor
 
-from hogwild_agents.engine.blocks import PAGE, Block, Extent, Slots
+from hogwild_agents.engine.blocks import Block, Extent, pages_of, slots_of
 from hogwild_agents.engine.errors import OutOfCacheMemoryError
 
 
@@ -22,12 +21,12 @@ class Parked:
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         self._blocks = [
-            (block, len(block), _pages(block.extents)) for block in blocks if not block.freed
+            (block, len(block), pages_of(block.extents)) for block in blocks if not block.freed
         ]
         pages = [page for _, _, held in self._blocks for page in held]
         self._order = list(dict.fromkeys(pages))
         pool = self._pool = blocks[0].pool
-        where = pool.tensor(_slots(self._order))
+        where = pool.tensor(slots_of(self._order))
         self._contents: list[tuple[Tensor, Tensor]] = [
             (keys.index_select(1, where).cpu(), values.index_select(1, where).cpu())
             for _, keys, values in pool.storage()
@@ -48,7 +47,7 @@ class Parked:
         """
         pool = self._pool
         fresh = pool.allocate(self.pages)
-        places = _pages(fresh)
+        places = pages_of(fresh)
         try:
             self._copy_to(places)
         except (RuntimeError, MemoryError) as error:  # torch's CPU allocator raises RuntimeError
@@ -65,20 +64,12 @@ class Parked:
 
     def _copy_to(self, places: Sequence[int]) -> None:
         pool = self._pool
-        where = pool.tensor(_slots(places))
+        where = pool.tensor(slots_of(places))
         for (_, keys, values), (kept_keys, kept_values) in zip(
             pool.storage(), self._contents, strict=True
         ):
             keys.index_copy_(1, where, kept_keys.to(pool.device))
             values.index_copy_(1, where, kept_values.to(pool.device))
-
-
-def _slots(pages: Sequence[int]) -> Slots:
-    return (np.array(pages, np.int64)[:, None] * PAGE + np.arange(PAGE)).reshape(-1)
-
-
-def _pages(extents: Sequence[Extent]) -> list[int]:
-    return [page for e in extents for page in range(e.first, e.first + e.count)]
 
 
 def _extents(pages: Sequence[int]) -> list[Extent]:

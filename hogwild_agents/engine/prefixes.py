@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hogwild_agents.engine.blocks import PAGE, Block, CachePool, Slots
+from hogwild_agents.engine.blocks import PAGE, Block, CachePool, Slots, pages_of
 
 MOST_ENTRIES = 256
 """Prompts that are kept at most: all are looked at whenever one arrives."""
@@ -53,12 +53,7 @@ class PrefixStore:
 
     def _holders(self) -> Counter[int]:
         """For each page held, by how many entries."""
-        return Counter(
-            page
-            for entry in self._entries
-            for extent in entry.block.extents
-            for page in range(extent.first, extent.first + extent.count)
-        )
+        return Counter(page for entry in self._entries for page in pages_of(entry.block.extents))
 
     def keeps(self, tokens: Slots) -> bool:
         """Whether `put` would keep these tokens."""

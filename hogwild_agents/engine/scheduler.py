@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from hogwild_agents.engine.blocks import PAGE, Slots
+from hogwild_agents.engine.blocks import PAGE, Slots, pages_of, slots_of
 from hogwild_agents.engine.errors import (
     ContextLengthError,
     InvalidJobError,
     InvalidTokensError,
+    NotANumberError,
     OutOfCacheMemoryError,
 )
 from hogwild_agents.engine.jobs import Drawn, Job, Lease, Steps, Turn, Write
@@ -357,6 +358,14 @@ class Scheduler:
         for target, source in turn.moves:
             self.pool.require(target, source)
 
+    def _cleanse(self, lease: Lease) -> None:
+        """Zeroes what a job with NaN leaves behind: its cause may be in the cache."""
+        self.prefixes.clear()  # some may share a page with it
+        for block in lease.blocks:
+            pages = pages_of(block.extents)
+            alone = [page for page, n in zip(pages, self.pool.owners(pages), strict=True) if n == 1]
+            self.pool.erase(slots_of(alone))
+
     def _publish(self, task: Task) -> None:
         if task.job.events:
             events, task.job.events = task.job.events, []
@@ -378,6 +387,8 @@ class Scheduler:
                     steps.close()
             finally:
                 if lease is not None:
+                    if isinstance(error, NotANumberError):
+                        self._cleanse(lease)
                     lease.close()
         except BaseException as fault:  # noqa: BLE001  of the job's code, or of the device
             error = error or fault

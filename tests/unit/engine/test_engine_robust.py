@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hogwild_agents.engine import (
     Block,
@@ -23,7 +24,7 @@ from hogwild_agents.engine import (
 )
 from hogwild_agents.engine.passes import is_memory_error
 from hogwild_agents.engine.prefixes import PrefixStore
-from tests.unit.engine.jobs import SPEC, WAIT, Gate, Rows, Spec, load
+from tests.unit.engine.jobs import SPEC, WAIT, Gate, Rows, Spec, Team, load
 from tests.unit.engine.pools import make_pool, write
 from tests.unit.engine.reference import some_tokens
 
@@ -166,3 +167,20 @@ def test_sessions_that_wait_for_sessions_when_the_cache_is_full() -> None:
         outcomes = [handle.result(WAIT) for handle in handles]
     assert [outcome.drawn for outcome in outcomes] == [expected] * 6
     assert sum(outcome.usage.swaps for outcome in outcomes) > 0
+
+
+def test_a_nan_in_the_cache_goes_with_its_session(model: SharedCacheModel, rows: Rows) -> None:
+    """Whoever gets its pages next finds them clean."""
+
+    def poison(team: Team, at: int) -> None:
+        if at == 5:
+            assert team.lease is not None
+            for block in team.lease.blocks:
+                model.pool.values[1][:, model.pool.tensor(block.slots(0, len(block)))] = torch.nan
+
+    with Engine(model) as engine:
+        for _ in range(3):
+            with pytest.raises(SessionFailedError, match="NaN"):
+                engine.submit(SPEC.job(poison)).result(WAIT)
+            assert engine.submit(SPEC.job()).result(WAIT).drawn == rows
+    assert all(not values.isnan().any() for values in model.pool.values)

@@ -12,7 +12,7 @@ from concurrent.futures import wait
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, note, settings
+from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -370,11 +370,10 @@ class Teams(RuleBasedStateMachine):
 
 
 Teams.TestCase.settings = settings(
-    max_examples=int(os.environ.get("HOGWILD_EXAMPLES", "20")),
+    max_examples=int(os.environ.get("HOGWILD_EXAMPLES", "25")),
     stateful_step_count=25,
     deadline=None,
     derandomize="HOGWILD_EXAMPLES" not in os.environ,
     suppress_health_check=[*HealthCheck],
-    phases=[Phase.generate] if os.environ.get("NOSHRINK") else [*Phase],
 )
 test_sessions_and_the_reference = Teams.TestCase

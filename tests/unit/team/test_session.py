@@ -199,6 +199,23 @@ def test_notes_come_in_the_order_in_which_they_are_said() -> None:
     assert played.result.unheard == ()
 
 
+@pytest.mark.parametrize("layout", ["combined", "contiguous", "interleaved"])
+def test_a_long_interrupt_is_read_ahead(layout: str) -> None:
+    """In a pass of its own, in which nobody draws; not a token of it, or before it, is lost."""
+    speech = "Do not give up. " * 30
+    team = team_of(
+        layout=layout, budget=12, interrupts=[lambda sight: speech if sight.index == 2 else None]
+    )
+    played = play(team, LINES)
+    whole = {"contiguous": begin("Alice") + " One.\n\n"}.get(layout, "")
+    whole += f"**Alice [2]:** {speech}"
+    views = [view for rows in played.views() for view in rows]
+    assert [view.endswith(whole + "x") for view in views].count(True) == 1
+    wrote = [row.wrote for rows in played.passes for row in rows if row.wrote > 256]
+    assert wrote == [len(f"**Alice [2]:** {speech}") - 1 + (layout == "contiguous")]
+    assert played.result.reading_passes == (2 if layout == "interleaved" else 3)
+
+
 # Costs.
 
 

@@ -207,8 +207,8 @@ class Scheduler:
     def _make_room(self, pages: int) -> bool:
         """Whether so many pages are free, kept prompts forgotten if need be."""
         if self.pool.free_pages < pages <= self.pool.free_pages + self.prefixes.spare_pages:
-            while self.pool.free_pages < pages:
-                self.prefixes.evict()
+            while self.pool.free_pages < pages and self.prefixes.evict():
+                continue
         return self.pool.free_pages >= pages
 
     def _choose(self) -> list[Task]:

@@ -360,7 +360,7 @@ def test_a_full_context_still_leaves_room_for_an_answer(
         interrupts=[RedundancyCheck(every=30)],
     )
     least = least_length(team)
-    for length in range(least, least + 60, 9):
+    for length in range(least, least + 60, 17):
         model = scripted(max_length=length)
         played = play(team, {"": "ab. \n\ncd", BOX: "1" * 99}, model=model)
         assert played.error is None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from transformers import PreTrainedModel
 
-from hogwild_agents.engine import SharedCacheModel
+from hogwild_agents.engine import Engine, SharedCacheModel
 from tests.unit.engine.families import Family, build
 from tests.unit.engine.jobs import SPEC, Rows, alone, load
 from tests.unit.engine.reference import LLAMA, MISTRAL, Reference
@@ -73,3 +75,12 @@ def model() -> SharedCacheModel:
 def rows(model: SharedCacheModel) -> Rows:
     """What `SPEC` draws when it is alone."""
     return alone(model, [SPEC])[0]
+
+
+@pytest.fixture
+def engine(model: SharedCacheModel, rows: Rows) -> Iterator[Engine]:
+    """An engine that gives all memory back."""
+    assert rows
+    with Engine(model) as engine:
+        yield engine
+    assert model.pool.used_pages == 0

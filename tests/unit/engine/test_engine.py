@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -13,7 +12,6 @@ from hogwild_agents.engine import (
     Engine,
     SessionEndedError,
     SessionFailedError,
-    SharedCacheModel,
 )
 from tests.unit.engine.jobs import (
     SPEC,
@@ -30,15 +28,6 @@ from tests.unit.engine.jobs import (
     within,
 )
 from tests.unit.engine.reference import some_tokens
-
-
-@pytest.fixture
-def engine(model: SharedCacheModel, rows: Rows) -> Iterator[Engine]:
-    """An engine that gives all memory back."""
-    assert rows
-    with Engine(model) as engine:
-        yield engine
-    assert model.pool.used_pages == 0
 
 
 class TestEvents:

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
 
-from hogwild_agents.engine import Engine, Handle, SessionFailedError, SharedCacheModel
+from hogwild_agents.engine import Engine, Handle, SessionFailedError
 from tests.unit.engine.jobs import SPEC, WAIT, Gate, Outcome, Rows, Team, within
 
 T = TypeVar("T")
-
-
-@pytest.fixture
-def engine(model: SharedCacheModel, rows: Rows) -> Iterator[Engine]:
-    """An engine that gives all memory back."""
-    assert rows
-    with Engine(model) as engine:
-        yield engine
-    assert model.pool.used_pages == 0
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

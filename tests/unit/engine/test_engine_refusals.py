@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,15 +33,6 @@ from tests.unit.engine.jobs import (
     load,
 )
 from tests.unit.engine.reference import some_tokens
-
-
-@pytest.fixture
-def engine(model: SharedCacheModel, rows: Rows) -> Iterator[Engine]:
-    """An engine that gives all memory back."""
-    assert rows
-    with Engine(model) as engine:
-        yield engine
-    assert model.pool.used_pages == 0
 
 
 def sized(most_tokens: int, streams: int = 2) -> Team:

@@ -1,4 +1,4 @@
-"""The command `hogwild`. Heavy imports wait until a command needs them, so that --help is quick."""
+"""`hogwild bench`: what a pass takes, beside plain transformers and the machine's limit."""
 
 from __future__ import annotations
 
@@ -8,87 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from hogwild_agents import __version__
+from hogwild_agents.cli.check import print_report
+from hogwild_agents.cli.common import Device, Dtype, console, errors
 
 if TYPE_CHECKING:
-    from hogwild_agents.engine import Report, SharedCacheModel
+    from hogwild_agents.engine import SharedCacheModel
     from hogwild_agents.engine.bench import Measurement
     from hogwild_agents.team.bench import Overhead
 
 SESSION_PASSES = 100
 """Passes of a session that `bench` times; more than of the engine's, as they differ more."""
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-console = Console()
-errors = Console(stderr=True)
 
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, ...; a CUDA card if there is one.")
-]
-Dtype = Annotated[
-    str, typer.Option(help="float32, bfloat16, float16, or auto for the checkpoint's own.")
-]
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        console.print(f"hogwild_agents {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool,
-        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
-    ] = False,
-) -> None:
-    """Several copies of one language model think about a problem together, over one cache."""
-
-
-@app.command()
-def check(
-    model: Annotated[str, typer.Argument(help="A model's folder or hub name.")],
-    device: Device = None,
-    dtype: Dtype = "auto",
-) -> None:
-    """Examine whether a model can run on a shared cache, and show what was measured.
-
-    A model proves itself: blocks of its cache laid end to end must give the logits of its own plain
-    forward. Exits with 1 if the model is refused, with 2 if it cannot be loaded.
-    """
-    from hogwild_agents.engine import ModelLoadError, SharedCacheModel, UnsupportedModelError
-
-    try:
-        with console.status(f"Loading and examining {escape(model)} ..."):
-            shared = SharedCacheModel.from_pretrained(model, device=device, dtype=dtype)
-    except ModelLoadError as error:
-        errors.print(f"[red]{escape(str(error))}[/red]")
-        raise typer.Exit(2) from None
-    except UnsupportedModelError as error:
-        if error.report is not None:
-            _print_report(error.report)
-        errors.print(f"[red]{escape(str(error))}[/red]")
-        raise typer.Exit(1) from None
-    _print_report(shared.report)
-    limit, per_token = shared.pool.limit_bytes, shared.pool.bytes_per_token
-    console.print(
-        f"[green]Accepted[/green]: {len(shared.layers)} layers, views of up to "
-        f"{shared.max_length:,} tokens. A token takes {per_token / 2**10:.4g} KiB of cache; "
-        f"{limit // per_token:,} fit into {limit / 2**30:.3g} GiB."
-    )
-
-
-@app.command()
 def bench(
     model: Annotated[
         str | None, typer.Argument(help="A model's folder or hub name; or use --shape.")
@@ -149,7 +84,7 @@ def bench(
     except HogwildError as error:
         errors.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(2) from None
-    _print_report(shared.report)
+    print_report(shared.report)
     bandwidth = benchmark.copy_bandwidth(shared.device)
     where = (
         torch.cuda.get_device_name(shared.device)
@@ -199,11 +134,6 @@ def bench(
         json_file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 
 
-def main() -> None:
-    """Runs the command line."""
-    app()
-
-
 def _load(
     model: str | None,
     shape: str | None,
@@ -240,18 +170,6 @@ def _numbers(text: str, option: str) -> list[int]:
             f"{text!r} is no list of whole numbers above 0, such as 1,2,4", param_hint=option
         )
     return list(dict.fromkeys(numbers))
-
-
-def _print_report(report: Report) -> None:
-    table = Table(title=escape(report.name), title_justify="left")
-    table.add_column("check")
-    table.add_column("verdict", overflow="fold")
-    table.add_column("seconds", justify="right")
-    for finding in report.findings:
-        mark = "[green]✓[/green]" if finding.passed else "[red]✗[/red]"
-        table.add_row(f"{mark} {finding.part}", escape(finding.verdict), f"{finding.seconds:.2f}")
-    console.print(table)
-    console.print(f"The check cost {report.seconds:.2f} s.")
 
 
 def _print_measurements(rows: list[Measurement]) -> None:
@@ -293,7 +211,3 @@ def _print_measurements(rows: list[Measurement]) -> None:
 
 def _team(workers: int) -> str:
     return "1 worker" if workers == 1 else f"{workers} workers"
-
-
-if __name__ == "__main__":
-    main()

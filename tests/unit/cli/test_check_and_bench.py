@@ -1,4 +1,4 @@
-"""The command line, run as a user would."""
+"""`hogwild check`, `hogwild bench` and what all commands share, run as a user would."""
 
 from __future__ import annotations
 

@@ -1,0 +1,69 @@
+"""The small model that ships inside: its weights, and the team that it was trained to be.
+
+from hogwild_agents import Engine, SharedCacheModel, Team
+from hogwild_agents.pocket import FOLDER, team_settings
+from hogwild_agents.pocket.tasks import make_problem
+
+team = Team(AutoTokenizer.from_pretrained(FOLDER), **team_settings() | {"workers": 4})
+with Engine(SharedCacheModel.from_pretrained(FOLDER)) as engine:
+print(engine.submit(team.session(make_problem(seed=1, size=6).text)).result().answer)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hogwild_agents.engine import SamplingParams
+from hogwild_agents.pocket.tasks import read_answers
+from hogwild_agents.team import CollaborationPrompt, RedundancyCheck
+from hogwild_agents.team.answers import answer_format
+
+FOLDER = Path(__file__).parent / "model"
+"""The checkpoint: weights, configuration, tokenizer and model card."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PocketPrompt(CollaborationPrompt):
+    """Who is in the team, and nothing else: the rest has been learnt."""
+
+    def system(self, workers: Sequence[str], *, layout: str, answer: str) -> str:  # noqa: ARG002
+        """The names of a team; nothing for one worker."""
+        return ", ".join(workers) if len(workers) > 1 else ""
+
+    def opening(self, workers: Sequence[str], index: int) -> str:  # noqa: ARG002
+        """No first words: whoever is first in the team takes the first task, and so on."""
+        return ""
+
+
+def _in_order(find: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A search whose answer, if it is a list, comes in the order of its labels.
+
+    A team lists results as they come in, and writes ` ...` while it waits for one.
+    """
+
+    def found(text: str) -> Any:
+        answer = find(text)
+        listed = read_answers(answer) if answer else {}
+        return ", ".join(f"({label}) {listed[label]}" for label in sorted(listed)) or answer
+
+    return found
+
+
+def team_settings() -> dict[str, Any]:
+    """Arguments of `Team` for the team that the model was trained to be.
+
+    It decodes greedily, needs no reply beside its answer, and was trained on the default names.
+    """
+    boxed = answer_format("boxed")
+    found, extract = _in_order(boxed.found), _in_order(boxed.extract)
+    return {
+        "prompt": PocketPrompt(),
+        "sampling": SamplingParams(temperature=0),
+        "interrupts": [RedundancyCheck(every=128)],
+        "answer": replace(boxed, opening=boxed.lead, max_tokens=96, found=found, extract=extract),
+        "finisher": "answer",
+        "budget": 1024,
+    }

@@ -1,0 +1,79 @@
+"""The pocket model's tokenizer: bytes, and the words that a team of it uses all the time.
+
+Any text can be written. Digits and letters are single tokens wherever they stand outside of those
+words, so that the model always sees what it calculates with and spells.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from hogwild_agents.pocket.tasks import LABELS
+from hogwild_agents.team import steps
+from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.prompts import NAMES
+
+CONTEXT = 4096
+"""Tokens that the model may see."""
+
+END, USER, TEAM, SYSTEM = "<|end|>", "<|user|>", "<|team|>", "<|system|>"
+SPECIAL = (END, USER, TEAM, SYSTEM)
+
+TEMPLATE = (
+    "{% set marks = {'user': '<|user|>', 'assistant': '<|team|>', 'system': '<|system|>'} %}"
+    "{% for message in messages %}"
+    "{{ marks.get(message.role, '<|user|>') }}{{ message.content }}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|team|>{% endif %}"
+)
+
+WORDS = (
+    *NAMES,
+    *(form.format(label) for label in LABELS for form in ("({}) ", "({})", ", ({}) ")),
+    *(header + steps.SEPARATOR for header in steps.HEADERS),
+    steps.PAUSE + steps.SEPARATOR,
+    steps.NOTE_LABEL,
+    QUESTION,
+    *("**", " [", "]:** ", ".\n\n", "\n\n", "\\boxed{", "}.\n\n", " ..."),
+    *(" + ", " - ", ": ", ", ", ". ", "+", "-", "=", "<", ">", "~", " or "),
+    *("Solve these tasks.", "largest of ", "smallest of ", "reverse ", "sort ", "count ", " in "),
+    *("compare ", " and ", " borrow", " digits", ", so ", "yes, ", "no, ", "wait, ", " has "),
+    *("I take ", "check ", ", right", ", wrong", "wait"),
+)
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer; the same every time."""
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = ["".join(part for part, _ in byte_level.pre_tokenize_str(word)) for word in WORDS]
+    vocabulary = list(dict.fromkeys([*letters, *words]))
+    tokenizer = Tokenizer(
+        models.BPE({token: i for i, token in enumerate(vocabulary)}, [], ignore_merges=True)
+    )
+    longest_first = sorted(WORDS, key=len, reverse=True)
+    pattern = Regex("|".join([*map(_escape, longest_first), r"[\s\S]"]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(pattern, behavior="isolated"), byte_level]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(mark, special=True) for mark in SPECIAL])
+    wrap: Any = PreTrainedTokenizerFast
+    return cast(
+        "PreTrainedTokenizerFast",
+        wrap(
+            tokenizer_object=tokenizer,
+            eos_token=END,
+            pad_token=END,
+            chat_template=TEMPLATE,
+            model_max_length=CONTEXT,
+        ),
+    )
+
+
+def _escape(word: str) -> str:
+    """A word as a pattern of the tokenizers library, whose engine knows other escapes than re."""
+    return re.escape(word).replace("\\\n", "\\n").replace("\n", "\\n")

@@ -1,0 +1,283 @@
+"""Trains the pocket model: `python -m hogwild_agents.pocket.train --out FOLDER`.
+
+From a seed, on a CPU or a GPU. A run that was stopped or killed goes on from its last checkpoint
+with the same command, and ends with the weights of an unbroken run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+from socket import socket
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, distributed
+from torch.multiprocessing.spawn import spawn
+from torch.nn.functional import cross_entropy, linear
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from hogwild_agents.pocket.lessons import Lessons
+from hogwild_agents.pocket.muon import Muon
+from hogwild_agents.pocket.packing import NAME, NO_TARGET, Packed, Rotations
+from hogwild_agents.pocket.tokenizer import CONTEXT, build_tokenizer
+
+CHECKPOINT = "training.pt"
+THETA = 1e4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a model is trained; two runs with one recipe on one machine give the same weights.
+
+    Attributes:
+        seed: Of the first weights and of all lessons.
+        steps: Steps of the optimizers.
+        tokens: Least tokens per step, of all processes together.
+        processes: Between which each step's lessons are divided.
+        hidden: Size of the model's states.
+        layers: Its layers.
+        muon: Learning rate of the matrices.
+        adam: Learning rate of embeddings and norms.
+        warmup: Steps until the rates are full.
+        decay: Last share of the steps, over which the rates fall to a hundredth.
+    """
+
+    seed: int = 1
+    steps: int = 4600
+    tokens: int = 3072
+    processes: int = 2
+    hidden: int = 128
+    layers: int = 6
+    muon: float = 0.02
+    adam: float = 3e-3
+    warmup: int = 100
+    decay: float = 0.45
+
+    def rate(self, step: int) -> float:
+        """Share of the full learning rates in a step."""
+        left = (self.steps - step) / (self.steps * self.decay)
+        return min(1.0, (step + 1) / self.warmup, 0.01 + 0.99 * left)
+
+
+def build_model(recipe: Recipe) -> Qwen3ForCausalLM:
+    """An untrained model."""
+    torch.manual_seed(recipe.seed)
+    config = Qwen3Config(
+        vocab_size=-(-len(build_tokenizer()) // 16) * 16,
+        hidden_size=recipe.hidden,
+        intermediate_size=3 * recipe.hidden,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.hidden // 32,
+        num_key_value_heads=recipe.hidden // 32,
+        head_dim=32,
+        max_position_embeddings=CONTEXT,
+        rope_parameters={"rope_type": "default", "rope_theta": THETA},
+        tie_word_embeddings=True,
+    )
+    model = Qwen3ForCausalLM(config)
+    model.set_attn_implementation(NAME)
+    return model
+
+
+class Trainer:
+    """A model with its optimizers, and where the training stands; one in each process.
+
+    Args:
+        recipe: How to train.
+        rank: Which of the processes this is.
+        device: Where.
+
+    Attributes:
+        model: What is trained.
+        step: Steps done.
+    """
+
+    def __init__(self, recipe: Recipe, rank: int = 0, device: str = "cpu") -> None:
+        self.recipe = recipe
+        self._rank = rank
+        self._device = torch.device(device)
+        self.model = build_model(recipe)
+        self.model.to(device)  # type: ignore[arg-type]  # transformers wraps it untyped
+        self._lessons = Lessons(recipe.seed)
+        parameters = dict(self.model.named_parameters())
+        matrices = [p for name, p in parameters.items() if p.ndim == 2 and "embed" not in name]
+        rest = [p for name, p in parameters.items() if p.ndim != 2 or "embed" in name]
+        self._optimizers = [
+            Muon(matrices, lr=recipe.muon),
+            torch.optim.AdamW(rest, lr=recipe.adam, betas=(0.9, 0.95), weight_decay=0.0),
+        ]
+        self._full = (recipe.muon, recipe.adam)
+        self.step = 0
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to go on."""
+        return {
+            "recipe": asdict(self.recipe),
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes back to a state.
+
+        Raises:
+            ValueError: It is of another recipe.
+        """
+        if state["recipe"] != asdict(self.recipe):
+            raise ValueError(
+                f"The checkpoint was made with {state['recipe']}, not with {asdict(self.recipe)}: "
+                "use the same settings, or another folder."
+            )
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+
+    def advance(self) -> tuple[float, int]:
+        """One step; returns the mean loss per learnt token and the number of tokens read."""
+        loss, learnt, tokens = 0.0, 0, 0
+        for lesson in self._next_lessons():
+            summed = self._loss(lesson)
+            summed.backward()  # type: ignore[no-untyped-call]
+            loss += summed.item()
+            learnt += int((lesson.targets != NO_TARGET).sum())
+            tokens += len(lesson.ids)
+        loss, learnt, tokens = self._share_gradients(loss, learnt, tokens)
+        for optimizer, full in zip(self._optimizers, self._full, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = full * self.recipe.rate(self.step)
+            optimizer.step()
+            optimizer.zero_grad()
+        self.step += 1
+        return loss / learnt, tokens
+
+    def _next_lessons(self) -> Iterator[Packed]:
+        """This process's lessons of the step; the same in every run."""
+        left = self.recipe.tokens / self.recipe.processes
+        for number in count():
+            name = f"{self.step} {self._rank} {number}"
+            lesson = self._lessons.lesson(name, self.step / self.recipe.steps)
+            yield lesson.to(self._device)
+            left -= len(lesson.ids)
+            if left <= 0:
+                return
+
+    def _loss(self, lesson: Packed) -> Tensor:
+        """Summed over the tokens that are learnt."""
+        states = self.model.model(
+            input_ids=lesson.ids[None],
+            position_ids=torch.zeros_like(lesson.ids)[None],
+            use_cache=False,
+            rotations=Rotations(lesson, THETA, self.model.config.head_dim),
+        ).last_hidden_state[0]
+        asked = lesson.targets != NO_TARGET
+        logits = linear(states[asked], self.model.lm_head.weight)
+        return cross_entropy(logits, lesson.targets[asked], reduction="sum")
+
+    def _share_gradients(self, *sums: float) -> list[Any]:
+        """Gives every process the mean gradient per learnt token; returns the sums over all."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        totals = torch.tensor(sums, dtype=torch.float64)
+        if self.recipe.processes > 1:
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            distributed.all_reduce(flat)
+            distributed.all_reduce(totals)
+            parts = torch.split(flat, [gradient.numel() for gradient in gradients])
+            for gradient, part in zip(gradients, parts, strict=True):
+                gradient.copy_(part.view_as(gradient))
+        for gradient in gradients:
+            gradient /= totals[1]
+        return totals.tolist()
+
+
+def save_checkpoint(state: dict[str, Any], file: Path) -> None:
+    """Writes a state so that a kill at any moment leaves the old one or the new one."""
+    new = file.with_suffix(".new")
+    torch.save(state, new)
+    os.replace(new, file)
+
+
+def export(model: Qwen3ForCausalLM, folder: Path) -> None:
+    """Writes a checkpoint that `from_pretrained` loads: float16 weights and the tokenizer."""
+    twin: Any = Qwen3ForCausalLM(model.config)
+    twin.half()
+    twin.load_state_dict(model.state_dict())
+    twin.generation_config.do_sample = False
+    twin.save_pretrained(folder)
+    build_tokenizer().save_pretrained(folder)
+
+
+def run(rank: int, recipe: Recipe, out: Path, device: str, every: int, port: int) -> None:
+    """One process of a training; the first one shows its progress and writes to `out`.
+
+    Raises:
+        ValueError: The folder holds the checkpoint of another recipe.
+    """
+    torch.set_num_threads(1)
+    if recipe.processes > 1:
+        address = f"tcp://127.0.0.1:{port}"
+        distributed.init_process_group("gloo", address, rank=rank, world_size=recipe.processes)
+    trainer = Trainer(recipe, rank, device)
+    checkpoint = out / CHECKPOINT
+    if checkpoint.exists():
+        trainer.restore(torch.load(checkpoint, map_location=device))
+    if rank == 0:
+        _run_visibly(trainer, out, every)
+    else:
+        while trainer.step < recipe.steps:
+            trainer.advance()
+
+
+def _run_visibly(trainer: Trainer, out: Path, every: int) -> None:
+    console, steps = Console(stderr=True), trainer.recipe.steps
+    if trainer.step:
+        console.print(f"Going on after step {trainer.step:,}.")
+    counter = TextColumn("{task.completed:,} of {task.total:,} steps")
+    columns = (TextColumn("{task.description}"), BarColumn(), counter)
+    with (
+        Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress,
+        (out / "losses.csv").open("a") as losses,
+    ):
+        task = progress.add_task("Training", total=steps, completed=trainer.step)
+        while trainer.step < steps:
+            loss, tokens = trainer.advance()
+            losses.write(f"{trainer.step},{loss:.5f},{tokens:.0f}\n")
+            if trainer.step % every == 0 or trainer.step == steps:
+                losses.flush()
+                save_checkpoint(trainer.state(), out / CHECKPOINT)
+            progress.update(task, completed=trainer.step, description=f"Loss {loss:.4f}")
+    export(trainer.model, out)
+    console.print(f"Trained: {out}. Measure it: python -m hogwild_agents.pocket.evaluate {out}")
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoints and the trained model.")],
+    seed: Annotated[int, typer.Option(help="Another seed gives another model.")] = Recipe().seed,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = Recipe().steps,
+    hidden: Annotated[int, typer.Option(help="Size of the states.")] = Recipe().hidden,
+    layers: Annotated[int, typer.Option(min=1, help="Layers.")] = Recipe().layers,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes of one CPU thread each; 1 for a GPU.")
+    ] = Recipe().processes,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 100,
+) -> None:
+    """Train the pocket model, or go on where an earlier run in the same folder stopped."""
+    recipe = Recipe(seed=seed, steps=steps, hidden=hidden, layers=layers, processes=processes)
+    out.mkdir(parents=True, exist_ok=True)
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn(run, (recipe, out, device, every, port), nprocs=processes)  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
+    typer.run(train)

@@ -4,10 +4,11 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-slow soak lint format bench clean
+.PHONY: demo test test-slow soak lint format bench evaluate picture clean
 
-demo: .venv/ready  ## the main job, in under a minute
-	$(BIN)/python examples/shared_cache.py
+demo: .venv/ready  ## two and four workers solve a problem, and one alone for comparison
+	$(BIN)/hogwild solve - --workers 2 --compare < examples/tasks.txt
+	$(BIN)/hogwild solve - --workers 4 --compare < examples/tasks.txt
 
 test: .venv/ready  ## all tests but the slow ones
 	$(BIN)/pytest
@@ -30,6 +31,12 @@ format: .venv/ready
 bench: .venv/ready  ## the engine beside plain transformers on this machine
 	$(BIN)/hogwild bench --shape 5m --workers 1,2,4 --contexts 256,2048,8192
 	$(BIN)/hogwild bench --shape qwen3-0.6b --workers 1,2 --contexts 256,8192 --passes 5
+
+evaluate: .venv/ready  ## the pocket model on problems that no training has seen
+	$(BIN)/python -m hogwild_agents.pocket.evaluate
+
+picture: .venv/ready  ## records docs/demo.svg anew
+	$(BIN)/python docs/picture.py
 
 clean:
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,7 +4,7 @@ The model is tiny and its weights are random, so what it writes means nothing. W
 the engine: each forward pass gives one new token per worker, each token is stored once and seen by
 all at once, and the numbers are those that plain transformers computes.
 
-Run it with `make demo` or `python examples/shared_cache.py`.
+Run it with `python examples/shared_cache.py`.
 """
 
 import torch

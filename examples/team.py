@@ -1,22 +1,23 @@
 """A team solves a problem, and tells what happens while it happens.
 
+    python examples/team.py
     python examples/team.py path/or/hub-name "How many primes are there below 100?"
 
-Without arguments it runs on a tiny model with random weights, which shows how everything works and
-writes nothing but noise.
+Without arguments the small model that ships inside solves a problem of the kind that it knows.
 """
 
 import sys
+from typing import Any
 
-import torch
 from rich.console import Console
 from rich.text import Text
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer
 
 from hogwild_agents import Engine, RedundancyCheck, SharedCacheModel, Team
-from hogwild_agents.engine.bench import build_shape
+from hogwild_agents.pocket import FOLDER, team_settings
+from hogwild_agents.pocket.tasks import make_problem
 from hogwild_agents.team import (
-    CollaborationPrompt,
+    AnswerFound,
     InterruptAsked,
     NoteRead,
     ReplyToken,
@@ -24,7 +25,6 @@ from hogwild_agents.team import (
     StepCommitted,
     ThinkingEnded,
 )
-from hogwild_agents.team.bench import byte_tokenizer
 
 
 def half_time(sight: Sight) -> str | None:
@@ -34,28 +34,20 @@ def half_time(sight: Sight) -> str | None:
 
 
 def main(name: str | None = None, problem: str = "How many primes are there below 100?") -> None:
-    """Loads a model, lets two workers think, says something to them, and prints what comes."""
+    """Loads a model, lets a team think, and prints what comes."""
     console = Console()
     if name is None:
-        model = SharedCacheModel.from_pretrained(
-            build_shape("5m", torch.float32, torch.device("cpu"))
-        )
-        tokenizer: PreTrainedTokenizerBase = byte_tokenizer()
-        budget, prompt = 40, CollaborationPrompt(style="brief")
+        name, problem = str(FOLDER), make_problem(seed=4, size=6).text
+        settings: dict[str, Any] = team_settings(workers=3)
     else:
-        model = SharedCacheModel.from_pretrained(name)
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        budget, prompt = 2048, CollaborationPrompt()
-    team = Team(
-        tokenizer,
-        workers=["Ada", "Emmy"],
-        prompt=prompt,
-        interrupts=[half_time, RedundancyCheck(every=64)],
-        budget=budget,
-        reply_tokens=64,
-    )
+        interrupts = [half_time, RedundancyCheck(every=512)]
+        settings = {"workers": ["Ada", "Emmy"], "interrupts": interrupts, "budget": 2048}
+    team = Team(AutoTokenizer.from_pretrained(name), **settings)
+    model = SharedCacheModel.from_pretrained(name)
+    console.print(Text(problem))
     with Engine(model) as engine, engine.submit(team.session(problem)) as handle:
-        handle.say("Please check your result before you state it.")
+        if settings["workers"] == ["Ada", "Emmy"]:  # any thread may say something at any time
+            handle.say("Please check your result before you state it.")
         for event in handle:
             match event:
                 case StepCommitted(step=step):
@@ -64,6 +56,8 @@ def main(name: str | None = None, problem: str = "How many primes are there belo
                     console.print(Text(f"          {asked.name} asks {asked.worker}: {asked.text}"))
                 case NoteRead(note=note):
                     console.print(Text(f"          the team reads: {note.text}"))
+                case AnswerFound(worker=worker, answer=answer):
+                    console.print(Text(f"{event.seconds:6.2f} s  {worker} answers: {answer}"))
                 case ThinkingEnded(reason=reason):
                     console.print(f"{event.seconds:6.2f} s  thinking ended: {reason}")
                 case ReplyToken(text=text):

@@ -114,8 +114,8 @@ class LiveView:
 
         if isinstance(part, Note):
             return Text.assemble(("Note ", "bold yellow"), (readable(part.text), "yellow"))
-        name = Text(f"{part.worker} [{part.index}] ", style=f"bold {self._colour(part.worker)}")
-        return name + self._step(part.worker, part.index, part.text)
+        name = (f"{part.worker} [{part.index}] ", f"bold {self._colour(part.worker)}")
+        return Text.assemble(name, self._step(part.worker, part.index, part.text))
 
     def _step(self, worker: str, index: int, text: str) -> Text:
         """A step's text, with the question of a check and what came of it in a style of its own."""

@@ -1,12 +1,13 @@
 """The small model that ships inside: its weights, and the team that it was trained to be.
 
-from hogwild_agents import Engine, SharedCacheModel, Team
-from hogwild_agents.pocket import FOLDER, team_settings
-from hogwild_agents.pocket.tasks import make_problem
+Example:
+    from hogwild_agents import Engine, SharedCacheModel, Team
+    from hogwild_agents.pocket import FOLDER, team_settings
+    from hogwild_agents.pocket.tasks import make_problem
 
-team = Team(AutoTokenizer.from_pretrained(FOLDER), **team_settings() | {"workers": 4})
-with Engine(SharedCacheModel.from_pretrained(FOLDER)) as engine:
-print(engine.submit(team.session(make_problem(seed=1, size=6).text)).result().answer)
+    team = Team(AutoTokenizer.from_pretrained(FOLDER), **team_settings(workers=4))
+    with Engine(SharedCacheModel.from_pretrained(FOLDER)) as engine:
+        print(engine.submit(team.session(make_problem(seed=1, size=6).text)).result().answer)
 """
 
 from __future__ import annotations
@@ -52,17 +53,20 @@ def _in_order(find: Callable[[str], Any]) -> Callable[[str], Any]:
     return found
 
 
-def team_settings() -> dict[str, Any]:
+def team_settings(workers: int | Sequence[str] = 2) -> dict[str, Any]:
     """Arguments of `Team` for the team that the model was trained to be.
 
-    It decodes greedily, needs no reply beside its answer, and was trained on the default names.
+    It decodes greedily, needs no reply beside its answer, and was trained on one to four workers
+    with the default names. One alone is asked nothing about redundant work.
     """
+    alone = workers == 1 or (not isinstance(workers, int) and len(workers) == 1)
     boxed = answer_format("boxed")
     found, extract = _in_order(boxed.found), _in_order(boxed.extract)
     return {
+        "workers": workers,
         "prompt": PocketPrompt(),
         "sampling": SamplingParams(temperature=0),
-        "interrupts": [RedundancyCheck(every=128)],
+        "interrupts": [] if alone else [RedundancyCheck(every=128)],
         "answer": replace(boxed, opening=boxed.lead, max_tokens=96, found=found, extract=extract),
         "finisher": "answer",
         "budget": 1024,

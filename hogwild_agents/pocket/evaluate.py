@@ -122,7 +122,7 @@ def measure(
     alone: float | None = None
     with Engine(SharedCacheModel.from_pretrained(folder, device="cpu", dtype="float32")) as engine:
         for name, settings in teams():
-            team = Team(tokenizer, **team_settings() | settings)
+            team = Team(tokenizer, **team_settings(settings["workers"]) | settings)
             row = summarize(name, run_sessions(engine, team, problems, advance), alone)
             alone = alone or row.passes
             yield row

@@ -5,17 +5,19 @@ from __future__ import annotations
 import random
 import string
 from functools import lru_cache
-from typing import Any, cast
 
 from hogwild_agents.pocket import team_settings
 from hogwild_agents.pocket.packing import Packed, pack
 from hogwild_agents.pocket.tasks import Problem, make_problem
-from hogwild_agents.pocket.teacher import NO_ACCIDENTS, Accidents, Teacher, Transcript
+from hogwild_agents.pocket.teacher import NO_ACCIDENTS, Accidents, Encode, Teacher, Transcript
 from hogwild_agents.pocket.tokenizer import build_tokenizer
 from hogwild_agents.team import Team
 from hogwild_agents.team.layouts import LAYOUTS
 
 WORKERS = (1, 2, 3, 4)
+SHARES = {"combined": 0.7, "contiguous": 0.15, "interleaved": 0.15}
+"""How often each layout is taught."""
+
 _QUESTIONS = (
     "what is the capital of {}?",
     "write a poem about {}",
@@ -44,14 +46,12 @@ class Lessons:
         self._seed = seed
         tokenizer = build_tokenizer()
         self._teams = {
-            (layout, workers): Team(
-                tokenizer, **team_settings() | {"workers": workers, "layout": layout}
-            )
+            (layout, workers): Team(tokenizer, **team_settings(workers) | {"layout": layout})
             for layout in LAYOUTS
             for workers in WORKERS
         }
-        team = next(iter(self._teams.values()))
-        self.encode = lru_cache(maxsize=200_000)(team.tokenizer.encode)
+        team = self._teams["combined", 1]
+        self._encode: Encode = lru_cache(maxsize=200_000)(team.tokenizer.encode)
 
     def lesson(self, name: str, progress: float) -> Packed:
         """The lesson of this name, for a model that has had such a share of its training."""
@@ -63,7 +63,7 @@ class Lessons:
         """The session that the lesson shows."""
         rng = random.Random(f"lesson {self._seed} {name}")
         workers = rng.choices(WORKERS, (2, 3, 2, 3) if progress > 0.1 else (4, 2, 1, 1))[0]
-        layout = rng.choices([*LAYOUTS], self._shares())[0]
+        layout = rng.choices([*LAYOUTS], [SHARES[name] for name in LAYOUTS])[0]
         team = self._teams[layout, workers]
         problem, messages = self._question(rng, progress)
         if workers == 1:
@@ -71,15 +71,7 @@ class Lessons:
         else:
             prompt = [*team.session(messages).prompt]
         accidents = NO_ACCIDENTS if rng.random() < 0.4 else Accidents()
-        encode = cast("Any", self.encode)
-        teacher = Teacher(problem, team.workers, layout, encode, rng, accidents)
-        return teacher.play(prompt)
-
-    @staticmethod
-    def _shares() -> list[float]:
-        return [
-            {"combined": 0.7, "contiguous": 0.15, "interleaved": 0.15}[name] for name in LAYOUTS
-        ]
+        return Teacher(problem, team.workers, layout, self._encode, rng, accidents).play(prompt)
 
     def _question(
         self, rng: random.Random, progress: float
@@ -135,14 +127,14 @@ def _other_question(rng: random.Random) -> str:
     words = (
         "".join(rng.choice(letters) for _ in range(rng.randint(1, 9)))
         if rng.random() < 0.3
-        else make_word(rng)
+        else _word(rng)
         for _ in range(question.count("{}"))
     )
     text = question.format(*words)
     return text.strip() or "?"
 
 
-def make_word(rng: random.Random) -> str:
+def _word(rng: random.Random) -> str:
     """Something like a word."""
     syllables = ("an", "be", "cor", "du", "el", "fri", "gra", "hy", "in", "jo", "ka", "lon", "mi")
     return "".join(rng.choice(syllables) for _ in range(rng.randint(1, 4))).capitalize()

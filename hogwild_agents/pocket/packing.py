@@ -198,7 +198,8 @@ class Rotations:
 
     def __init__(self, packed: Packed, theta: float, size: int) -> None:
         self.packed = packed
-        frequencies = theta ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
+        steps = torch.arange(0, size, 2, dtype=torch.float64, device=packed.turns.device)
+        frequencies = theta ** (-steps / size)
         self.turns = _waves(packed.turns[:, None], frequencies)
         self.history = _waves(packed.history, frequencies)
         self.offsets = _waves(packed.offsets, frequencies)

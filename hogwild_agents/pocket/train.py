@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
+from signal import SIG_IGN, SIGINT, signal
 from socket import socket
 from typing import Annotated, Any
 
@@ -30,6 +31,9 @@ from hogwild_agents.pocket.tokenizer import CONTEXT, build_tokenizer
 
 CHECKPOINT = "training.pt"
 THETA = 1e4
+HEAD = 32
+"""Numbers of an attention head."""
+console = Console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +78,9 @@ def build_model(recipe: Recipe) -> Qwen3ForCausalLM:
         hidden_size=recipe.hidden,
         intermediate_size=3 * recipe.hidden,
         num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.hidden // 32,
-        num_key_value_heads=recipe.hidden // 32,
-        head_dim=32,
+        num_attention_heads=recipe.hidden // HEAD,
+        num_key_value_heads=recipe.hidden // HEAD,
+        head_dim=HEAD,
         max_position_embeddings=CONTEXT,
         rope_parameters={"rope_type": "default", "rope_theta": THETA},
         tie_word_embeddings=True,
@@ -97,6 +101,7 @@ class Trainer:
     Attributes:
         model: What is trained.
         step: Steps done.
+        losses: Mean loss per learnt token of each step.
     """
 
     def __init__(self, recipe: Recipe, rank: int = 0, device: str = "cpu") -> None:
@@ -115,49 +120,40 @@ class Trainer:
         ]
         self._full = (recipe.muon, recipe.adam)
         self.step = 0
+        self.losses: list[float] = []
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on."""
         return {
             "recipe": asdict(self.recipe),
             "step": self.step,
+            "losses": self.losses,
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes back to a state.
-
-        Raises:
-            ValueError: It is of another recipe.
-        """
-        if state["recipe"] != asdict(self.recipe):
-            raise ValueError(
-                f"The checkpoint was made with {state['recipe']}, not with {asdict(self.recipe)}: "
-                "use the same settings, or another folder."
-            )
-        self.step = state["step"]
+        """Goes back to a state of the same recipe."""
+        self.step, self.losses = state["step"], state["losses"]
         self.model.load_state_dict(state["model"])
         for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
 
-    def advance(self) -> tuple[float, int]:
-        """One step; returns the mean loss per learnt token and the number of tokens read."""
-        loss, learnt, tokens = 0.0, 0, 0
+    def advance(self) -> None:
+        """One step."""
+        loss, learnt = 0.0, 0
         for lesson in self._next_lessons():
             summed = self._loss(lesson)
             summed.backward()  # type: ignore[no-untyped-call]
             loss += summed.item()
             learnt += int((lesson.targets != NO_TARGET).sum())
-            tokens += len(lesson.ids)
-        loss, learnt, tokens = self._share_gradients(loss, learnt, tokens)
+        self.losses.append(self._share_gradients(loss, learnt))
         for optimizer, full in zip(self._optimizers, self._full, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = full * self.recipe.rate(self.step)
             optimizer.step()
             optimizer.zero_grad()
         self.step += 1
-        return loss / learnt, tokens
 
     def _next_lessons(self) -> Iterator[Packed]:
         """This process's lessons of the step; the same in every run."""
@@ -182,10 +178,10 @@ class Trainer:
         logits = linear(states[asked], self.model.lm_head.weight)
         return cross_entropy(logits, lesson.targets[asked], reduction="sum")
 
-    def _share_gradients(self, *sums: float) -> list[Any]:
-        """Gives every process the mean gradient per learnt token; returns the sums over all."""
+    def _share_gradients(self, loss: float, learnt: int) -> float:
+        """Gives every process the mean gradient per learnt token; returns the mean loss."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        totals = torch.tensor(sums, dtype=torch.float64)
+        totals = torch.tensor([loss, learnt], dtype=torch.float64)
         if self.recipe.processes > 1:
             flat = torch.cat([gradient.flatten() for gradient in gradients])
             distributed.all_reduce(flat)
@@ -193,9 +189,10 @@ class Trainer:
             parts = torch.split(flat, [gradient.numel() for gradient in gradients])
             for gradient, part in zip(gradients, parts, strict=True):
                 gradient.copy_(part.view_as(gradient))
+        summed, count = totals.tolist()
         for gradient in gradients:
-            gradient /= totals[1]
-        return totals.tolist()
+            gradient /= count
+        return float(summed / count)
 
 
 def save_checkpoint(state: dict[str, Any], file: Path) -> None:
@@ -216,19 +213,15 @@ def export(model: Qwen3ForCausalLM, folder: Path) -> None:
 
 
 def run(rank: int, recipe: Recipe, out: Path, device: str, every: int, port: int) -> None:
-    """One process of a training; the first one shows its progress and writes to `out`.
-
-    Raises:
-        ValueError: The folder holds the checkpoint of another recipe.
-    """
+    """One process of a training; the first one shows its progress and writes to `out`."""
+    signal(SIGINT, SIG_IGN)  # Ctrl-C is for the process that started this one
     torch.set_num_threads(1)
     if recipe.processes > 1:
         address = f"tcp://127.0.0.1:{port}"
         distributed.init_process_group("gloo", address, rank=rank, world_size=recipe.processes)
     trainer = Trainer(recipe, rank, device)
-    checkpoint = out / CHECKPOINT
-    if checkpoint.exists():
-        trainer.restore(torch.load(checkpoint, map_location=device))
+    if (out / CHECKPOINT).exists():
+        trainer.restore(torch.load(out / CHECKPOINT, map_location=device))
     if rank == 0:
         _run_visibly(trainer, out, every)
     else:
@@ -237,32 +230,29 @@ def run(rank: int, recipe: Recipe, out: Path, device: str, every: int, port: int
 
 
 def _run_visibly(trainer: Trainer, out: Path, every: int) -> None:
-    console, steps = Console(stderr=True), trainer.recipe.steps
-    if trainer.step:
-        console.print(f"Going on after step {trainer.step:,}.")
+    steps = trainer.recipe.steps
     counter = TextColumn("{task.completed:,} of {task.total:,} steps")
     columns = (TextColumn("{task.description}"), BarColumn(), counter)
-    with (
-        Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress,
-        (out / "losses.csv").open("a") as losses,
-    ):
+    with Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console
+    ) as progress:
         task = progress.add_task("Training", total=steps, completed=trainer.step)
         while trainer.step < steps:
-            loss, tokens = trainer.advance()
-            losses.write(f"{trainer.step},{loss:.5f},{tokens:.0f}\n")
+            trainer.advance()
             if trainer.step % every == 0 or trainer.step == steps:
-                losses.flush()
                 save_checkpoint(trainer.state(), out / CHECKPOINT)
-            progress.update(task, completed=trainer.step, description=f"Loss {loss:.4f}")
+            loss = f"Loss {trainer.losses[-1]:.4f}"
+            progress.update(task, completed=trainer.step, description=loss)
     export(trainer.model, out)
-    console.print(f"Trained: {out}. Measure it: python -m hogwild_agents.pocket.evaluate {out}")
 
 
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoints and the trained model.")],
     seed: Annotated[int, typer.Option(help="Another seed gives another model.")] = Recipe().seed,
     steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = Recipe().steps,
-    hidden: Annotated[int, typer.Option(help="Size of the states.")] = Recipe().hidden,
+    hidden: Annotated[
+        int, typer.Option(min=32, help="Size of the states, a multiple of 32.")
+    ] = Recipe().hidden,
     layers: Annotated[int, typer.Option(min=1, help="Layers.")] = Recipe().layers,
     processes: Annotated[
         int, typer.Option(min=1, help="Processes of one CPU thread each; 1 for a GPU.")
@@ -272,11 +262,33 @@ def train(
 ) -> None:
     """Train the pocket model, or go on where an earlier run in the same folder stopped."""
     recipe = Recipe(seed=seed, steps=steps, hidden=hidden, layers=layers, processes=processes)
+    if hidden % HEAD:
+        raise typer.BadParameter(f"{hidden} is no multiple of {HEAD}", param_hint="--hidden")
     out.mkdir(parents=True, exist_ok=True)
+    if (out / CHECKPOINT).exists():
+        kept = torch.load(out / CHECKPOINT, map_location=device)
+        if kept["recipe"] != asdict(recipe):
+            raise typer.BadParameter(
+                f"{out} holds a training with {kept['recipe']}: go on with the same settings, or "
+                "take another folder",
+                param_hint="--out",
+            )
+        console.print(f"Going on after step {kept['step']:,}.")
     with socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(run, (recipe, out, device, every, port), nprocs=processes)  # type: ignore[no-untyped-call]
+    given = (recipe, out, device, every, port)
+    team: Any = spawn(run, given, nprocs=processes, join=False)  # type: ignore[no-untyped-call]
+    try:
+        while not team.join():
+            pass
+    except KeyboardInterrupt:
+        for process in team.processes:
+            process.kill()
+            process.join()
+        console.print("Stopped. The same command goes on from the last checkpoint.")
+        raise typer.Exit(130) from None
+    console.print(f"Trained: {out}. Measure it: python -m hogwild_agents.pocket.evaluate {out}")
 
 
 if __name__ == "__main__":

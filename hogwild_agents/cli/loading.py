@@ -69,6 +69,7 @@ def one_worker(team: Team) -> Team:
         finisher=team.finisher,
         budget=team.budget * len(team.workers),
         reply_tokens=team.reply_tokens,
+        stop=team.stop,
         sampling=team.sampling,
     )
 

@@ -22,11 +22,13 @@ class Writer:
         ends: Ids that end its text.
         limit: The most tokens it may draw.
         complete: Whether what it wrote is whole, so that it may stop before an end token.
+        stop: Strings before which its text ends.
         lead: What stood before its text and belongs to the answer, such as `\boxed{`.
         budgets: Those of the snapshots that its answer is for.
         before: Writes that go along with its first: what was drawn and is not in the cache yet.
         forks: Blocks that are its own, to be freed when it is done.
-        text: What it wrote.
+        text: What it wrote, but for what may turn out to be the beginning of a stop string.
+        held: That.
         tokens: How many tokens it drew.
         reason: Why it is done, or None while it is not.
     """
@@ -42,7 +44,9 @@ class Writer:
     budgets: Sequence[int]
     before: list[Write]
     forks: list[Block]
+    stop: Sequence[str] = ()
     text: str = ""
+    held: str = ""
     tokens: int = 0
     reason: Literal["stop", "length"] | None = None
 
@@ -52,7 +56,7 @@ class Writer:
         return [*before, Write(self.view, self.pending, self.stream)]
 
     def take(self, token: int) -> str:
-        """Takes the token drawn; returns the text that it completes."""
+        """Takes the token drawn; returns the text that is now sure to be part of what it writes."""
         self.pending = [token]
         self.tokens += 1
         if token in self.ends:
@@ -64,5 +68,24 @@ class Writer:
             elif self.tokens >= self.limit:
                 self.reason = "length"
                 new += self.reader.flush()
+        new = self._cut(self.held + new)
         self.text += new
+        return new
+
+    def _cut(self, new: str) -> str:
+        """`new` up to a stop string, or up to where one may have begun that is not whole yet."""
+        self.held = ""
+        found = [place for stop in self.stop if (place := new.find(stop)) >= 0]
+        if found:
+            self.reason = "stop"
+            return new[: min(found)]
+        if self.reason is None:
+            begun = [
+                length
+                for stop in self.stop
+                for length in range(1, len(stop))
+                if new.endswith(stop[:length])
+            ]
+            kept = len(new) - max(begun, default=0)
+            new, self.held = new[:kept], new[kept:]
         return new

@@ -200,7 +200,7 @@ class Session:
                 thinking.step_of(worker) for worker in workers if thinking and worker.text
             ),
             answer=thinking.answer if thinking and self._answer is None else self._answer,
-            reply="" if reply is None else reply.text,
+            reply="" if reply is None else reply.text + reply.held,
             finish_reason=reason,
             reply_reason=None if reply is None else reply.reason,
             passes=passes,
@@ -365,6 +365,7 @@ class Session:
             limit=limit,
             complete=team.answer.complete if answer else _never,
             lead=team.answer.lead if answer else "",
+            stop=() if answer else team.stop,
             budgets=budgets,
             before=before,
             forks=[*twins.values()],

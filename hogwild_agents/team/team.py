@@ -40,6 +40,7 @@ class Team:
             `answer` writes only the answer, if none was stated (the paper's early finisher).
         budget: Forward passes for thinking.
         reply_tokens: The most tokens of the reply.
+        stop: Strings before which the reply ends, wherever its tokens begin and end.
         snapshots: Budgets at which the early finisher is to answer in passing.
         sampling: How workers choose tokens. A seed makes a session repeatable; each worker has its
             own random numbers, made from the seed.
@@ -69,6 +70,7 @@ class Team:
         finisher: Literal["reply", "answer"] = "reply",
         budget: int = 4096,
         reply_tokens: int = 1024,
+        stop: Sequence[str] = (),
         snapshots: Sequence[int] = (),
         sampling: SamplingParams = DEFAULT_SAMPLING,
         may_end: bool | None = None,
@@ -84,6 +86,7 @@ class Team:
         self.finisher = finisher
         self.budget = _whole("budget", budget)
         self.reply_tokens = _whole("reply_tokens", reply_tokens)
+        self.stop = _stop_strings(stop)
         self.snapshots = _ascending(snapshots)
         self.sampling = sampling
         self.may_end = alone if may_end is None else may_end
@@ -208,6 +211,16 @@ def _whole(name: str, value: Any) -> int:
             f"{name}={value!r} makes no sense: give a whole number of 1 or more."
         )
     return value
+
+
+def _stop_strings(stop: Any) -> tuple[str, ...]:
+    """Texts as they are given; raises InvalidTeamError unless each holds something."""
+    texts = None if isinstance(stop, str) or not isinstance(stop, Sequence) else tuple(stop)
+    if texts is None or not all(isinstance(text, str) and text for text in texts):
+        raise InvalidTeamError(
+            f"stop={stop!r:.80} makes no sense: give a list of texts that are not empty."
+        )
+    return texts
 
 
 def _ascending(snapshots: Any) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,9 @@ class PocketPrompt(CollaborationPrompt):
         return ""
 
 
+_LIST = re.compile(r"[\s.]*\([a-h]\) ")
+
+
 def _in_order(find: Callable[[str], Any]) -> Callable[[str], Any]:
     """A search whose answer, if it is a list, comes in the order of its labels.
 
@@ -47,8 +51,11 @@ def _in_order(find: Callable[[str], Any]) -> Callable[[str], Any]:
 
     def found(text: str) -> Any:
         answer = find(text)
-        listed = read_answers(answer) if answer else {}
-        return ", ".join(f"({label}) {listed[label]}" for label in sorted(listed)) or answer
+        if answer is None or not _LIST.match(answer):
+            return answer
+        return ", ".join(
+            f"({label}) {result}" for label, result in sorted(read_answers(answer).items())
+        )
 
     return found
 

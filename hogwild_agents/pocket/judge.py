@@ -64,8 +64,9 @@ class Written:
 
     @property
     def in_hand(self) -> Claim | None:
-        """What it worked out last, with the claim for it."""
-        return next((c for c in reversed(self.claims) if c.label in self.solved), None)
+        """What it worked out last, with its first claim for that."""
+        last = self.solved[-1:]
+        return next((claim for claim in self.claims if claim.label in last), None)
 
 
 class Check(NamedTuple):

@@ -11,7 +11,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 LABELS = "abcdefgh"
 MAX_SIZE = len(LABELS)
@@ -79,8 +79,10 @@ def make_problem(
         kinds: The kinds to choose from; all by default.
 
     Raises:
-        ValueError: No such size or kind.
+        ValueError: No such size, split or kind.
     """
+    if split not in get_args(Split):
+        raise ValueError(f"split={split!r} is neither 'train' nor 'test'.")
     if not 1 <= size <= MAX_SIZE:
         raise ValueError(f"size={size} is not between 1 and {MAX_SIZE}.")
     unknown = [kind for kind in kinds if kind not in KINDS]
@@ -100,8 +102,8 @@ def make_task(rng: random.Random, kind: str) -> Task:
     return Task(kind, *KINDS[kind](rng))
 
 
-_ANSWERS = re.compile(r"\(([a-h])\)\s*(.*?)\s*(?=[,;.]?\s*\([a-h]\)|[\n}]|$)")
-_WAITING = re.compile(r"(?:\s*\.{3})+")
+_LABEL = re.compile(r"\(([a-h])\)")
+_END = re.compile(r"[\n}]")
 
 
 def read_answers(text: str) -> dict[str, str]:
@@ -109,8 +111,14 @@ def read_answers(text: str) -> dict[str, str]:
 
     A team may begin its final list before all results are there, and writes ` ...` while it waits.
     """
-    found = _ANSWERS.findall(_WAITING.sub("", text))
-    return {label: " ".join(answer.lower().split()).rstrip(".,;") for label, answer in found}
+    _, *parts = _LABEL.split(text.replace(" ...", ""))
+    labelled = zip(parts[::2], parts[1::2], strict=True)
+    return {label: _tidy(_END.split(part, maxsplit=1)[0]) for label, part in labelled}
+
+
+def _tidy(answer: str) -> str:
+    """An answer without the signs around it, in small letters and single spaces."""
+    return " ".join(answer.lower().split()).rstrip(" .,;")
 
 
 def score(problem: Problem, answer_text: str) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from signal import SIG_IGN, SIGINT, signal
+from signal import SIG_DFL, SIGINT, signal
 from socket import socket
 from typing import Annotated, Any
 
@@ -19,8 +19,9 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 from torch import Tensor, distributed
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import ProcessException, spawn
 from torch.nn.functional import cross_entropy, linear
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -210,11 +211,12 @@ def export(model: Qwen3ForCausalLM, folder: Path) -> None:
     twin.generation_config.do_sample = False
     twin.save_pretrained(folder)
     build_tokenizer().save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # safetensors leaves it to its owner alone
 
 
 def run(rank: int, recipe: Recipe, out: Path, device: str, every: int, port: int) -> None:
     """One process of a training; the first one shows its progress and writes to `out`."""
-    signal(SIGINT, SIG_IGN)  # Ctrl-C is for the process that started this one
+    signal(SIGINT, SIG_DFL)  # ends quietly by Ctrl-C, and with the process that started this one
     torch.set_num_threads(1)
     if recipe.processes > 1:
         address = f"tcp://127.0.0.1:{port}"
@@ -282,6 +284,9 @@ def train(
     try:
         while not team.join():
             pass
+    except ProcessException as error:  # it holds the other process's traceback
+        console.print(Text(str(error)))
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         for process in team.processes:
             process.kill()

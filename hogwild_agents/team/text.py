@@ -166,7 +166,13 @@ class TeamTokenizer:
             for token, index in self._tokenizer.get_vocab().items()
             if any(word in token for word in words) and self.decode([index]).strip() in words
         }
-        for start in (before + text for before in ("", " ", "\n", SEPARATOR) for text in texts):
+        starts = (
+            before + text + after
+            for before in ("", " ", "\n", SEPARATOR)
+            for text in texts
+            for after in ("", SEPARATOR)  # a token may hold a whole text and the blank line
+        )
+        for start in starts:
             visible = (token for token in self.encode(start) if self.decode([token]).strip())
             found.update(islice(visible, 1))
         return frozenset(found)

@@ -296,8 +296,9 @@ class Thinking:
                 if type(interrupt) is RedundancyCheck:  # it is quick, and nobody's own code
                     said.append(interrupt(sight) or "")
                 else:
-                    answer = yield from self._ask(interrupt, sight)
-                    said.append(self.team.disguise(as_text(interrupt, answer)))
+                    text = as_text(interrupt, (yield from self._ask(interrupt, sight)))
+                    own = isinstance(interrupt, RedundancyCheck) and text == interrupt.question
+                    said.append(text if own else self.team.disguise(text))
             if self._hurried:  # there will be no such step
                 return
             for which, text in enumerate(said):

@@ -16,6 +16,7 @@ from hogwild_agents.team import (
     InvalidInterruptError,
     RedundancyCheck,
     Result,
+    Sight,
     StepBegun,
 )
 from hogwild_agents.team.interrupts import QUESTION
@@ -106,6 +107,23 @@ def test_a_question_of_ones_own(question: str) -> None:
         "RedundancyCheck", "Alice", 2, 9, question, answer=False, followed=said
     )
     assert (result.steps[1].text, result.steps[1].written) == (question + said, said)
+
+
+class Late(RedundancyCheck):
+    """One of a developer's own: it asks only later."""
+
+    def __call__(self, sight: Sight) -> str | None:
+        """The question, or words that only look like it."""
+        return self.question if sight.index > 2 else f"{self.question}no"
+
+
+def test_a_check_of_ones_own_asks_the_same_question() -> None:
+    """To the letter; all else that it says is disguised, like any outside text."""
+    result = run({0: STEP + STEP + "x" * 99}, interrupts=[Late(1)], budget=25)
+    asked = [one.text for one in result.interruptions if one.worker == "Alice"]
+    assert asked[0] != QUESTION + "no"
+    assert asked[0].replace("\u200b", "") == QUESTION + "no"
+    assert asked[1] == QUESTION
 
 
 @pytest.mark.parametrize(

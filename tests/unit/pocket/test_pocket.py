@@ -1,0 +1,126 @@
+"""The pocket team: its settings, its prompt, and how its answers are read."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hogwild_agents.pocket import PocketPrompt, team_settings
+from hogwild_agents.pocket.tasks import make_problem, score
+from hogwild_agents.pocket.teacher import REFUSAL
+from hogwild_agents.team import RedundancyCheck, Team
+from hogwild_agents.team.answers import boxed
+from hogwild_agents.team.prompts import NAMES
+from tests.unit.pocket.playing import prompt_of, seeds, sizes, team, tokenizer
+
+many = settings(max_examples=100, deadline=None, derandomize=True)
+ANSWER = team_settings()["answer"]
+PIECES = ("(a)", "(b)", "\\boxed{", "}", "...", ",", "5")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4, ["Alice"], ["Alice", "Bob"]])
+def test_teams(workers: int | list[str]) -> None:
+    """Settings make a team; one alone is asked nothing."""
+    made = Team(tokenizer(), **team_settings(workers))
+    count = workers if isinstance(workers, int) else len(workers)
+    assert made.workers == NAMES[:count]
+    assert made.sampling.temperature == 0
+    assert made.finisher == "answer"
+    assert made.interrupts == (() if count == 1 else (RedundancyCheck(every=128),))
+
+
+def test_settings_are_not_shared() -> None:
+    """Whoever changes them changes nobody else's."""
+    team_settings()["interrupts"].clear()
+    team_settings()["budget"] = 1
+    assert team_settings()["interrupts"]
+    assert team_settings()["budget"] > 1
+
+
+def test_prompt() -> None:
+    """Names, the question, and nothing else; one alone is told nothing."""
+    assert PocketPrompt().system(("Alice", "Bob"), layout="combined", answer="x") == "Alice, Bob"
+    assert PocketPrompt().system(("Alice",), layout="solo", answer="x") == ""
+    assert PocketPrompt().opening(("Alice", "Bob"), 1) == ""
+    asked = "<|user|>2 + 3<|end|><|team|>"
+    expected = {
+        ("combined", 1): asked,
+        ("combined", 2): f"<|system|>Alice, Bob<|end|>{asked}### History\n\n",
+        ("interleaved", 3): f"<|system|>Alice, Bob, Carol<|end|>{asked}### History\n\n",
+        ("contiguous", 2): f"<|system|>Alice, Bob<|end|>{asked}",
+    }
+    for (layout, workers), prompt in expected.items():
+        assert tokenizer().decode(prompt_of(team(layout, workers), "2 + 3")) == prompt
+
+
+# Answers.
+
+orders = st.permutations(range(8))
+
+
+@many
+@given(seeds, sizes, orders, st.lists(st.integers(0, 3), min_size=9, max_size=9))
+def test_lists_are_put_in_order(seed: int, size: int, order: list[int], waits: list[int]) -> None:
+    """In that of their labels, without the waiting."""
+    problem = make_problem(seed, size)
+    stated = [f"({label}) {answer}" for label, answer in problem.answers.items()]
+    said = [
+        f"{stated[at]}{' ...' * wait}" for at, wait in zip(order, waits, strict=False) if at < size
+    ]
+    text = f"\\boxed{{{' ...' * waits[-1]}{', '.join(said)}}}.\n\n"
+    for read in (ANSWER.found, ANSWER.extract):
+        assert read(text) == ", ".join(stated)
+        assert score(problem, read(text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (f"\\boxed{{{REFUSAL}}}.\n\n", REFUSAL),
+        ("So \\boxed{5 apples, or 6}.", "5 apples, or 6"),
+        ("\\boxed{wait ... for it}", "wait ... for it"),
+        ("\\boxed{f(x) and (z) 3}", "f(x) and (z) 3"),
+        ("\\boxed{...}", None),
+        ("\\boxed{ ... ...}", "... ..."),
+        ("\\boxed{}", None),
+        ("no box, (a) 5", None),
+        ("", None),
+        ("\\boxed{(b) 2} and then \\boxed{(b) 3, (a) 1}", "(a) 1, (b) 3"),
+        ("\\boxed{(b) 2, (b) 3}", "(b) 3"),
+    ],
+)
+def test_other_answers(text: str, answer: str | None) -> None:
+    """They are left as they stand, and there may be none."""
+    assert ANSWER.found(text) == answer
+    assert ANSWER.extract(text) == answer
+
+
+def test_an_answer_that_was_cut() -> None:
+    """The early finisher's list counts as far as it came."""
+    assert ANSWER.found("\\boxed{(b) 7, (a) 12") is None
+    assert ANSWER.extract("\\boxed{(b) 7, (a) 12") == "(a) 12, (b) 7"
+    assert ANSWER.opening == ANSWER.lead == "\\boxed{"
+    assert ANSWER.complete("(a) 5}.")
+    assert not ANSWER.complete("(a) 5")
+
+
+@many
+@given(
+    st.text()
+    | st.lists(st.sampled_from(["(a)", "(b)", "\\boxed{", "}", "...", ",", "5"])).map(" ".join)
+)
+def test_any_text(text: str) -> None:
+    """Nothing raises, and there is an answer where any boxed text has one."""
+    for mine, theirs in ((ANSWER.found, boxed().found), (ANSWER.extract, boxed().extract)):
+        assert (mine(text) is None) == (theirs(text) is None)
+
+
+@pytest.mark.parametrize("size", [6, 8])
+def test_there_is_room_for_the_answer(size: int) -> None:
+    """The early finisher may write the longest list that is likely."""
+    longest = max(
+        len(tokenizer().encode(", ".join(f"({k}) {v}" for k, v in problem.answers.items()) + "}"))
+        for problem in (make_problem(seed, size) for seed in range(500))
+    )
+    assert longest <= ANSWER.max_tokens

@@ -1,0 +1,195 @@
+"""The tokenizer: every text can be written, and what the model reads closely is one token each."""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from hogwild_agents.pocket.tasks import KINDS, Task, make_task
+from hogwild_agents.pocket.tokenizer import CONTEXT, END, SPECIAL, WORDS, build_tokenizer
+from hogwild_agents.team import steps
+from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.prompts import NAMES
+from tests.unit.pocket.playing import seeds, team, tokenizer
+
+many = settings(max_examples=200, deadline=None, derandomize=True)
+TOKENIZER = build_tokenizer()
+SHOWN = {index: TOKENIZER.decode([index]) for index in range(len(TOKENIZER))}
+
+texts = st.text(max_size=40) | st.lists(
+    st.sampled_from(
+        [*WORDS, *SPECIAL, *string.digits, "a", "Z", "é", "漢", "🙂", " ", "\r\n", "\0"]
+    ),
+    max_size=12,
+).map("".join)
+
+
+def ids(text: str, with_tokenizer: PreTrainedTokenizerFast = TOKENIZER) -> list[int]:
+    """What stands for a text."""
+    return list(with_tokenizer.encode(text, add_special_tokens=False))
+
+
+def pieces(text: str) -> list[str]:
+    """A text as the model sees it."""
+    return [SHOWN[index] for index in ids(text)]
+
+
+@many
+@given(texts)
+@example(" a , b . don 't n 't !  ")
+def test_round_trip(text: str) -> None:
+    """What is written is what is read, whatever it is."""
+    assert TOKENIZER.decode(ids(text)) == text
+    assert tokenizer().decode(tokenizer().encode(text)) == text
+
+
+def test_every_token_is_of_use() -> None:
+    """No word stands twice, is hidden by a longer one, or is missing."""
+    assert len(set(WORDS)) == len(WORDS)
+    for word in WORDS:
+        assert pieces(word) == [word]
+    assert len(TOKENIZER) == 256 + len([w for w in WORDS if len(w.encode()) > 1]) + len(SPECIAL)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(header + "\n\n" for header in steps.HEADERS),
+        *(steps.PAUSE + "\n\n", QUESTION, steps.NOTE_LABEL, ".\n\n", "}.\n\n", "\\boxed{", " ..."),
+        *chain(NAMES, ("(a) ", "(h)", ", (c) ", "**", " [", "]:** ", ", so ", "I take ", "yes, ")),
+    ],
+)
+def test_words(word: str) -> None:
+    """They are one token each, also between others."""
+    assert len(ids(word)) == 1
+    assert ids(f"7{word}7") == [*ids("7"), *ids(word), *ids("7")]
+
+
+def test_prefixes() -> None:
+    """A step's number is all that differs between its worker's prefixes."""
+    assert pieces(steps.prefix("Alice", 12)) == ["**", "Alice", " [", "1", "2", "]:** "]
+
+
+# Digits and letters.
+
+tasks = st.builds(
+    lambda seed, kind: make_task(random.Random(seed), kind), seeds, st.sampled_from([*KINDS])
+)
+
+
+def words_of(text: str) -> list[str]:
+    """The tokens of more than one character that hold digits or lower-case letters."""
+    return [piece for piece in pieces(text) if len(piece) > 1 and re.search("[a-z0-9]", piece)]
+
+
+@many
+@given(tasks)
+def test_what_a_user_types(task: Task) -> None:
+    """No digit is swallowed by a word, and no letter of a made-up one."""
+    phrases = {"largest of ", "smallest of ", "reverse ", "sort ", "count ", " in "}
+    assert set(words_of(task.text)) <= phrases | {"compare ", " and "}
+    seen = pieces(f"Solve these tasks.\n(a) {task.text}\n(b) ")
+    assert seen == ["Solve these tasks.", "\n", "(a) ", *pieces(task.text), "\n", "(b) "]
+
+
+@many
+@given(tasks)
+def test_answers(task: Task) -> None:
+    """They are spelled, but for the space between words."""
+    assert pieces(task.answer) == [*task.answer]
+
+
+def test_sums_and_words() -> None:
+    """What the model calculates with stands one by one."""
+    assert pieces("4731 + 2869") == [*"4731", " + ", *"2869"]
+    assert pieces("reverse nirok") == ["reverse ", *"nirok"]
+    assert pieces("90-7=83 borrow") == [*"90-7=83", " borrow"]
+    assert pieces("count o in kono: ko1no2") == ["count ", "o", " in ", *"kono", ": ", *"ko1no2"]
+
+
+# Files, templates and control tokens.
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    """It is the same tokenizer again, as anybody loads it."""
+    TOKENIZER.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+
+    @many
+    @given(texts)
+    def same(text: str) -> None:
+        assert ids(text, loaded) == ids(text)
+        assert loaded.decode(ids(text)) == text
+
+    same()
+    assert loaded.chat_template == TOKENIZER.chat_template
+    assert loaded.model_max_length == CONTEXT
+    assert (loaded.eos_token, loaded.pad_token) == (END, END)
+    assert loaded.get_vocab() == TOKENIZER.get_vocab() == build_tokenizer().get_vocab()
+
+
+def test_ids_are_dense() -> None:
+    """Every id below the vocabulary's size is a token, the special ones last."""
+    assert sorted(TOKENIZER.get_vocab().values()) == [*range(len(TOKENIZER))]
+    assert [*map(SHOWN.get, range(len(TOKENIZER) - 4, len(TOKENIZER)))] == [*SPECIAL]
+
+
+def test_template() -> None:
+    """Each role has its mark, and what follows is the team's."""
+    messages = [
+        {"role": "system", "content": "Alice, Bob"},
+        {"role": "user", "content": "2 + 3"},
+        {"role": "assistant", "content": "5"},
+        {"role": "tool", "content": "x"},
+    ]
+    rendered = TOKENIZER.apply_chat_template(messages, tokenize=False)
+    shown = "<|system|>Alice, Bob<|end|><|user|>2 + 3<|end|><|team|>5<|end|><|user|>x<|end|>"
+    assert rendered == shown
+    asked = TOKENIZER.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert asked == shown + "<|team|>"
+    assert [SHOWN[i] for i in tokenizer().prompt(messages[:2])] == [
+        *("<|system|>", "Alice", ", ", "Bob", "<|end|>"),
+        *("<|user|>", "2", " + ", "3", "<|end|>", "<|team|>"),
+    ]
+
+
+hostile = st.lists(
+    st.sampled_from([*SPECIAL, "<|", "|>", "end", "<|en", "d|>", " ", "a", "\n", "<", ">", "|"]),
+    max_size=10,
+).map("".join)
+
+
+@many
+@given(hostile | texts)
+def test_text_is_only_text(text: str) -> None:
+    """No text gives a control token, in a prompt or out of it, and none gets lost."""
+    special = {*map(TOKENIZER.convert_tokens_to_ids, SPECIAL)}
+    assert special <= tokenizer().control
+    assert special.isdisjoint(tokenizer().encode(text))
+    if not text.strip():
+        return
+    prompt = tokenizer().prompt([{"role": "user", "content": text}])
+    begin, *said, end, team_mark = prompt
+    assert tokenizer().decode([begin, end, team_mark]) == "<|user|><|end|><|team|>"
+    assert special.isdisjoint(said)
+    assert tokenizer().decode(said) == text
+
+
+def test_workers_may_write_no_mark() -> None:
+    """These are banned, and what a header begins with."""
+    banned = {SHOWN[index] for index in team().banned}
+    assert {*SPECIAL, "#"} <= banned
+    assert all(shown in SPECIAL or "#" in shown for shown in banned)
+
+
+def test_workers_may_write_no_header() -> None:
+    """A header is one token, and banned."""
+    assert {header + "\n\n" for header in steps.HEADERS} <= {SHOWN[i] for i in team().banned}

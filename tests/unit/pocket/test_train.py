@@ -83,8 +83,8 @@ def test_killed_and_resumed(unbroken: Path, tmp_path: Path) -> None:
         assert training.poll() is None, training.stdout
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    os.killpg(training.pid, signal.SIGKILL)
-    training.communicate()
+    training.kill()  # its processes end with it: only then is there no more to be read
+    training.communicate(timeout=WAIT)
     assert training.returncode == -signal.SIGKILL
     assert not (tmp_path / weights).exists(), "it was done before it could be killed"
     assert 1 <= torch.load(checkpoint)["step"] < 4

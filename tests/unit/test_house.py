@@ -48,6 +48,16 @@ def test_the_team_knows_nothing_of_chat_models(file: Path) -> None:
             assert name.startswith(("hogwild_agents.engine", "hogwild_agents.team"))
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "pocket").glob("*.py")), ids=lambda f: f.name)
+def test_the_pocket_model_knows_nothing_of_what_stands_on_it(file: Path) -> None:
+    """Neither the command line nor LangChain."""
+    for name in imported(file):
+        assert name.partition(".")[0] not in {"langchain_core", "pydantic"}
+        if name.startswith("hogwild_agents"):
+            below = ("hogwild_agents.engine", "hogwild_agents.team", "hogwild_agents.pocket")
+            assert name == "hogwild_agents" or name.startswith(below), f"{file.name}: {name}"
+
+
 def test_the_engine_needs_no_tenacity() -> None:
     """Importing the engine does not load it."""
     code = "import sys, hogwild_agents.engine; assert 'tenacity' not in sys.modules"

@@ -54,11 +54,15 @@ class Provoke:
 
 
 def _hidden(blocks: TeamBlocks) -> Views:
-    return [[*blocks.common, blocks.others_header, blocks.own_header, own] for own in blocks.work]
+    return [
+        [*blocks.common, *(p for p in blocks.pauses if p is not blocks.pauses[place]), own]
+        for place, own in enumerate(blocks.work)
+    ]
 
 
 HIDDEN = Layout("others hidden", _hidden, commits=False)
-"""The combined layout without the others: what each worker would do if it were alone in it."""
+"""The contiguous layout with nothing in the others' places: of four ways to hide the others that we
+tried, the one in which the model does best."""
 
 
 class Row(NamedTuple):

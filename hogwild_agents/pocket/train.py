@@ -207,10 +207,12 @@ def export(model: Qwen3ForCausalLM, folder: Path) -> None:
     """Writes a checkpoint that `from_pretrained` loads: float16 weights and the tokenizer."""
     twin: Any = Qwen3ForCausalLM(model.config)
     twin.half()
+    tokenizer = build_tokenizer()
+    twin.config.eos_token_id = twin.generation_config.eos_token_id = tokenizer.eos_token_id
     twin.load_state_dict(model.state_dict())
     twin.generation_config.do_sample = False
     twin.save_pretrained(folder)
-    build_tokenizer().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)  # safetensors leaves it to its owner alone
 
 

@@ -1,0 +1,77 @@
+"""The evaluation: what provokes workers, and what the command prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hogwild_agents.pocket.evaluate import Provoke, Row, evaluate, teams
+from hogwild_agents.pocket.tasks import LABELS, make_problem
+from hogwild_agents.team import Sight, Step
+
+PROBLEM = make_problem(1, 6).text
+
+
+def sight(worker: str = "Bob", index: int = 2, **others: str) -> Sight:
+    """What Bob sees after Alice has solved (a) and he (b)."""
+    steps = [("Alice", "(a) 1 + 1, so (a) 2.\n\n"), ("Bob", "(b) reverse ab, so (b) ba.\n\n")]
+    history = tuple(Step(name, 1, text, text, 9, 1, 9) for name, text in steps)
+    return Sight(
+        worker=worker,
+        index=index,
+        workers=("Alice", "Bob", "Carol"),
+        problem=PROBLEM,
+        history=history,
+        others=others,
+        passes=10,
+        budget=100,
+        tokens=30,
+        since=1,
+    )
+
+
+def labels(found: str | None) -> str:
+    return found[8] if found else ""
+
+
+@given(seeds := st.integers(0, 10_000))
+def test_nobody_is_made_to_claim_its_own_task_again(seed: int) -> None:
+    """And what is claimed is a task of the problem, in the words that the model knows."""
+    said = Provoke(seed, share=1.0)(sight(Carol="(c) wait"))
+    assert said is not None
+    assert said == f"I take ({labels(said)}). "
+    assert labels(said) in LABELS[:6]
+    assert labels(said) != "b"
+
+
+def test_taken_tasks_are_claimed_as_often_as_free_ones() -> None:
+    said = [labels(Provoke(seed, share=1.0)(sight(Carol="(c) 1"))) for seed in range(400)]
+    taken = sum(label in "ac" for label in said)
+    assert 160 < taken < 240
+    assert set(said) == set("acdef")
+
+
+def test_it_speaks_in_a_share_of_the_steps() -> None:
+    said = [Provoke(3, share=0.25)(sight(index=index)) for index in range(2, 402)]
+    assert 60 < len([one for one in said if one]) < 140
+    assert said == [Provoke(3, share=0.25)(sight(index=index)) for index in range(2, 402)]
+
+
+def test_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It prints a row for every team, and keeps the figures."""
+    monkeypatch.setenv("COLUMNS", "200")
+    file = tmp_path / "rows.json"
+    evaluate(problems=2, size=2, json_file=file)
+    printed = capsys.readouterr().out
+    rows = [Row(**row) for row in json.loads(file.read_text())]
+    assert [row.team for row in rows] == [name for name, _ in teams()]
+    assert {row.sessions for row in rows} == {2}
+    assert rows[0].ratio == 1
+    for row in rows:
+        assert f"{row.passes:.1f}" in printed

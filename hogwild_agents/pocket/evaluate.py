@@ -164,11 +164,15 @@ def evaluate(
     console = Console()
     given = [make_problem(seed, size) for seed in range(problems)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    rows: list[Row] = []
     with Progress(
         *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True
     ) as progress:
         task = progress.add_task("Sessions", total=problems * len(teams()))
-        rows = [*measure(folder, given, lambda: progress.advance(task))]
+        for row in measure(folder, given, lambda: progress.advance(task)):
+            done = f"{row.tasks_right:.1%} right in {row.passes:.1f} passes"
+            progress.console.print(f"{row.team} ({row.workers}): {done}")
+            rows.append(row)
     console.print(_table(rows, size))
     if json_file is not None:
         json_file.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n")

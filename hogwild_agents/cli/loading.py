@@ -20,11 +20,13 @@ def load_team(model: str, choices: Choices) -> Team:
         ModelLoadError: There is no tokenizer.
         HogwildError: A choice makes no sense.
     """
+    from huggingface_hub.utils import logging
     from transformers import AutoTokenizer
 
     from hogwild_agents.engine import ModelLoadError
     from hogwild_agents.team import Team
 
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # of its retries the error tells
     settings = _settings(model, choices)
     source = _source(model)
     try:
@@ -74,13 +76,18 @@ def one_worker(team: Team) -> Team:
     )
 
 
-def _source(model: str) -> str:
-    """Where a model lies."""
-    if model != POCKET:
-        return model
+def _is_pocket(model: str) -> bool:
+    """Whether this is the model that ships inside, by its name or its folder."""
     from hogwild_agents import pocket
 
-    return str(pocket.FOLDER)
+    return model == POCKET or Path(model).resolve() == pocket.FOLDER.resolve()
+
+
+def _source(model: str) -> str:
+    """Where a model lies."""
+    from hogwild_agents import pocket
+
+    return str(pocket.FOLDER) if model == POCKET else model
 
 
 def _settings(model: str, choices: Choices) -> dict[str, Any]:
@@ -89,12 +96,13 @@ def _settings(model: str, choices: Choices) -> dict[str, Any]:
     from hogwild_agents.team.team import DEFAULT_SAMPLING
 
     settings: dict[str, Any] = {}
-    if model == POCKET:
+    workers = None if choices.workers is None else _workers(choices.workers)
+    if _is_pocket(model):
         from hogwild_agents import pocket
 
-        settings |= pocket.team_settings()
-    if choices.workers is not None:
-        settings["workers"] = _workers(choices.workers)
+        settings |= pocket.team_settings(2 if workers is None else workers)
+    elif workers is not None:
+        settings["workers"] = workers
     if choices.layout is not None:
         settings["layout"] = choices.layout
     if choices.budget is not None:

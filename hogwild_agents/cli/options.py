@@ -29,7 +29,8 @@ Model = Annotated[
 Workers = Annotated[
     str | None,
     typer.Option(
-        help="How many think together, 1 to 8, or their names: 3, or Ada,Emmy.",
+        help="How many think together, 1 to 8, or their names: 3, or Ada,Emmy. The pocket model "
+        "knows 1 to 4, with the names that they have by default.",
         show_default="what suits the model, usually 2",
     ),
 ]

@@ -43,11 +43,13 @@ def transcript(problem: str, result: Result, team: Team) -> str:
         + {True: "yes", False: "no"}.get(check.answer, "unclear")
         for check in result.interruptions
     ]
+    unfinished = "\n\n".join(str(step).strip() for step in result.unfinished)
     named = f"{', '.join(result.workers)} ({result.layout}, {team.budget:,} passes)"
     parts = [
         f"Problem\n-------\n{problem.strip()}",
         f"Team\n----\n{named}",
-        f"History\n-------\n{result.transcript().strip()}",
+        f"History\n-------\n{''.join(map(str, result.history)).strip()}",
+        *([f"Unfinished\n----------\n{unfinished}"] if unfinished else []),
         *(["\n".join(["Checks", "------", *checks])] if checks else []),
         f"Outcome\n-------\n{outcome(result, team).plain}\n\n{figures(result)}",
         *([f"Error\n-----\n{result.error}"] if result.error else []),

@@ -67,7 +67,9 @@ def solve(
     as_json: Annotated[
         bool,
         typer.Option(
-            "--json", help="Print one JSON object and nothing else; progress goes to stderr."
+            "--json",
+            help="Print one JSON object and nothing else; the team is shown on stderr, if that is "
+            "a terminal.",
         ),
     ] = False,
     transcript_file: Transcript = None,

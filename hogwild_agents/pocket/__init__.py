@@ -1,6 +1,8 @@
 """The small model that ships inside: its weights, and the team that it was trained to be.
 
 Example:
+    from transformers import AutoTokenizer
+
     from hogwild_agents import Engine, SharedCacheModel, Team
     from hogwild_agents.pocket import FOLDER, team_settings
     from hogwild_agents.pocket.tasks import make_problem
@@ -22,9 +24,14 @@ from hogwild_agents.engine import SamplingParams
 from hogwild_agents.pocket.tasks import read_answers
 from hogwild_agents.team import CollaborationPrompt, RedundancyCheck
 from hogwild_agents.team.answers import answer_format
+from hogwild_agents.team.prompts import NAMES, InvalidTeamError, worker_names
 
 FOLDER = Path(__file__).parent / "model"
 """The checkpoint: weights, configuration, tokenizer and model card."""
+
+
+MOST_WORKERS = 4
+"""More than it has learnt to work with make no sense."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,20 +67,34 @@ def _in_order(find: Callable[[str], Any]) -> Callable[[str], Any]:
     return found
 
 
+def _closed(find: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A search in texts that end what they begin: a list that was cut off is mostly invented."""
+    return lambda text: find(text) if "}" in text else None
+
+
 def team_settings(workers: int | Sequence[str] = 2) -> dict[str, Any]:
     """Arguments of `Team` for the team that the model was trained to be.
 
     It decodes greedily, needs no reply beside its answer, and was trained on one to four workers
     with the default names. One alone is asked nothing about redundant work.
+
+    Raises:
+        InvalidTeamError: It was not trained to be such a team.
     """
-    alone = workers == 1 or (not isinstance(workers, int) and len(workers) == 1)
+    names = worker_names(workers)
+    if names != NAMES[: min(len(names), MOST_WORKERS)]:
+        raise InvalidTeamError(
+            f"The pocket model cannot be {', '.join(names)}: it was trained to be one to "
+            f"{MOST_WORKERS} workers with the default names ({', '.join(NAMES[:MOST_WORKERS])}). "
+            f"Give a number from 1 to {MOST_WORKERS}, or use another model."
+        )
     boxed = answer_format("boxed")
-    found, extract = _in_order(boxed.found), _in_order(boxed.extract)
+    found, extract = _in_order(boxed.found), _in_order(_closed(boxed.extract))
     return {
         "workers": workers,
         "prompt": PocketPrompt(),
         "sampling": SamplingParams(temperature=0),
-        "interrupts": [] if alone else [RedundancyCheck(every=128)],
+        "interrupts": [] if len(names) == 1 else [RedundancyCheck(every=128)],
         "answer": replace(boxed, opening=boxed.lead, max_tokens=96, found=found, extract=extract),
         "finisher": "answer",
         "budget": 1024,

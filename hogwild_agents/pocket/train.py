@@ -204,7 +204,7 @@ def save_checkpoint(state: dict[str, Any], file: Path) -> None:
 
 
 def export(model: Qwen3ForCausalLM, folder: Path) -> None:
-    """Writes a checkpoint that `from_pretrained` loads: float16 weights and the tokenizer."""
+    """Writes float16 weights, which `from_pretrained` loads as float32, and the tokenizer."""
     twin: Any = Qwen3ForCausalLM(model.config)
     twin.half()
     tokenizer = build_tokenizer()
@@ -214,6 +214,8 @@ def export(model: Qwen3ForCausalLM, folder: Path) -> None:
     twin.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)  # safetensors leaves it to its owner alone
+    config = folder / "config.json"  # half precision saves space, but is slow on CPUs
+    config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
 
 
 def run(rank: int, recipe: Recipe, out: Path, device: str, every: int, port: int) -> None:

@@ -52,7 +52,9 @@ def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Says:
         model = scripted(Lines(team_of(), lines))
         monkeypatch.setattr(SharedCacheModel, "from_pretrained", lambda *_, **__: model)
         monkeypatch.setattr(pocket, "FOLDER", folder, raising=False)
-        monkeypatch.setattr(pocket, "team_settings", lambda: {**settings}, raising=False)
+        monkeypatch.setattr(
+            pocket, "team_settings", lambda workers: settings | {"workers": workers}
+        )
         return model
 
     return become

@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from rich.console import Console
@@ -130,7 +131,9 @@ def test_how_tokens_are_chosen(says: Says) -> None:
     team = load_team("pocket", chosen)
     assert team.sampling == replace(GREEDY, temperature=0.5, seed=7)
     assert team.interrupts == (RedundancyCheck(every=64),)
-    plain = load_team(str(pocket.FOLDER), nothing)
+    assert load_team(str(pocket.FOLDER), nothing).sampling == GREEDY
+    other = copytree(pocket.FOLDER, pocket.FOLDER.with_name("other"))
+    plain = load_team(str(other), nothing)
     assert (plain.sampling, plain.budget) == (DEFAULT_SAMPLING, 4096)
 
 

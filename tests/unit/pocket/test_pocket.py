@@ -11,7 +11,7 @@ from hogwild_agents.pocket.tasks import make_problem, score
 from hogwild_agents.pocket.teacher import REFUSAL
 from hogwild_agents.team import RedundancyCheck, Team
 from hogwild_agents.team.answers import boxed
-from hogwild_agents.team.prompts import NAMES
+from hogwild_agents.team.prompts import NAMES, InvalidTeamError
 from tests.unit.pocket.playing import prompt_of, seeds, sizes, team, tokenizer
 
 many = settings(max_examples=100, deadline=None, derandomize=True)
@@ -97,9 +97,9 @@ def test_other_answers(text: str, answer: str | None) -> None:
 
 
 def test_an_answer_that_was_cut() -> None:
-    """The early finisher's list counts as far as it came."""
+    """A list that was not finished counts for nothing: most of it would be invented."""
     assert ANSWER.found("\\boxed{(b) 7, (a) 12") is None
-    assert ANSWER.extract("\\boxed{(b) 7, (a) 12") == "(a) 12, (b) 7"
+    assert ANSWER.extract("\\boxed{(b) 7, (a) 12") is None
     assert ANSWER.opening == ANSWER.lead == "\\boxed{"
     assert ANSWER.complete("(a) 5}.")
     assert not ANSWER.complete("(a) 5")
@@ -111,9 +111,18 @@ def test_an_answer_that_was_cut() -> None:
     | st.lists(st.sampled_from(["(a)", "(b)", "\\boxed{", "}", "...", ",", "5"])).map(" ".join)
 )
 def test_any_text(text: str) -> None:
-    """Nothing raises, and there is an answer where any boxed text has one."""
-    for mine, theirs in ((ANSWER.found, boxed().found), (ANSWER.extract, boxed().extract)):
-        assert (mine(text) is None) == (theirs(text) is None)
+    """Nothing raises, and there is an answer where any boxed text has one that is not cut."""
+    assert (ANSWER.found(text) is None) == (boxed().found(text) is None)
+    cut = "}" not in text
+    assert (ANSWER.extract(text) is None) == (cut or boxed().extract(text) is None)
+
+
+def test_other_teams_are_refused() -> None:
+    """Whom it has not learnt to be, in words that say what to do."""
+    for workers in (5, ["Ada", "Emmy"], ["Bob", "Alice"]):
+        with pytest.raises(InvalidTeamError, match="a number from 1 to 4, or use another model"):
+            team_settings(workers)
+    assert team_settings(["Alice", "Bob"])["workers"] == ["Alice", "Bob"]
 
 
 @pytest.mark.parametrize("size", [6, 8])

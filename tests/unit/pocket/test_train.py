@@ -111,16 +111,16 @@ def test_another_recipe_is_refused(unbroken: Path) -> None:
 
 
 def test_what_is_left(unbroken: Path) -> None:
-    """A checkpoint that transformers and the engine load as any other, in half precision."""
+    """A checkpoint that transformers and the engine load as any other."""
     model = AutoModelForCausalLM.from_pretrained(unbroken)
     tokenizer = AutoTokenizer.from_pretrained(unbroken)
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert model.config.architectures == ["Qwen3ForCausalLM"]
     assert len(tokenizer) <= model.config.vocab_size < len(tokenizer) + 16
     assert tokenizer.decode(tokenizer.encode("reverse abc")) == "reverse abc"
     trained = torch.load(unbroken / CHECKPOINT)["model"]
     for name, weights in model.state_dict().items():
-        assert torch.equal(weights, trained[name].half()), name
+        assert torch.equal(weights, trained[name].half().float()), name
     SharedCacheModel.from_pretrained(unbroken, device="cpu", dtype="float32")
 
 

@@ -145,11 +145,8 @@ def teams() -> list[tuple[str, dict[str, Any]]]:
     found += [
         ("combined, provoked", {"workers": workers, "interrupts": provoked}) for workers in (2, 4)
     ]
-    found += [
-        ("others hidden", {"workers": workers, "layout": HIDDEN, "interrupts": []})
-        for workers in (2, 4)
-    ]
-    return found
+    hidden = {"workers": 2, "layout": HIDDEN, "interrupts": []}
+    return [*found, (HIDDEN.name, hidden)]
 
 
 def evaluate(

@@ -29,9 +29,8 @@ from hogwild_agents.team.prompts import NAMES, InvalidTeamError, worker_names
 FOLDER = Path(__file__).parent / "model"
 """The checkpoint: weights, configuration, tokenizer and model card."""
 
-
 MOST_WORKERS = 4
-"""More than it has learnt to work with make no sense."""
+"""It has learnt to be a team of so many, and of fewer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

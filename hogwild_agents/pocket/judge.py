@@ -106,7 +106,7 @@ class Session:
                 continue
             place = self.result.workers.index(asked.worker)
             step = steps[place, asked.index]
-            forced = "I take" in step.pieces[0][0]
+            forced = bool(claimed(step.pieces[0][0]))  # by the system's own words
             mine = step.claims[0] if forced else steps[place, asked.index - 1].in_hand
             truth = mine is not None and any(
                 claim.label == mine.label and claim.place != place and claim[:2] < mine[:2]

@@ -6,7 +6,7 @@ import random
 import string
 from functools import lru_cache
 
-from hogwild_agents.pocket import team_settings
+from hogwild_agents.pocket import MOST_WORKERS, team_settings
 from hogwild_agents.pocket.packing import Packed, pack
 from hogwild_agents.pocket.tasks import Problem, make_problem
 from hogwild_agents.pocket.teacher import NO_ACCIDENTS, Accidents, Encode, Teacher, Transcript
@@ -14,7 +14,7 @@ from hogwild_agents.pocket.tokenizer import build_tokenizer
 from hogwild_agents.team import Team
 from hogwild_agents.team.layouts import LAYOUTS
 
-WORKERS = (1, 2, 3, 4)
+WORKERS = range(1, MOST_WORKERS + 1)
 SHARES = {"combined": 0.7, "contiguous": 0.15, "interleaved": 0.15}
 """How often each layout is taught."""
 

@@ -8,26 +8,50 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hogwild_agents.chat_models import ChatHogwild
     from hogwild_agents.engine import Engine, HogwildError, SharedCacheModel
-    from hogwild_agents.team import RedundancyCheck, Team
+    from hogwild_agents.runnables import (
+        CollaborationPrompt,
+        EarlyFinisher,
+        FinalAnswer,
+        Interrupt,
+        InterruptRecord,
+        RedundancyCheck,
+    )
+    from hogwild_agents.team import Team
+    from hogwild_agents.tools import TeamTool
 
 __version__ = version("hogwild-agents")
 
 __all__ = [
+    "ChatHogwild",
+    "CollaborationPrompt",
+    "EarlyFinisher",
     "Engine",
+    "FinalAnswer",
     "HogwildError",
+    "Interrupt",
+    "InterruptRecord",
     "RedundancyCheck",
     "SharedCacheModel",
     "Team",
+    "TeamTool",
     "__version__",
 ]
 
 _HOMES = {
-    "Engine": "hogwild_agents.engine",
-    "HogwildError": "hogwild_agents.engine.errors",
-    "RedundancyCheck": "hogwild_agents.team",
-    "SharedCacheModel": "hogwild_agents.engine",
-    "Team": "hogwild_agents.team",
+    "ChatHogwild": "chat_models",
+    "CollaborationPrompt": "runnables",
+    "EarlyFinisher": "runnables",
+    "Engine": "engine",
+    "FinalAnswer": "runnables",
+    "HogwildError": "engine.errors",
+    "Interrupt": "runnables",
+    "InterruptRecord": "runnables",
+    "RedundancyCheck": "runnables",
+    "SharedCacheModel": "engine",
+    "Team": "team",
+    "TeamTool": "tools",
 }
 
 
@@ -35,7 +59,7 @@ def __getattr__(name: str) -> Any:
     """Loads a public name from its module on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

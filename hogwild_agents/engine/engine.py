@@ -218,6 +218,11 @@ class Engine:
         self._loop.submit(handle._task)
         return handle
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be submitted any more."""
+        return self._loop.closed
+
     def close(self) -> None:
         """Cancels what is running, ends the thread and gives kept prompts' memory back.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,6 @@ FOLDER = Path(__file__).parent / "model"
 
 MOST_WORKERS = 4
 """It has learnt to be a team of so many, and of fewer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PocketPrompt(CollaborationPrompt):
-    """Who is in the team, and nothing else: the rest has been learnt."""
-
-    def system(self, workers: Sequence[str], *, layout: str, answer: str) -> str:  # noqa: ARG002
-        """The names of a team; nothing for one worker."""
-        return ", ".join(workers) if len(workers) > 1 else ""
-
-    def opening(self, workers: Sequence[str], index: int) -> str:  # noqa: ARG002
-        """No first words: whoever is first in the team takes the first task, and so on."""
-        return ""
 
 
 _LIST = re.compile(r"[\s.]*\([a-h]\) ")
@@ -91,7 +78,7 @@ def team_settings(workers: int | Sequence[str] = 2) -> dict[str, Any]:
     found, extract = _in_order(boxed.found), _in_order(_closed(boxed.extract))
     return {
         "workers": workers,
-        "prompt": PocketPrompt(),
+        "prompt": CollaborationPrompt(style="names"),
         "sampling": SamplingParams(temperature=0),
         "interrupts": [] if len(names) == 1 else [RedundancyCheck(every=128)],
         "answer": replace(boxed, opening=boxed.lead, max_tokens=96, found=found, extract=extract),

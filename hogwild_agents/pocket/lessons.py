@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import random
-import string
 from functools import lru_cache
+from typing import Any
 
 from hogwild_agents.pocket import MOST_WORKERS, team_settings
+from hogwild_agents.pocket.dialogues import (
+    Dialogue,
+    make_dialogue,
+    message,
+    other_question,
+    some_tools,
+)
 from hogwild_agents.pocket.packing import Packed, pack
+from hogwild_agents.pocket.requests import final_list
 from hogwild_agents.pocket.tasks import Problem, make_problem
-from hogwild_agents.pocket.teacher import NO_ACCIDENTS, Accidents, Encode, Teacher, Transcript
+from hogwild_agents.pocket.teacher import (
+    NO_ACCIDENTS,
+    REFUSAL,
+    Accidents,
+    Encode,
+    Part,
+    Plain,
+    Teacher,
+    Transcript,
+)
 from hogwild_agents.pocket.tokenizer import build_tokenizer
 from hogwild_agents.team import Team
 from hogwild_agents.team.layouts import LAYOUTS
@@ -18,21 +35,8 @@ WORKERS = range(1, MOST_WORKERS + 1)
 SHARES = {"combined": 0.7, "contiguous": 0.15, "interleaved": 0.15}
 """How often each layout is taught."""
 
-_QUESTIONS = (
-    "what is the capital of {}?",
-    "write a poem about {}",
-    "who was {}?",
-    "tell me about {} and {}",
-    "hello {}",
-    "how do I {} a {}?",
-    "translate {} into French",
-    "def {}({}):",
-    "{} {} {} {}",
-    "why is {} {}?",
-    "summarize: {} {} {} {} {} {} {}",
-    "Explain {} to me, step by step.",
-    "{}",
-)
+CALLS = 0.55
+"""The share of conversations about tools and structures; all others are lists of tasks."""
 
 
 class Lessons:
@@ -52,6 +56,7 @@ class Lessons:
         }
         team = self._teams["combined", 1]
         self._encode: Encode = lru_cache(maxsize=200_000)(team.tokenizer.encode)
+        (self._end,) = team.tokenizer.ends
 
     def lesson(self, name: str, progress: float) -> Packed:
         """The lesson of this name, for a model that has had such a share of its training."""
@@ -65,34 +70,44 @@ class Lessons:
         workers = rng.choices(WORKERS, (2, 3, 2, 3) if progress > 0.1 else (4, 2, 1, 1))[0]
         layout = rng.choices([*LAYOUTS], [SHARES[name] for name in LAYOUTS])[0]
         team = self._teams[layout, workers]
-        problem, messages = self._question(rng, progress)
-        if workers == 1:
-            prompt = team.tokenizer.prompt(messages)
+        if progress > 0.1 and rng.random() < CALLS:
+            asked = make_dialogue(rng)
         else:
-            prompt = [*team.session(messages).prompt]
+            asked = self._tasks(rng, progress)
+        if workers == 1:
+            prompt = team.tokenizer.prompt(asked.messages, tools=asked.tools)
+        else:
+            prompt = [*team.session(asked.messages, tools=asked.tools).prompt]
         accidents = NO_ACCIDENTS if rng.random() < 0.4 else Accidents()
-        return Teacher(problem, team.workers, layout, self._encode, rng, accidents).play(prompt)
+        return Teacher(
+            asked.problem,
+            team.workers,
+            layout,
+            self._encode,
+            rng,
+            accidents,
+            reply=asked.reply,
+            end=self._end,
+        ).play(prompt)
 
-    def _question(
-        self, rng: random.Random, progress: float
-    ) -> tuple[Problem | None, list[dict[str, str]]]:
-        """A problem with what a user types, maybe after an earlier one."""
-        messages: list[dict[str, str]] = []
+    def _tasks(self, rng: random.Random, progress: float) -> Dialogue:
+        """A list of tasks as a user types it, maybe after an earlier one."""
+        messages: list[dict[str, Any]] = []
         if progress > 0.3 and rng.random() < 0.06:
             earlier = self._problem(rng, rng.randint(1, 3))
-            answer = ", ".join(f"({label}) {text}" for label, text in earlier.answers.items())
-            messages += [_message(_typed(rng, earlier)), _message(answer, "assistant")]
-        if rng.random() < 0.02:
-            return None, [*messages, _message(_other_question(rng))]
+            messages += [message(_typed(rng, earlier)), message(final_list(earlier), "assistant")]
+        tools = some_tools(rng) if rng.random() < 0.06 else []
+        if rng.random() < 0.03:
+            messages.append(message(other_question(rng)))
+            reply = [Part(REFUSAL)] if tools else None
+            return Dialogue(messages, tools, Plain(REFUSAL), reply)
         problem = self._problem(rng, _size(rng, progress))
-        return problem, [*messages, _message(_typed(rng, problem))]
+        messages.append(message(_typed(rng, problem)))
+        reply = [Part(final_list(problem))] if rng.random() < 0.1 else None
+        return Dialogue(messages, tools, problem, reply)
 
     def _problem(self, rng: random.Random, size: int) -> Problem:
         return make_problem(rng.getrandbits(64), size, split="train")
-
-
-def _message(content: str, role: str = "user") -> dict[str, str]:
-    return {"role": role, "content": content}
 
 
 def _size(rng: random.Random, progress: float) -> int:
@@ -118,23 +133,3 @@ def _typed(rng: random.Random, problem: Problem) -> str:
     return (
         rng.choice(("", "", "Solve: ", "Please solve these tasks.\n", "Solve these tasks: ")) + text
     )
-
-
-def _other_question(rng: random.Random) -> str:
-    """Something that the model cannot answer."""
-    question = rng.choice(_QUESTIONS)
-    letters = string.ascii_letters if rng.random() < 0.9 else string.printable + "äöüßéñ漢字🙂"
-    words = (
-        "".join(rng.choice(letters) for _ in range(rng.randint(1, 9)))
-        if rng.random() < 0.3
-        else _word(rng)
-        for _ in range(question.count("{}"))
-    )
-    text = question.format(*words)
-    return text.strip() or "?"
-
-
-def _word(rng: random.Random) -> str:
-    """Something like a word."""
-    syllables = ("an", "be", "cor", "du", "el", "fri", "gra", "hy", "in", "jo", "ka", "lon", "mi")
-    return "".join(rng.choice(syllables) for _ in range(rng.randint(1, 4))).capitalize()

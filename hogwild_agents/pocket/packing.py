@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import accumulate, chain, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -65,6 +67,48 @@ class Packed:
         return replace(self, **moved)
 
 
+class _Rows(NamedTuple):
+    """What workers wrote, worker by worker; of each of M tokens, int64 [M].
+
+    Attributes:
+        ids: The token.
+        owner: Its worker.
+        step: Its step.
+        block: What it is written to: its step where steps are committed, else its worker's one.
+        offset: Its place there.
+        written: The pass that writes it.
+        learnt: Whether it is learnt.
+        begun: The pass that begins its step.
+        closes: The pass that commits its step, or `NEVER`.
+        closing: Whether it is the last token of a step that is committed.
+    """
+
+    ids: NDArray[np.int64]
+    owner: NDArray[np.int64]
+    step: NDArray[np.int64]
+    block: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    written: NDArray[np.int64]
+    learnt: NDArray[np.int64]
+    begun: NDArray[np.int64]
+    closes: NDArray[np.int64]
+    closing: NDArray[np.int64]
+
+
+class _Views(NamedTuple):
+    """Where the blocks of each token's view begin.
+
+    Attributes:
+        starts: Of each header and each worker's block, int64 [blocks, M]; of those in the view.
+        seen: Which headers are in the view, bool [headers, M].
+        own: Where its own block begins, int64 [M].
+    """
+
+    starts: NDArray[np.int64]
+    seen: NDArray[np.bool_]
+    own: NDArray[np.int64]
+
+
 def pack(transcript: Transcript, headers: Sequence[Sequence[int]]) -> Packed:
     """Packs a transcript.
 
@@ -73,110 +117,41 @@ def pack(transcript: Transcript, headers: Sequence[Sequence[int]]) -> Packed:
         headers: Ids of the header over the others' work, of the one over one's own, and of each
             worker's pause, as `Team.header_tokens` gives them.
     """
-    layout, team = transcript.layout, range(transcript.workers)
-    alone = layout == "solo"
-    commits, live = layout in ("combined", "interleaved"), layout in ("combined", "contiguous")
-    prompt = list(transcript.prompt[:-1] if alone else transcript.prompt)
+    live = transcript.layout in ("combined", "contiguous")
+    prompt = list(transcript.prompt[:-1] if transcript.layout == "solo" else transcript.prompt)
     fixed = [list(header) for header in headers] if live else []
+    base, sizes = len(prompt), [*map(len, fixed)]
+    rows = _rows(transcript)
+    committed, unfinished = _sights(rows, live)
+    views = _views(transcript, sizes, rows, base + committed.sum(1), unfinished)
 
-    # One row per token of a step: worker, step, written, learnt, begun, closes, closing.
-    rows: list[tuple[int, int, int, int, int, int, int]] = []
-    ids: list[int] = []
-    for worker in team:
-        for number, step in enumerate(transcript.steps):
-            if step.worker != worker:
-                continue
-            closes = step.closes if commits and step.closes is not None else NEVER
-            begun, last = step.tokens[0].written, len(step.tokens) - 1
-            for place, token in enumerate(step.tokens):
-                closing = place == last and closes != NEVER
-                ids.append(token.id)
-                rows.append((worker, number, token.written, token.learnt, begun, closes, closing))
-    owner, number, written, learnt, begun, closes, closing = np.array(rows, dtype=np.int64).T
-    block = number if commits else owner  # what its offset counts in
-    count = np.arange(len(rows))
-    first = np.zeros(len(rows), dtype=np.int64)
-    new = np.flatnonzero(np.diff(block, prepend=-1))
-    first[new] = new
-    offset = count - np.maximum.accumulate(first)
-
-    # What each sees of the steps; a closing token has the blocks of the pass before in its view.
-    arranged = written - closing
-    committed = closes[None, :] <= arranged[:, None]
-    own = (block[:, None] == block[None, :]) & (count[None, :] <= count[:, None])
-    others = (
-        (owner[:, None] != owner[None, :])
-        & (written[None, :] <= written[:, None])
-        & (begun[None, :] <= arranged[:, None])
-    )
-    unfinished = ~committed & (own | others if live else own)
-
-    # Where the blocks of its view begin.
-    base, size = len(prompt), [sum(map(len, fixed)), len(rows)]
-    total = base + sum(size)
-    here = slice(base + size[0], total)
-    turns = np.zeros((1 + len(fixed) + len(team), total), dtype=np.int64)
-    starts = np.zeros((len(fixed) + len(team), len(rows)), dtype=np.int64)
-    seen = np.zeros((len(fixed), len(rows)), dtype=bool)
-    cursor = base + committed.sum(1)
-    if live and layout == "combined":
-        starts[0], seen[0] = cursor, True
-        cursor = cursor + len(fixed[0])
-    for other in team if live else ():
-        theirs = owner != other
-        starts[len(fixed) + other] = cursor
-        cursor = cursor + np.where(theirs, unfinished[:, owner == other].sum(1), 0)
-        starts[2 + other], seen[2 + other] = cursor, theirs
-        cursor = cursor + np.where(theirs, len(fixed[2 + other]), 0)
-    if live and layout == "combined":
-        starts[1], seen[1] = cursor, True
-        cursor = cursor + len(fixed[1])
-    for worker in team:
-        starts[len(fixed) + worker, owner == worker] = cursor[owner == worker]
-    turns[0, here] = cursor + offset
-    turns[1:, here] = turns[0, here] - starts
-
-    # Prompt and headers: each header follows the prompt and nothing else.
-    visible = np.zeros((total, total), dtype=bool)
-    in_history = np.zeros((total, total), dtype=bool)
-    visible[:, :base] = in_history[:, :base] = np.tri(total, base, dtype=bool)
+    total = base + sum(sizes) + len(rows.ids)
+    here = slice(total - len(rows.ids), total)
+    turns = np.zeros((1 + len(views.starts), total), dtype=np.int64)
     turns[0, :base] = np.arange(base)
-    offsets = np.zeros(total, dtype=np.int64)
-    columns, column = [], base
-    for index, header in enumerate(fixed):
-        end = column + len(header)
-        columns.append((column, end))
-        offsets[column:end] = np.arange(len(header))
-        turns[0, column:end] = base + offsets[column:end]
-        turns[1 + index, column:end] = offsets[column:end]
-        visible[column:end, column:end] = np.tri(len(header), dtype=bool)
-        visible[here, column:end] = seen[index][:, None]
-        column = end
-    for worker in team:
-        mine = np.flatnonzero(owner == worker)
-        columns.append((column, column + len(mine)))
-        column += len(mine)
-    offsets[here] = offset
-    visible[here, here] = committed | unfinished
-    in_history[here, here] = committed
+    turns[0, here] = views.own + rows.offset
+    turns[1:, here] = turns[0, here] - views.starts
+    history, offsets = np.zeros((2, total), dtype=np.int64)
+    history[:base], history[here] = np.arange(base), _history(rows, base)
+    offsets[here] = rows.offset
+    visible = np.zeros((total, total), dtype=bool)
+    in_history = np.zeros_like(visible)
+    visible[:, :base] = in_history[:, :base] = np.tri(total, base, dtype=bool)
+    visible[here, here], in_history[here, here] = committed | unfinished, committed
+    written = np.bincount(rows.owner, minlength=transcript.workers).tolist()
+    columns = [*pairwise(accumulate([*sizes, *written], initial=base))]
+    for index, size in enumerate(sizes):  # each header follows the prompt and nothing else
+        header = slice(*columns[index])
+        offsets[header] = turns[1 + index, header] = np.arange(size)
+        turns[0, header] = base + np.arange(size)
+        visible[header, header] = np.tri(size, dtype=bool)
+        visible[here, header] = views.seen[index][:, None]
 
-    # Where finished steps lie in the history: in the order of their commits, then of the team.
-    history = np.zeros(total, dtype=np.int64)
-    history[:base] = np.arange(base)
-    place = base
-    order = [(int(closes[i]), int(owner[i]), i) for i in new if closes[i] != NEVER]
-    for _, _, start in sorted(order) if commits else ():
-        length = int((number == number[start]).sum())
-        history[here.start + start : here.start + start + length] = place + np.arange(length)
-        place += length
-
-    flat = [*prompt, *(token for header in fixed for token in header), *ids]
     targets = np.full(total, NO_TARGET, dtype=np.int64)
-    follows = np.zeros(len(rows), dtype=bool)
-    follows[:-1] = (number[:-1] == number[1:]) & (learnt[1:] == 1)
-    targets[here][follows] = np.array([*ids[1:], 0])[follows]
+    follows = (rows.step[:-1] == rows.step[1:]) & (rows.learnt[1:] == 1)
+    targets[here][:-1][follows] = rows.ids[1:][follows]
     return Packed(
-        torch.tensor(flat),
+        torch.tensor([*prompt, *chain(*fixed), *rows.ids.tolist()]),
         torch.from_numpy(targets),
         torch.from_numpy(~visible),
         torch.from_numpy(in_history),
@@ -185,6 +160,89 @@ def pack(transcript: Transcript, headers: Sequence[Sequence[int]]) -> Packed:
         torch.from_numpy(history),
         torch.from_numpy(offsets),
     )
+
+
+def _rows(transcript: Transcript) -> _Rows:
+    commits = transcript.layout in ("combined", "interleaved")
+    rows: list[tuple[int, ...]] = []
+    for worker in range(transcript.workers):
+        offset = 0
+        for number, step in enumerate(transcript.steps):
+            if step.worker != worker:
+                continue
+            if commits:
+                offset = 0
+            closes = step.closes if commits and step.closes is not None else NEVER
+            begun, last = step.tokens[0].written, len(step.tokens) - 1
+            for place, token in enumerate(step.tokens):
+                stands = (worker, number, number if commits else worker, offset + place)
+                closing = place == last and closes != NEVER
+                when = (token.written, token.learnt, begun, closes, closing)
+                rows.append((token.id, *stands, *when))
+            offset += len(step.tokens)
+    return _Rows(*np.array(rows, dtype=np.int64).T)
+
+
+def _sights(rows: _Rows, live: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which token (row) sees which (column) in the history, and which in a block, bool [M, M]."""
+    # A closing token has the blocks of the pass before in its view.
+    arranged = (rows.written - rows.closing)[:, None]
+    committed = rows.closes <= arranged
+    count = np.arange(len(rows.ids))
+    own = (rows.block == rows.block[:, None]) & (count <= count[:, None])
+    others = rows.owner != rows.owner[:, None]
+    others &= (rows.written <= rows.written[:, None]) & (rows.begun <= arranged)
+    return committed, ~committed & (own | others if live else own)
+
+
+def _views(
+    transcript: Transcript,
+    sizes: Sequence[int],
+    rows: _Rows,
+    cursor: NDArray[np.int64],
+    unfinished: NDArray[np.bool_],
+) -> _Views:
+    """Lays out what each token sees behind its history.
+
+    Args:
+        transcript: Of whom.
+        sizes: Of the headers, if any are shown.
+        rows: What was written.
+        cursor: Where each one's history ends.
+        unfinished: What each one sees in blocks.
+    """
+    team, titled = range(transcript.workers), transcript.layout == "combined"
+    starts = np.zeros((len(sizes) + len(team), len(rows.ids)), dtype=np.int64)
+    seen = np.zeros((len(sizes), len(rows.ids)), dtype=bool)
+    if titled:
+        starts[0], seen[0] = cursor, True
+        cursor = cursor + sizes[0]
+    for other in team if sizes else ():
+        theirs = rows.owner != other
+        starts[len(sizes) + other] = cursor
+        cursor = cursor + np.where(theirs, unfinished[:, ~theirs].sum(1), 0)
+        starts[2 + other], seen[2 + other] = cursor, theirs
+        cursor = cursor + np.where(theirs, sizes[2 + other], 0)
+    if titled:
+        starts[1], seen[1] = cursor, True
+        cursor = cursor + sizes[1]
+    starts[len(sizes) + rows.owner, np.arange(len(rows.ids))] = cursor
+    return _Views(starts, seen, cursor)
+
+
+def _history(rows: _Rows, base: int) -> NDArray[np.int64]:
+    """Where each token lies in the history: in the order of commits, then of the team."""
+    places = np.zeros_like(rows.ids)
+    order = [
+        (rows.closes[first], rows.owner[first], rows.step[first])
+        for first in np.flatnonzero(rows.offset == 0)
+        if rows.closes[first] != NEVER
+    ]
+    for _, _, step in sorted(order):
+        mine = rows.step == step
+        places[mine] = base + np.arange(mine.sum())
+        base += int(mine.sum())
+    return places
 
 
 class Rotations:

@@ -11,6 +11,8 @@ more. What a worker does where it may choose:
 - The others check results, or wait.
 - Who has claimed what another has claimed before says so and chooses again.
 - Who is asked whether it does redundant work tells the truth.
+- Where there is nothing to share out, the first one says at once what is to be done.
+- If there is to be a reply, who has stated the answer writes it.
 
 What the system writes is not learnt: prefixes, questions, and claims that it forces on workers.
 Neither are the mistakes that the teacher makes on purpose, so that mending them can be learnt.
@@ -39,6 +41,19 @@ PATIENCE = 6
 """How often a waiting worker writes ` ...` before its step ends."""
 
 Encode: TypeAlias = Callable[[str], list[int]]
+
+
+class Plain(NamedTuple):
+    """Something that needs no sharing out; `answer` is what the team states at once."""
+
+    answer: str
+
+
+class Part(NamedTuple):
+    """A part of a reply; `learnt` unless a grammar forces it."""
+
+    text: str
+    learnt: bool = True
 
 
 class Token(NamedTuple):
@@ -145,29 +160,39 @@ class Teacher:
     """Plays one session.
 
     Args:
-        problem: What is to be solved; None for a question that the model cannot answer.
+        problem: What is to be solved.
         names: The team's names.
         layout: `combined`, `contiguous` or `interleaved`; any for one worker.
         encode: From text to token ids.
         rng: For accidents.
         accidents: How often they happen.
+        reply: What is written to the user in the end, if anything is. One worker alone has written
+            all when it has solved a problem, and without one writes its reply at once.
+        end: The id that ends a reply.
     """
 
     def __init__(
         self,
-        problem: Problem | None,
+        problem: Problem | Plain,
         names: Sequence[str],
         layout: str,
         encode: Encode,
         rng: random.Random,
         accidents: Accidents = NO_ACCIDENTS,
+        *,
+        reply: Sequence[Part] | None = None,
+        end: int,
     ) -> None:
-        self._tasks = dict(zip(LABELS, problem.tasks, strict=False)) if problem else {}
+        tasks = () if isinstance(problem, Plain) else problem.tasks
+        self._tasks = dict(zip(LABELS, tasks, strict=False))
+        self._stated = problem.answer if isinstance(problem, Plain) else ""
         self._names = names
         self._layout = "solo" if len(names) == 1 else layout
         self._encode = encode
         self._rng = rng
         self._odds = accidents
+        self._reply = reply
+        self._end = end
         self._claims: list[_Claim] = []
         self._checks: list[_Claim] = []
         self._boxes: list[_Claim] = []
@@ -181,6 +206,10 @@ class Teacher:
         minds = [_Mind(place, Step(place)) for place in range(len(self._names))]
         for mind in minds:
             self._begin(mind, prompt)
+        alone = self._layout == "solo"
+        if alone and self._reply is not None and not self._tasks:
+            self._write_reply(minds[0], self._reply)
+            return Transcript(self._layout, 1, prompt, self._steps, 0)
         done = False
         while not done and self._pass <= most:
             deciding = [mind for mind in minds if not mind.plan]
@@ -194,7 +223,22 @@ class Teacher:
             for mind in ended if not done else ():
                 self._begin(mind, prompt)
         passes = self._pass - 1
+        if done and (alone or self._reply is not None):
+            author = next(mind for mind in ended if mind.listed)
+            self._write_reply(author, () if alone else self._reply or ())
         return Transcript(self._layout, len(self._names), prompt, self._steps, passes)
+
+    def _write_reply(self, mind: _Mind, reply: Sequence[Part]) -> None:
+        """Adds a reply and its end; in a team that is a step of its own."""
+        if self._layout != "solo":
+            mind.step = Step(mind.place)
+            self._steps.append(mind.step)
+            header = self._encode(steps.REPLY_HEADER + steps.SEPARATOR)
+            mind.step.tokens += [Token(i, self._pass, learnt=False) for i in header]
+        drawn = [(i, part.learnt) for part in reply for i in self._encode(part.text)]
+        for token, learnt in (*drawn, (self._end, True)):
+            self._pass += 1
+            mind.step.tokens.append(Token(token, self._pass, learnt))
 
     def _begin(self, mind: _Mind, prompt: Sequence[int]) -> None:
         """Begins a worker's next step with what the system writes."""
@@ -285,7 +329,7 @@ class Teacher:
     def _choose(self, mind: _Mind) -> None:
         """What to do next."""
         if not self._tasks:
-            self._refuse(mind)
+            self._state(mind)
             return
         taken = self._taken(mind)
         free = [label for label in self._tasks if label not in taken]
@@ -306,10 +350,11 @@ class Teacher:
             return
         self._check(mind, rank - (ready and not apart))
 
-    def _refuse(self, mind: _Mind) -> None:
+    def _state(self, mind: _Mind) -> None:
+        """Says what is to be done, where there is nothing to share out."""
         if mind.place == 0:
-            self._say(mind, f"\\boxed{{{REFUSAL}}}.\n\n")
-            mind.listed = ["refused"]
+            self._say(mind, f"\\boxed{{{self._stated}}}.\n\n")
+            mind.listed = ["stated"]
         else:
             self._wait(mind)
 

@@ -15,20 +15,39 @@ from transformers import PreTrainedTokenizerFast
 from hogwild_agents.pocket.tasks import LABELS
 from hogwild_agents.team import steps
 from hogwild_agents.team.interrupts import QUESTION
-from hogwild_agents.team.prompts import NAMES
+from hogwild_agents.team.prompts import NAMES, STRUCTURE
 
 CONTEXT = 4096
 """Tokens that the model may see."""
 
 END, USER, TEAM, SYSTEM = "<|end|>", "<|user|>", "<|team|>", "<|system|>"
-SPECIAL = (END, USER, TEAM, SYSTEM)
+TOOLS, RESULT = "<|tools|>", "<|result|>"
+SPECIAL = (END, USER, TEAM, SYSTEM, TOOLS, RESULT)
 
-TEMPLATE = (
-    "{% set marks = {'user': '<|user|>', 'assistant': '<|team|>', 'system': '<|system|>'} %}"
-    "{% for message in messages %}"
-    "{{ marks.get(message.role, '<|user|>') }}{{ message.content }}<|end|>"
-    "{% endfor %}{% if add_generation_prompt %}<|team|>{% endif %}"
-)
+TEMPLATE = """\
+{%- if tools %}<|tools|>
+{%- for tool in tools %}{% set tool = tool.function %}
+{%- set parameters = tool.parameters or {} %}
+{{- tool.name }}(
+{%- for name, given in (parameters.properties or {}).items() %}
+{{- name }}{% if name not in (parameters.required or []) %}?{% endif %}: {% if given.enum %}
+{{- given.enum | tojson }}{% elif given.type is string %}{{ given.type }}{% else %}
+{{- given | tojson }}{% endif %}{% if not loop.last %}, {% endif %}
+{%- endfor %}){% if tool.description %}: {{ tool.description }}{% endif %}
+{{- '\n' }}
+{%- endfor %}<|end|>
+{%- endif %}
+{%- set marks = {'user': '<|user|>', 'assistant': '<|team|>', 'system': '<|system|>',
+    'tool': '<|result|>'} %}
+{%- for message in messages %}
+{{- marks[message.role] }}{{ message.content or '' }}
+{%- for call in message.tool_calls or [] %}
+{{- '<tool_call>\n{"name": ' }}{{ call.function.name | tojson }}, "arguments": {# #}
+{{- call.function.arguments | tojson }}{{ '}\n</tool_call>' }}
+{%- endfor %}<|end|>
+{%- endfor %}
+{%- if add_generation_prompt %}<|team|>{% endif %}"""
+"""Tools are shown as signatures, in a line each; calls are written as Hermes and Qwen do."""
 
 WORDS = (
     *NAMES,
@@ -42,6 +61,11 @@ WORDS = (
     *("Solve these tasks.", "largest of ", "smallest of ", "reverse ", "sort ", "count ", " in "),
     *("compare ", " and ", " borrow", " digits", ", so ", "yes, ", "no, ", "wait, ", " has "),
     *("I take ", "check ", ", right", ", wrong", "wait"),
+    *('<tool_call>\n{"name": "', '", "arguments": {', "}}\n</tool_call>", '"}}\n</tool_call>'),
+    *('": ', '": "', '", "', ', "', '{"', '"}', "?: ", "): ", "The ", "a ", "the "),
+    *("call", "reply", "string", "integer", "number", "boolean", "true", "false", "null", "none"),
+    *("tool", "JSON"),
+    *(STRUCTURE, '": {"type": "', '"properties": {"', '"required": ["', '"type": "object"'),
 )
 
 
@@ -55,7 +79,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         models.BPE({token: i for i, token in enumerate(vocabulary)}, [], ignore_merges=True)
     )
     longest_first = sorted(WORDS, key=len, reverse=True)
-    pattern = Regex("|".join([*map(_escape, longest_first), r"[\s\S]"]))
+    pattern = Regex("|".join([*map(_whole, longest_first), r"[\s\S]"]))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(pattern, behavior="isolated"), byte_level]
     )
@@ -74,6 +98,12 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def _escape(word: str) -> str:
-    """A word as a pattern of the tokenizers library, whose engine knows other escapes than re."""
-    return re.escape(word).replace("\\\n", "\\n").replace("\n", "\\n")
+def _whole(word: str) -> str:
+    """A word as a pattern of the tokenizers library, whose engine knows other escapes than re.
+
+    It does not match in the middle of another word.
+    """
+    pattern = re.escape(word).replace("\\\n", "\\n").replace("\n", "\\n")
+    before = "(?<![A-Za-z0-9])" if word[0].isalpha() else ""
+    after = "(?![A-Za-z0-9])" if word[-1].isalpha() else ""
+    return before + pattern + after

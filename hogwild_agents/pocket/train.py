@@ -23,7 +23,7 @@ from rich.text import Text
 from torch import Tensor, distributed
 from torch.multiprocessing.spawn import ProcessException, spawn
 from torch.nn.functional import cross_entropy, linear
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from hogwild_agents.pocket.lessons import Lessons
 from hogwild_agents.pocket.muon import Muon
@@ -52,6 +52,7 @@ class Recipe:
         adam: Learning rate of embeddings and norms.
         warmup: Steps until the rates are full.
         decay: Last share of the steps, over which the rates fall to a hundredth.
+        start: Folder of a trained model of these sizes to go on from; it is spared easy lessons.
     """
 
     seed: int = 1
@@ -64,6 +65,7 @@ class Recipe:
     adam: float = 3e-3
     warmup: int = 100
     decay: float = 0.45
+    start: str | None = None
 
     def rate(self, step: int) -> float:
         """Share of the full learning rates in a step."""
@@ -88,7 +90,21 @@ def build_model(recipe: Recipe) -> Qwen3ForCausalLM:
     )
     model = Qwen3ForCausalLM(config)
     model.set_attn_implementation(NAME)
+    if recipe.start is not None:
+        _take_over(model, recipe.start)
     return model
+
+
+def _take_over(model: Qwen3ForCausalLM, folder: str) -> None:
+    """Takes a trained model's weights; words that its tokenizer does not have stay untrained."""
+    weights = Qwen3ForCausalLM.from_pretrained(folder, dtype="float32").state_dict()
+    known = AutoTokenizer.from_pretrained(folder).get_vocab()
+    embeddings = "model.embed_tokens.weight"
+    words = model.state_dict()[embeddings].clone()
+    for word, row in build_tokenizer().get_vocab().items():
+        if word in known:
+            words[row] = weights[embeddings][known[word]]
+    model.load_state_dict(weights | {embeddings: words, "lm_head.weight": words})
 
 
 class Trainer:
@@ -159,9 +175,10 @@ class Trainer:
     def _next_lessons(self) -> Iterator[Packed]:
         """This process's lessons of the step; the same in every run."""
         left = self.recipe.tokens / self.recipe.processes
+        progress = self.step / self.recipe.steps if self.recipe.start is None else 1.0
         for number in count():
             name = f"{self.step} {self._rank} {number}"
-            lesson = self._lessons.lesson(name, self.step / self.recipe.steps)
+            lesson = self._lessons.lesson(name, progress)
             yield lesson.to(self._device)
             left -= len(lesson.ids)
             if left <= 0:
@@ -265,9 +282,28 @@ def train(
     ] = Recipe().processes,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 100,
+    start: Annotated[
+        Path | None, typer.Option(help="Folder of a trained model of these sizes to go on from.")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Share of the full learning rates; less to go on.")
+    ] = 1.0,
+    decay: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Last share of the steps, with falling rates.")
+    ] = Recipe().decay,
 ) -> None:
     """Train the pocket model, or go on where an earlier run in the same folder stopped."""
-    recipe = Recipe(seed=seed, steps=steps, hidden=hidden, layers=layers, processes=processes)
+    recipe = Recipe(
+        seed=seed,
+        steps=steps,
+        processes=processes,
+        hidden=hidden,
+        layers=layers,
+        muon=Recipe().muon * rate,
+        adam=Recipe().adam * rate,
+        decay=decay,
+        start=None if start is None else str(start.resolve()),
+    )
     if hidden % HEAD:
         raise typer.BadParameter(f"{hidden} is no multiple of {HEAD}", param_hint="--hidden")
     out.mkdir(parents=True, exist_ok=True)

@@ -262,8 +262,10 @@ def _json(text: str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def _json_in(text: str) -> Any:
-    """The last object or list of `text`, with all that is around it.
+def _json_in(text: str, parse: Callable[[Any], Any]) -> Any:
+    """What `parse` makes of the last object or list of `text` that it accepts.
+
+    It is taken with all that is around it and is accepted too.
 
     Goes backwards: first comes the innermost, then what holds it, until no bracket is left behind
     it that could close one more. So a long and broken beginning costs nothing.
@@ -276,8 +278,8 @@ def _json_in(text: str) -> Any:
             break
         try:
             found, end = _JSON.raw_decode(text, start)
-            if end > reach:
-                value, reach = found, end
+            if end > reach and (parsed := _last(parse, [found])) is not None:
+                value, reach = parsed, end
         except (ValueError, RecursionError) as error:
             end = getattr(error, "pos", start + 10_000)
             spare -= end // 32  # to make the error, Python counts the lines before it
@@ -285,11 +287,20 @@ def _json_in(text: str) -> Any:
     return value
 
 
-def json_answer() -> AnswerFormat:
-    """A JSON value; null counts as no answer."""
+def json_answer(parse: Callable[[Any], Any] = lambda value: value) -> AnswerFormat:
+    """A JSON value; null counts as no answer.
+
+    Args:
+        parse: Turns the value into the answer, as in `boxed`. Keeps it if not given.
+    """
     lead, scan = "```json\n", partial(_fences, {"json": 0})
     fenced = partial(_fenced, before="answer is:\n\n", lead=lead, max_tokens=64, scan=scan)
-    return fenced("json", 'JSON in a block that begins with "```json"', _json, _json_in)
+    return fenced(
+        "json",
+        'JSON in a block that begins with "```json"',
+        lambda text: parse(_json(text)),
+        partial(_json_in, parse=parse),
+    )
 
 
 _ONE_AT_A_TIME = threading.Lock()  # the filters of warnings belong to the whole process

@@ -19,6 +19,11 @@ Message = Mapping[str, Any]
 
 ROLES = ("system", "user", "assistant", "tool")
 
+_KINDS = frozenset(
+    ["function", "object", "array", "string", "number", "integer", "boolean", "null"]
+)
+"""What `type` may say in tools and calls. Templates branch on it."""
+
 
 class ChatTemplateError(HogwildError, ValueError):
     """The model's chat template refuses a conversation, or loses a part of it."""
@@ -46,20 +51,32 @@ class Placeholders:
         self._texts: list[str] = []
 
     def hide(self, value: Any) -> Any:
-        """`value` with a stand-in for every text in it, but the keys that the template names."""
+        """`value` with a stand-in for every text in it, but the keys that the template names.
+
+        Within one value equal texts get equal stand-ins: templates look keys up in lists of names.
+        """
+        return self._hide(value, {})
+
+    def _hide(self, value: Any, known: dict[str, str]) -> Any:
         if isinstance(value, Mapping):
             return {
-                key if key in self._names else self.hide(key): self.hide(item)
+                key if key in self._names else self._hide(key, known): (
+                    item
+                    if key == "type" and isinstance(item, str) and item in _KINDS
+                    else self._hide(item, known)
+                )
                 for key, item in value.items()
             }
         if isinstance(value, list | tuple):
-            return [self.hide(item) for item in value]
+            return [self._hide(item, known) for item in value]
         text = value if isinstance(value, str) else str(value)
         # Templates ask whether there is any text, so an empty one stays.
         if not text or value is None or type(value) in (bool, int, float):
             return value
-        self._texts.append(text)
-        return f'{self._prefix}{len(self._texts) - 1:04x}"'
+        if text not in known:
+            self._texts.append(text)
+            known[text] = f'{self._prefix}{len(self._texts) - 1:04x}"'
+        return known[text]
 
     def survives(self, hidden: Any, rendered: str) -> bool:
         """Whether the template has kept any text of `hidden`, if it has one."""
@@ -88,10 +105,15 @@ class Placeholders:
         return pieces
 
 
-def check_messages(messages: Sequence[Any]) -> None:
-    """Raises InvalidMessageError unless every message has a known role and text."""
+def check_messages(messages: Sequence[Any]) -> list[Message]:
+    """The messages, with an empty text where one that calls tools has none.
+
+    Raises:
+        InvalidMessageError: There is none, or one without a known role or without text.
+    """
     if not messages:
         raise InvalidMessageError("There is no message: give at least one of the role user.")
+    checked: list[Message] = []
     for index, message in enumerate(messages):
         role = message.get("role") if isinstance(message, Mapping) else None
         if role not in ROLES:
@@ -100,11 +122,15 @@ def check_messages(messages: Sequence[Any]) -> None:
                 f"{', '.join(ROLES)}."
             )
         content = message.get("content")
+        if content is None and message.get("tool_calls"):
+            content = ""
         if not isinstance(content, str):
             raise InvalidMessageError(
                 f"Message {index} ({role}) has content of type {type(content).__name__}: "
                 "give a str, an empty one if there is nothing to say."
             )
+        checked.append({**message, "content": content})
+    return checked
 
 
 def variants_of(messages: Sequence[Message]) -> list[list[Message]]:

@@ -14,6 +14,10 @@ FinishReason: TypeAlias = Literal[
 the budget or the model's context was used up, somebody asked to stop, cancelled, or it failed."""
 
 
+Finisher: TypeAlias = Literal["reply", "answer"]
+"""What is written in the end: a reply for a user, or the bare answer if nobody stated one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """A step of one worker, finished or not.
@@ -123,6 +127,7 @@ class Result:
         history: Finished steps of all workers and notes, in order.
         unfinished: The steps that were under way at the end, those with any text.
         answer: What the answer format found, or None.
+        finisher: `reply` or `answer`, as the team has it.
         reply: What the finisher wrote for a user, or the finisher's answer text.
         finish_reason: Why the thinking ended.
         reply_reason: `stop` if the reply came to its end, `length` if it was cut; None without one.
@@ -146,6 +151,7 @@ class Result:
     history: tuple[Step | Note, ...] = ()
     unfinished: tuple[Step, ...] = ()
     answer: Any = None
+    finisher: Finisher = "reply"
     reply: str = ""
     finish_reason: FinishReason
     reply_reason: Literal["stop", "length"] | None = None
@@ -197,6 +203,7 @@ class Started(Event):
     workers: tuple[str, ...]
     prompt_tokens: int
     reused_tokens: int
+    finisher: Finisher = "reply"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
+
+from torch import Tensor
 
 from hogwild_agents.engine import Block, Stream, Write
 from hogwild_agents.team.text import Reader
+
+ENDING = 256
+"""Tokens that a guided reply may take beyond its limit to come to a proper end."""
+
+
+class Guide(Protocol):
+    """Keeps a reply to a form, such as a grammar; made for one reply."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the reply is whole, with nothing that could follow."""
+
+    def begin(self) -> Sequence[int]:
+        """The ids that the reply must begin with; at least one token is left to be drawn."""
+
+    def allowed(self) -> Tensor | None:
+        """What may be drawn next, bool [vocab], or None for anything."""
+
+    def take(self, token: int) -> Sequence[int]:
+        """Follows the token drawn; returns the ids that must come after it, which are not drawn."""
+
+    def hurry(self) -> None:
+        """Allows from now on only what brings the reply to its end soon."""
 
 
 @dataclass(slots=True, eq=False)
@@ -23,6 +48,7 @@ class Writer:
         limit: The most tokens it may draw.
         complete: Whether what it wrote is whole, so that it may stop before an end token.
         stop: Strings before which its text ends.
+        guide: Keeps its text to a form, if it has one; at its limit it is hurried, not cut off.
         lead: What stood before its text and belongs to the answer, such as `\boxed{`.
         budgets: Those of the snapshots that its answer is for.
         before: Writes that go along with its first: what was drawn and is not in the cache yet.
@@ -45,32 +71,55 @@ class Writer:
     before: list[Write]
     forks: list[Block]
     stop: Sequence[str] = ()
+    guide: Guide | None = None
     text: str = ""
     held: str = ""
     tokens: int = 0
     reason: Literal["stop", "length"] | None = None
 
+    def __post_init__(self) -> None:
+        """Writes what the guide's form begins with."""
+        if self.guide is not None:
+            self.held = self._write(self.guide.begin())
+
     def writes(self) -> list[Write]:
         """Its part in the next pass; its own write is the last."""
         before, self.before = self.before, []
-        return [*before, Write(self.view, self.pending, self.stream)]
+        allowed = None if self.guide is None else self.guide.allowed()
+        return [*before, Write(self.view, self.pending, self.stream, allowed)]
 
     def take(self, token: int) -> str:
         """Takes the token drawn; returns the text that is now sure to be part of what it writes."""
-        self.pending = [token]
-        self.tokens += 1
+        self.pending = []
         if token in self.ends:
+            self.tokens += 1
             self.reason, new = "stop", self.reader.flush()
         else:
-            new = self.reader.push(token)
-            if self.complete(self.text + new):
-                self.reason = "stop"
-            elif self.tokens >= self.limit:
-                self.reason = "length"
+            forced = () if self.guide is None else self.guide.take(token)
+            new = self._write([token, *forced])
+            self._look_for_end(new)
+            if self.reason is not None:
                 new += self.reader.flush()
         new = self._cut(self.held + new)
         self.text += new
         return new
+
+    def _write(self, tokens: Sequence[int]) -> str:
+        """Lays tokens down for the next pass; returns the text that they complete."""
+        self.pending = [*self.pending, *tokens]
+        self.tokens += len(tokens)
+        return "".join(map(self.reader.push, tokens))
+
+    def _look_for_end(self, new: str) -> None:
+        """Ends the text where it is whole or too long."""
+        if self.guide is not None and self.guide.done:
+            self.reason = "stop" if self.tokens <= self.limit else "length"
+        elif self.complete(self.text + self.held + new):
+            self.reason = "stop"
+        elif self.tokens >= self.limit + (0 if self.guide is None else ENDING):
+            self.reason = "length"
+        elif self.tokens >= self.limit and self.guide is not None:
+            self.guide.hurry()
 
     def _cut(self, new: str) -> str:
         """`new` up to a stop string, or up to where one may have begun that is not whole yet."""

@@ -30,7 +30,16 @@ NAMES: tuple[str, ...] = ("Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Gra
 MAX_WORKERS = 8
 LONGEST_NAME = 32
 
-Style = Literal["you", "we", "brief"]
+TOOL_RULE = (
+    "Tools are called in the reply, after the thinking. As soon as it is clear which call comes "
+    "next, whoever notices states it as the final answer."
+)
+"""What a team that may call tools is told beside its prompt."""
+
+Style = Literal["you", "we", "brief", "names", "none"]
+
+STRUCTURE = "Reply with nothing but JSON that fits this schema: "
+"""What stands before a JSON schema where the reply must fit one."""
 
 
 class InvalidTeamError(HogwildError, ValueError):
@@ -88,7 +97,9 @@ class CollaborationPrompt:
     """What a team is told before it sees its problem.
 
     Attributes:
-        style: "you" speaks to the workers, "we" for them; "brief" is for small models and contexts.
+        style: "you" speaks to the workers, "we" for them; "brief" is for small models and contexts;
+            "names" says who is in the team and nothing else, to models trained to be one; "none"
+            says nothing, for those who write the whole prompt themselves.
         examples: Whether worked examples are shown.
         extra: The developer's own instructions, put last before the problem.
     """
@@ -105,6 +116,11 @@ class CollaborationPrompt:
         if not isinstance(self.extra, str):
             raise InvalidTeamError(f"extra={self.extra!r} is not a string: write it as text.")
 
+    @property
+    def explains(self) -> bool:
+        """Whether it says how to work together."""
+        return self.style not in _SILENT
+
     def system(self, workers: Sequence[str], *, layout: str, answer: str) -> str:
         r"""The whole system text.
 
@@ -117,6 +133,8 @@ class CollaborationPrompt:
         """
         names = worker_names(workers)
         extra = self.extra.strip()
+        if not self.explains:
+            return _joined(", ".join(names) if self.style == "names" and names[1:] else "", extra)
         if len(names) == 1:
             return _joined(extra, _ALONE.format(answer=answer))
         words = _BRIEF if self.style == "brief" else _FULL
@@ -148,7 +166,9 @@ class CollaborationPrompt:
         names = worker_names(workers)
         if not 0 <= index < len(names):
             raise InvalidTeamError(f"index={index} is no worker's: choose 0 to {len(names) - 1}.")
-        return _OPENINGS[index].format(own=names[index], first=names[0]) if len(names) > 1 else ""
+        if len(names) == 1 or not self.explains:
+            return ""
+        return _OPENINGS[index].format(own=names[index], first=names[0])
 
 
 def _joined(*parts: str) -> str:
@@ -315,7 +335,10 @@ work, say so and change task. Answer `{check}` truthfully.""",
 _TASK = "Solve the next problem together."
 _ALONE = "Think step by step, in short paragraphs. State the final answer as {answer}."
 
-_VOICES: dict[str, dict[str, str]] = {
+_SILENT: tuple[Style, ...] = ("names", "none")
+"""Styles of prompts that explain nothing."""
+
+_VOICES: dict[Style, dict[str, str]] = {
     "you": {"are": "You are one of", "we": "you", "us": "you", "our": "your"},
     "we": {"are": "We are", "we": "we", "us": "us", "our": "our"},
     "brief": {},

@@ -24,7 +24,7 @@ from hogwild_agents.engine.blocks import PAGE
 from hogwild_agents.team import events as ev
 from hogwild_agents.team import steps
 from hogwild_agents.team.conversations import InvalidMessageError
-from hogwild_agents.team.finishers import Writer
+from hogwild_agents.team.finishers import ENDING, Guide, Writer
 from hogwild_agents.team.text import Reader
 from hogwild_agents.team.thinking import Running, Thinking
 
@@ -51,10 +51,15 @@ class Session:
     """
 
     def __init__(
-        self, team: Team, problem: str | Sequence[Mapping[str, Any]], prompt: Sequence[int]
+        self,
+        team: Team,
+        problem: str | Sequence[Mapping[str, Any]],
+        prompt: Sequence[int],
+        guide: Guide | None = None,
     ) -> None:
         self.team = team
         self.problem = problem
+        self._guide = guide
         # A worker alone goes on from the prompt's last token, which must not be in the cache yet.
         alone = len(team.workers) == 1 and len(prompt) > 1
         self.prompt, self._first = (prompt[:-1], prompt[-1:]) if alone else (prompt, [])
@@ -86,6 +91,7 @@ class Session:
         team = self.team
         limit = min(team.reply_tokens, model.max_length // CONTEXT_SHARE)
         limit = 0 if team.finisher == "answer" else limit
+        limit += 0 if self._guide is None else ENDING
         if team.finisher == "answer" or team.snapshots:
             opening = team.tokenizer.encode(team.answer.opening)
             limit = max(limit, team.answer.max_tokens + len(opening))
@@ -144,6 +150,7 @@ class Session:
             workers=team.workers,
             prompt_tokens=lease.usage.prompt_tokens,
             reused_tokens=lease.usage.reused_tokens,
+            finisher=team.finisher,
         )
         if team.replies_at_once:
             self._reason = "ended"
@@ -200,6 +207,7 @@ class Session:
                 thinking.step_of(worker) for worker in workers if thinking and worker.text
             ),
             answer=thinking.answer if thinking and self._answer is None else self._answer,
+            finisher=team.finisher,
             reply="" if reply is None else reply.text + reply.held,
             finish_reason=reason,
             reply_reason=None if reply is None else reply.reason,
@@ -355,6 +363,7 @@ class Session:
             params = thinking.sampling(len(team.workers), team.marks)
             taken = sum(map(len, view)) + len(author.owed) + len(pending)
             taken += sum(len(write.tokens) for write in before)
+            taken += 0 if self._guide is None else ENDING
             limit = max(1, min(team.reply_tokens, lease.model.max_length - taken))
         return Writer(
             view=view,
@@ -366,6 +375,7 @@ class Session:
             complete=team.answer.complete if answer else _never,
             lead=team.answer.lead if answer else "",
             stop=() if answer else team.stop,
+            guide=None if answer else self._guide,
             budgets=budgets,
             before=before,
             forks=[*twins.values()],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -11,9 +11,16 @@ from hogwild_agents.engine import SamplingParams
 from hogwild_agents.team import steps
 from hogwild_agents.team.answers import AnswerFormat, answer_format
 from hogwild_agents.team.conversations import InvalidMessageError, check_messages
+from hogwild_agents.team.events import Finisher
+from hogwild_agents.team.finishers import Guide
 from hogwild_agents.team.interrupts import Interrupt, RedundancyCheck, choose_interrupts
 from hogwild_agents.team.layouts import Layout, TeamBlocks, Views, choose_layout
-from hogwild_agents.team.prompts import CollaborationPrompt, InvalidTeamError, worker_names
+from hogwild_agents.team.prompts import (
+    TOOL_RULE,
+    CollaborationPrompt,
+    InvalidTeamError,
+    worker_names,
+)
 from hogwild_agents.team.session import Session
 from hogwild_agents.team.text import TeamTokenizer
 
@@ -67,7 +74,7 @@ class Team:
         prompt: CollaborationPrompt | None = None,
         interrupts: Sequence[Interrupt] | None = None,
         answer: str | AnswerFormat | Callable[[str], Any] = "boxed",
-        finisher: Literal["reply", "answer"] = "reply",
+        finisher: Finisher = "reply",
         budget: int = 4096,
         reply_tokens: int = 1024,
         stop: Sequence[str] = (),
@@ -83,7 +90,7 @@ class Team:
             interrupts = [] if alone else [RedundancyCheck()]
         self.interrupts = choose_interrupts(interrupts)
         self.answer = answer_format(answer)
-        self.finisher = finisher
+        self.finisher: Finisher = finisher
         self.budget = _whole("budget", budget)
         self.reply_tokens = _whole("reply_tokens", reply_tokens)
         self.stop = _stop_strings(stop)
@@ -135,37 +142,55 @@ class Team:
             len(self.workers) == 1 and self.finisher == "reply" and self.tokenizer.thinking is None
         )
 
-    def session(self, problem: str | Sequence[Mapping[str, Any]]) -> Session:
+    def session(
+        self,
+        problem: str | Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        guide: Guide | None = None,
+    ) -> Session:
         """One problem for this team; submit it to an engine, once.
 
         Args:
             problem: The question, or a conversation: messages with `role` and `content`, of which
                 the last is to be answered.
+            tools: What the reply may call, as in `TeamTokenizer.prompt`.
+            guide: Keeps the reply to a form; the thinking stays free. Each session needs its own.
 
         Raises:
             InvalidMessageError: The problem is empty, or no conversation.
             ChatTemplateError: The tokenizer's chat template cannot render it.
+            InvalidTeamError: There is a guide, but this team writes no reply.
         """
+        if guide is not None and self.finisher != "reply":
+            raise InvalidTeamError(
+                f"finisher={self.finisher!r} writes no reply that a guide could keep to a form: "
+                "use finisher='reply'."
+            )
         messages = [{"role": "user", "content": problem}] if isinstance(problem, str) else problem
         if not isinstance(messages, Sequence):
             raise InvalidMessageError(
                 f"The problem is of type {type(problem).__name__}: give a text, or a list of "
                 "messages such as {'role': 'user', 'content': ...}."
             )
-        check_messages(messages)
+        messages = check_messages(messages)
         if not any(message["content"].strip() for message in messages):
             raise InvalidMessageError(
                 f"The problem {problem!r:.80} is empty: say what the team is to solve."
             )
-        return Session(self, problem, self._prompt_tokens(messages))
+        return Session(self, problem, self._prompt_tokens(messages, tools), guide)
 
-    def _prompt_tokens(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def _prompt_tokens(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
+    ) -> list[int]:
         """The whole prompt: what the team is told, the conversation, and where thinking begins."""
         told = self.prompt.extra
         if not self.replies_at_once:
             told = self.prompt.system(
                 self.workers, layout=self.layout.name, answer=self.answer.instruction
             )
+            if tools and len(self.workers) > 1 and self.prompt.explains:
+                told += steps.SEPARATOR + TOOL_RULE
         rest: list[Any] = []
         for message in messages:
             if message["role"] == "system":
@@ -173,7 +198,7 @@ class Team:
             else:
                 rest.append({key: self._disguised(value) for key, value in message.items()})
         system = [{"role": "system", "content": told}] if told.strip() else []
-        tokens = self.tokenizer.prompt([*system, *rest])
+        tokens = self.tokenizer.prompt([*system, *rest], tools=self._disguised(tools))
         if self.layout.commits:
             tokens += self.tokenizer.encode(steps.HISTORY_HEADER + steps.SEPARATOR)
         return tokens

@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from hogwild_agents.team.calls import CallForm, measure_form, spell_out
 from hogwild_agents.team.conversations import (
     ChatTemplateError,
     Message,
@@ -112,6 +114,7 @@ class TeamTokenizer:
         harmless = {tokenizer.unk_token_id} if offices.count(tokenizer.unk_token) == 1 else set()
         self.control = frozenset(control - harmless)
         self._forbidden = frozenset({*control, *ids.values()} - harmless)
+        self._first_tokens: dict[tuple[str, ...], frozenset[int]] = {}
 
     def encode(self, text: str) -> list[int]:
         """The ids of plain text, with no control id among them.
@@ -125,7 +128,13 @@ class TeamTokenizer:
         """The text of `tokens`, with control tokens spelled out."""
         return self._show([*self._lead, *tokens])[self._lead_size :]
 
-    def prompt(self, messages: Sequence[Message], *, think: bool = True) -> list[int]:
+    def prompt(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        think: bool = True,
+    ) -> list[int]:
         """The ids of a conversation, up to where the model's next turn begins.
 
         Where the template has no place for system text, that heads the next user message; where it
@@ -133,23 +142,27 @@ class TeamTokenizer:
 
         Args:
             messages: The conversation. What they hold beside role and content is for the template.
+            tools: What the model may call: `{"type": "function", "function": {"name": ...,
+                "description": ..., "parameters": JSON schema}}`.
             think: Whether a model that thinks begins by thinking, or replies at once.
 
         Raises:
             InvalidMessageError: There is no message, or one is malformed.
             ChatTemplateError: The model's chat template cannot hold the conversation.
         """
-        check_messages(messages)
+        messages = check_messages(messages)
+        if self.call_form is None:
+            messages, tools = spell_out(messages, tools), ()
         if self._template is None:
             contents = [part for message in messages for part in (message["content"], SEPARATOR)]
             return self._assemble([self._opening(), *contents])
         *variants, last = variants_of(messages)
         for variant in variants:
             try:
-                return self._assemble(self._render(variant, think))
+                return self._assemble(self._render(variant, tools, think))
             except ChatTemplateError:
                 continue
-        return self._assemble(self._render(last, think))
+        return self._assemble(self._render(last, tools, think))
 
     def close_thinking(self) -> list[int]:
         """The ids that end the model's thoughts and begin its reply; none if it does not think."""
@@ -157,9 +170,42 @@ class TeamTokenizer:
             return []
         return [self.thinking_ids[1], *self.encode(SEPARATOR)]
 
+    @property
+    def plain(self) -> PreTrainedTokenizerBase:
+        """The model's own tokenizer; not to be changed."""
+        return self._tokenizer
+
+    @cached_property
+    def call_form(self) -> CallForm | None:
+        """How the chat template writes calls of tools; None if they must be spelled out."""
+        if self._template is None or "tools" not in self._template:
+            return None
+        ends = [mark for mark, index in self._marks.ids.items() if index in self.ends]
+        render: Any = partial(
+            self._tokenizer.apply_chat_template, chat_template=self._template, tokenize=False
+        )
+        return measure_form(render, ends)
+
+    def pieces(self, text: str) -> Iterator[str | int]:
+        """A template's own words in plain text and the ids of the control tokens among them."""
+        end = 0
+        for at, mark in self._marks.find(text):
+            if at >= end:
+                if text[end:at]:
+                    yield text[end:at]
+                yield self._marks.ids[mark]
+                end = at + len(mark)
+        if text[end:]:
+            yield text[end:]
+
     def first_tokens(self, texts: Iterable[str]) -> frozenset[int]:
         """The ids with which a model would begin one of `texts`, at the start of a line or not."""
-        texts = [text.strip() for text in texts if text.strip()]
+        texts = tuple(text.strip() for text in texts if text.strip())
+        if texts not in self._first_tokens:  # it takes a look at the whole vocabulary
+            self._first_tokens[texts] = self._find_first_tokens(texts)
+        return self._first_tokens[texts]
+
+    def _find_first_tokens(self, texts: Sequence[str]) -> frozenset[int]:
         words = {text.split()[0] for text in texts}
         found = {
             index
@@ -244,7 +290,9 @@ class TeamTokenizer:
         first = self._tokenizer.encode("x")[:1]
         return str(self._tokenizer.bos_token) if first == [self._tokenizer.bos_token_id] else ""
 
-    def _render(self, messages: Sequence[Message], think: bool) -> list[str]:
+    def _render(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], think: bool
+    ) -> list[str]:
         """A conversation in pieces: the template's words, outside text, the template's, ...
 
         Raises:
@@ -260,6 +308,7 @@ class TeamTokenizer:
                 self._tokenizer.apply_chat_template(
                     hidden,
                     chat_template=self._template,
+                    tools=[outside.hide(tool) for tool in tools] or None,
                     tokenize=False,
                     add_generation_prompt=True,
                     **wish,

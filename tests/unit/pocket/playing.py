@@ -10,10 +10,13 @@ from typing import Any
 from hypothesis import strategies as st
 
 from hogwild_agents.pocket import team_settings
+from hogwild_agents.pocket.dialogues import Dialogue, make_dialogue
 from hogwild_agents.pocket.tasks import Problem, make_problem
 from hogwild_agents.pocket.teacher import (
     NO_ACCIDENTS,
     Accidents,
+    Part,
+    Plain,
     Step,
     Teacher,
     Token,
@@ -41,14 +44,17 @@ def tokenizer() -> TeamTokenizer:
 
 
 @cache
-def team(layout: str = "combined", workers: int = 2) -> Team:
-    """The team that the model is trained to be."""
-    return Team(tokenizer(), **team_settings(workers), layout=layout)
+def team(layout: str = "combined", workers: int = 2, finisher: str = "answer") -> Team:
+    """The team that the model is trained to be, or one that also replies."""
+    settings = team_settings(workers) | {"layout": layout, "finisher": finisher}
+    return Team(tokenizer(), **settings)
 
 
-def prompt_of(team: Team, problem: str) -> list[int]:
+def prompt_of(
+    team: Team, problem: str | list[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()
+) -> list[int]:
     """All ids before the first worker's first."""
-    session = team.session(problem)
+    session = team.session(problem, tools=tools)
     return [*session.prompt, *session._first]
 
 
@@ -58,12 +64,42 @@ def play(
     workers: int = 2,
     size: int = 6,
     accidents: Accidents = NO_ACCIDENTS,
+    reply: str | None = None,
 ) -> tuple[Problem, Transcript]:
     """A problem, and how the teacher's team solves it."""
-    problem, players = make_problem(seed, size), team(layout, workers)
-    encode, rng = tokenizer().encode, random.Random(seed)
-    teacher = Teacher(problem, players.workers, layout, encode, rng, accidents)
+    problem = make_problem(seed, size)
+    players = team(layout, workers, "answer" if reply is None else "reply")
+    parts = None if reply is None else [Part(reply)]
+    teacher = _teacher(problem, players, layout, seed, accidents, parts)
     return problem, teacher.play(prompt_of(players, problem.text))
+
+
+def talk(
+    seed: int, layout: str = "combined", workers: int = 2, accidents: Accidents = NO_ACCIDENTS
+) -> tuple[Dialogue, Transcript]:
+    """A conversation about tools or structures, and how the teacher's team goes on."""
+    dialogue, players = make_dialogue(random.Random(seed)), team(layout, workers, "reply")
+    teacher = _teacher(dialogue.problem, players, layout, seed, accidents, dialogue.reply)
+    return dialogue, teacher.play(prompt_of(players, dialogue.messages, dialogue.tools))
+
+
+def _teacher(
+    problem: Problem | Plain,
+    players: Team,
+    layout: str,
+    seed: int,
+    accidents: Accidents,
+    reply: Sequence[Part] | None,
+) -> Teacher:
+    encode, rng = tokenizer().encode, random.Random(seed)
+    names = players.workers
+    return Teacher(problem, names, layout, encode, rng, accidents, reply=reply, end=end())
+
+
+def end() -> int:
+    """What ends a reply."""
+    (found,) = tokenizer().ends
+    return found
 
 
 def lead(step: Step) -> list[Token]:
@@ -72,8 +108,23 @@ def lead(step: Step) -> list[Token]:
 
 
 def drawn(step: Step) -> list[Token]:
-    """What the worker wrote."""
-    return step.tokens[len(lead(step)) :]
+    """What the worker wrote, but for what ends a reply."""
+    return [token for token in step.tokens[len(lead(step)) :] if token.id != end()]
+
+
+def thinking(transcript: Transcript) -> list[Step]:
+    """All steps but the reply."""
+    return [step for step in transcript.steps if step.tokens[0].written <= transcript.passes]
+
+
+def replying(transcript: Transcript) -> list[Token]:
+    """What was drawn when the thinking was over."""
+    return [
+        token
+        for step in transcript.steps
+        for token in step.tokens
+        if token.written > transcript.passes + 1
+    ]
 
 
 def text_of(tokens: Sequence[Token]) -> str:
@@ -82,15 +133,15 @@ def text_of(tokens: Sequence[Token]) -> str:
 
 
 def numbered(transcript: Transcript) -> Iterator[tuple[str, int, Step]]:
-    """Every step with its worker's name and its number."""
+    """Every step but the reply with its worker's name and its number."""
     names, counts = team(workers=transcript.workers).workers, [0] * transcript.workers
-    for step in transcript.steps:
+    for step in thinking(transcript):
         counts[step.worker] += 1
         yield names[step.worker], counts[step.worker], step
 
 
 def events_of(transcript: Transcript) -> list[Event]:
-    """What a session would tell of its steps, in its order."""
+    """What a session would tell of its steps but the reply, in its order."""
     told: list[tuple[tuple[int, ...], Event]] = []
     for name, index, step in numbered(transcript):
         at = step.tokens[0].written - 1

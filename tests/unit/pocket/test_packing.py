@@ -19,7 +19,7 @@ from hogwild_agents.engine import Block, SharedCacheModel
 from hogwild_agents.pocket.packing import NAME, NO_TARGET, Packed, Rotations, pack
 from hogwild_agents.pocket.teacher import NO_ACCIDENTS, Accidents, Step, Token, Transcript
 from hogwild_agents.team.layouts import LAYOUTS, SOLO, TeamBlocks, Views
-from tests.unit.pocket.playing import TROUBLE, layouts, play, seeds, sizes, team, teams
+from tests.unit.pocket.playing import TROUBLE, layouts, play, seeds, sizes, talk, team, teams
 
 many = settings(max_examples=40, deadline=None, derandomize=True)
 THETA, HEAD, TOLERANCE = 1e4, 16, 1e-4
@@ -30,7 +30,7 @@ def models() -> tuple[Qwen3ForCausalLM, SharedCacheModel]:
     """A tiny model with large random weights, twice: for packed transcripts and for the engine."""
     torch.manual_seed(0)
     config = Qwen3Config(
-        vocab_size=352,
+        vocab_size=384,
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=3,
@@ -75,7 +75,8 @@ class Replay:
         self._fixed = [self._written([self._prompt], header) for header in headers]
         self._work = [self._model.new_block() for _ in range(given.workers)]
         before = self._views([])
-        for number in range(1, given.passes + 2):
+        last = max(token.written for step in given.steps for token in step.tokens)
+        for number in range(1, last + 1):
             before = self._go(number, before)
 
     def _written(self, view: list[Block], tokens: Sequence[int]) -> Block:
@@ -153,15 +154,34 @@ def test_as_the_engine_decodes(layout: str, workers: int, odds: Accidents) -> No
     """Every prediction is the engine's, whatever was seen from where."""
     layout = "combined" if workers == 1 else layout
     _, transcript = play(7, layout, workers, 4, odds)
-    packed = pack(transcript, team(workers=workers).header_tokens())
+    assert compare(transcript) > transcript.passes * workers * 0.9
+
+
+@pytest.mark.parametrize(
+    ("layout", "workers"),
+    [("solo", 1), *product(("combined", "contiguous", "interleaved"), (2, 4))],
+)
+def test_replies_as_the_engine_decodes(layout: str, workers: int) -> None:
+    """After a list of tasks, and of conversations with tools and without."""
+    layout = "combined" if workers == 1 else layout
+    _, transcript = play(7, layout, workers, 3, TROUBLE, reply="(a) 5.")
+    assert compare(transcript) > transcript.passes
+    for seed in range(3):
+        _, transcript = talk(seed, layout, workers, TROUBLE)
+        assert compare(transcript) > transcript.passes
+
+
+def compare(transcript: Transcript) -> int:
+    """Compares all predictions with the engine's; how many there were."""
+    packed = pack(transcript, team(workers=transcript.workers).header_tokens())
     replay = Replay(transcript)
     logits, rows = packed_logits(packed), packed_rows(transcript, packed)
-    assert len(replay.rows) > transcript.passes * workers * 0.9
     scale = logits.std()
     for key, row in replay.rows.items():
         assert (logits[rows[key]] - row).abs().max() <= TOLERANCE * scale, key
     replay.free()
     assert models()[1].pool.used_pages == 0
+    return len(replay.rows)
 
 
 # By hand: tokens are letters, and a view is a text.
@@ -288,10 +308,14 @@ def test_views_of_one_alone() -> None:
 
 
 @many
-@given(seeds, layouts, teams, sizes)
-def test_targets(seed: int, layout: str, workers: int, size: int) -> None:
+@given(seeds, layouts, teams, sizes, st.booleans())
+def test_targets(seed: int, layout: str, workers: int, size: int, asked: bool) -> None:
     """Each is the next token of the same step, if that is learnt."""
-    _, transcript = play(seed, layout, workers, size, TROUBLE)
+    _, transcript = (
+        talk(seed, layout, workers, TROUBLE)
+        if asked
+        else play(seed, layout, workers, size, TROUBLE, reply="(a) 5.")
+    )
     packed = pack(transcript, team(workers=workers).header_tokens())
     rows = packed_rows(transcript, packed)
     expected = torch.full_like(packed.ids, NO_TARGET)
@@ -307,7 +331,7 @@ def test_targets(seed: int, layout: str, workers: int, size: int) -> None:
 @given(seeds, layouts, st.integers(1, 4))
 def test_no_gaps(seed: int, layout: str, workers: int) -> None:
     """In any transcript, every token sees a row of neighbours and itself as the last."""
-    _, transcript = play(seed, layout, workers, 2, TROUBLE)
+    _, transcript = play(seed, layout, workers, 2, TROUBLE, reply="(a) 5.")
     packed = pack(transcript, team(workers=workers).header_tokens())
     for row in range(0, len(packed.ids), 17):
         assert view(packed, row)[-1] == chr(packed.ids[row])

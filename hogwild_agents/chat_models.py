@@ -1,0 +1,435 @@
+"""ChatHogwild: a LangChain chat model that is a team of workers over one shared cache."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import ConfigDict, Field, SecretStr, model_validator
+from tenacity import (
+    AsyncRetrying,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
+
+from hogwild_agents import __version__
+from hogwild_agents.engine import Engine, Handle
+from hogwild_agents.engines import (
+    POCKET,
+    EngineKey,
+    Served,
+    profile_of,
+    serve,
+    settings_of,
+    tokenizer_of,
+)
+from hogwild_agents.errors import EngineFailedError, InvalidRequestError, as_langchain_errors
+from hogwild_agents.forms import Form, form_of
+from hogwild_agents.messages import PROVIDER, to_conversation
+from hogwild_agents.replies import ChunkMaker, whole_message
+from hogwild_agents.runnables import CollaborationPrompt, as_interrupt
+from hogwild_agents.runs import Run
+from hogwild_agents.structured import Method, structured_output
+from hogwild_agents.team import CollaborationPrompt as TeamPrompt
+from hogwild_agents.team import Event, Result, Session, Team
+from hogwild_agents.team.calls import HERMES, CallForm
+from hogwild_agents.team.team import DEFAULT_SAMPLING
+
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "seed")
+_SETTINGS = ("layout", "budget", "finisher", "answer")
+_FORM = ("tools", "tool_choice", "response_format", "parallel_tool_calls")
+_IGNORED = ("stream", "strict", "ls_structured_output_format")
+
+
+class _Prepared(NamedTuple):
+    """A session that is ready to be submitted, and how to read its reply."""
+
+    engine: Engine
+    session: Session
+    calls: CallForm | None
+
+
+class ChatHogwild(BaseChatModel):
+    r"""Several copies of one local model that think together and answer as one chat model.
+
+    Weights are loaded on first use, once per process for equal `model`, `device` and `dtype`; all
+    instances share the engine, so whatever runs at the same time runs in the same forward passes.
+
+    A message's content is the reply. What the workers thought is in its content blocks, one
+    reasoning block per worker, and in `additional_kwargs["thoughts"]`; `response_metadata` holds
+    the extracted answer, the forward passes, and how redundancy checks were answered.
+
+    Every argument can also be given for one call: `model.invoke(question, workers=4)`.
+
+    Example:
+        from hogwild_agents import ChatHogwild
+
+        model = ChatHogwild(workers=4)  # the pocket model, which ships inside
+        print(model.invoke("Solve these tasks.\\n(a) 4731 + 2869\n(b) reverse nirok").text)
+    """
+
+    model: str = Field(default=POCKET, alias="model_name")
+    """`pocket`, a folder, or a name on the Hugging Face hub."""
+    workers: int | list[str] = 2
+    """How many workers, or their names; one is a plain chat model."""
+    layout: Any = "combined"
+    """What each worker sees: `combined`, `interleaved`, `contiguous`, or a layout of your own."""
+    budget: int | None = None
+    """Forward passes of thinking; 4,096 unless the model has a better default."""
+    max_tokens: int | None = None
+    """The most tokens of the reply; thoughts do not count. 1,024 by default."""
+    temperature: float | None = None
+    """0 takes the likeliest token; 0.6 unless the model has a better default."""
+    top_p: float | None = None
+    """Keeps the likeliest tokens whose probabilities reach p together."""
+    top_k: int | None = None
+    """Keeps the k likeliest tokens; 0 keeps all."""
+    min_p: float | None = None
+    """Keeps tokens at least this likely relative to the likeliest."""
+    seed: int | None = None
+    """Makes sampling repeatable."""
+    stop: list[str] | None = Field(default=None, alias="stop_sequences")
+    """Texts before which a reply ends."""
+    interrupts: list[Any] | None = None
+    """Asked whenever a worker begins a step: functions or runnables; the redundancy check by
+    default, and none for one worker."""
+    finisher: Literal["reply", "answer"] | None = None
+    """`reply` lets one worker write to the user after the thinking, `answer` gives the bare answer.
+    The pocket model gives answers unless there are tools or a schema, others reply."""
+    prompt: Any = "default"
+    """What the team is told: a `CollaborationPrompt`; None adds nothing to the messages."""
+    answer: Any = "boxed"
+    """How the final answer looks: `boxed`, `number`, `choice`, `json`, `code`, a function."""
+    reasoning: bool = True
+    """Whether messages show what the workers thought."""
+    device: str | None = None
+    """`cuda`, `cpu`, ...; a GPU if there is one."""
+    dtype: str = "auto"
+    """`float32`, `bfloat16`, `float16`, or the checkpoint's own."""
+    engine: Engine | None = Field(default=None, exclude=True)
+    """An engine of your own, which must hold `model`; by default one is shared by all."""
+    timeout: float | None = None
+    """Seconds for one answer; then the session is stopped and an error raised."""
+    max_retries: int = 2
+    """How often a session is tried again whose engine failed before it began to think."""
+    streaming: bool = False
+    """Whether `invoke` streams, for callbacks that want every token."""
+    api_key: SecretStr | None = Field(default=None, exclude=True)
+    """Not used, as nothing leaves this machine; so that models can be swapped."""
+
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, populate_by_name=True, extra="forbid", protected_namespaces=()
+    )
+
+    @model_validator(mode="after")
+    def _tell_version(self) -> ChatHogwild:
+        self._add_version("hogwild-agents", __version__)
+        return self
+
+    # One call.
+
+    def submit(
+        self, problem: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any
+    ) -> Handle[Event, Result]:
+        """Starts a session and returns its handle, for those who want more than a message.
+
+        Iterate over the handle for events, `say` something to the team, `stop` its thinking, or
+        `cancel` it; `result()` is the whole record. Blocks while the model is loaded.
+
+        Raises:
+            ModelError: The request makes no sense, or the model cannot be had.
+        """
+        messages = self._convert_input(problem).to_messages()
+        prepared = self._for_call(kwargs)._prepare(messages, stop, kwargs)
+        with as_langchain_errors():
+            return prepared.engine.submit(prepared.session)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        **kwargs: Any,
+    ) -> ChatResult:
+        call = self._for_call(kwargs)
+        with Retrying(**call._retries())(call._begin, messages, stop, kwargs) as run:
+            return call._as_result(run.result(), run.calls)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        **kwargs: Any,
+    ) -> ChatResult:
+        call = self._for_call(kwargs)
+        run: Run = await AsyncRetrying(**call._retries())(call._abegin, messages, stop, kwargs)
+        with run:
+            return call._as_result(await run.aresult(), run.calls)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        call = self._for_call(kwargs)
+        with Retrying(**call._retries())(call._begin, messages, stop, kwargs) as run:
+            maker = call._maker(run.calls)
+            for event in run.events():
+                for message in maker.take(event):
+                    yield ChatGenerationChunk(message=message)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        call = self._for_call(kwargs)
+        run: Run = await AsyncRetrying(**call._retries())(call._abegin, messages, stop, kwargs)
+        with run:
+            maker = call._maker(run.calls)
+            async for event in run.aevents():
+                for message in maker.take(event):
+                    yield ChatGenerationChunk(message=message)
+
+    def _for_call(self, kwargs: dict[str, Any]) -> ChatHogwild:
+        """This model with what is given for one call only; takes that out of `kwargs`."""
+        fields = type(self).model_fields
+        given = {name: kwargs.pop(name) for name in [*kwargs] if name in fields}
+        for name in _IGNORED:
+            kwargs.pop(name, None)
+        unknown = [name for name in kwargs if name not in _FORM]
+        if unknown:
+            raise InvalidRequestError(
+                f"Unknown argument {unknown[0]!r}={kwargs[unknown[0]]!r:.80}: a call takes "
+                f"{', '.join((*_FORM, 'stop', *_SAMPLING))} and the model's other fields."
+            )
+        return self.model_copy(update=given) if given else self
+
+    def _begin(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> Run:
+        return self._run(self._prepare(messages, stop, kwargs)).begin()
+
+    async def _abegin(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> Run:
+        prepared = await asyncio.to_thread(self._prepare, messages, stop, kwargs)
+        return await self._run(prepared).abegin()
+
+    def _run(self, prepared: _Prepared) -> Run:
+        with as_langchain_errors():
+            handle = prepared.engine.submit(prepared.session)
+        return Run(handle, self.timeout, prepared.calls)
+
+    def _prepare(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
+    ) -> _Prepared:
+        """All that can go wrong before any work."""
+        with as_langchain_errors():
+            form = form_of(**kwargs)
+            conversation = to_conversation(messages)
+            if form.told:
+                conversation.insert(0, {"role": "system", "content": form.told})
+            served = self._serve()
+            team = self._team(served, form, self.stop if stop is None else stop)
+            if form.free:
+                return _Prepared(served.engine, team.session(conversation), None)
+            calls = served.tokenizer.call_form or HERMES
+            guide = form.grammar(served.compiler, calls).guide()
+            session = team.session(conversation, tools=form.tools, guide=guide)
+            return _Prepared(served.engine, session, calls if form.callable else None)
+
+    def _serve(self) -> Served:
+        if self.engine is not None:
+            return Served(self.engine, tokenizer_of(self.model))
+        return serve(EngineKey(self.model, self.device, self.dtype))
+
+    def _team(self, served: Served, form: Form, stop: Sequence[str] | None) -> Team:
+        """The team that answers: what suits the model, and above it what the user chose."""
+        settings = settings_of(self.model, self.workers)
+        for name in _SETTINGS:
+            if name in self.model_fields_set and getattr(self, name) is not None:
+                settings[name] = getattr(self, name)
+        if "prompt" in self.model_fields_set and self.prompt != "default":
+            settings["prompt"] = _team_prompt(self.prompt)
+        if self.interrupts is not None:
+            settings["interrupts"] = [as_interrupt(given) for given in self.interrupts]
+        if self.max_tokens is not None:
+            settings["reply_tokens"] = self.max_tokens
+        if not form.free:
+            if self.finisher == "answer":
+                raise InvalidRequestError(
+                    "finisher='answer' writes no reply, so it can neither call tools nor fit a "
+                    "schema: use finisher='reply', or leave it out."
+                )
+            settings["finisher"] = "reply"
+        chosen = {name: getattr(self, name) for name in _SAMPLING}
+        settings["sampling"] = replace(
+            settings.get("sampling", DEFAULT_SAMPLING),
+            **{name: value for name, value in chosen.items() if value is not None},
+        )
+        return Team(served.tokenizer, stop=stop or (), **settings)
+
+    def _retries(self) -> dict[str, Any]:
+        return {
+            "retry": retry_if_exception_type(EngineFailedError),
+            "stop": stop_after_attempt(self.max_retries + 1),
+            "wait": wait_exponential_jitter(initial=0.1, max=5),
+            "reraise": True,
+        }
+
+    def _maker(self, calls: CallForm | None) -> ChunkMaker:
+        return ChunkMaker(calls, thoughts=self.reasoning, model_name=self.model)
+
+    def _as_result(self, result: Result, calls: CallForm | None) -> ChatResult:
+        message = whole_message(result, calls, thoughts=self.reasoning, model_name=self.model)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    # Many calls: all of them run in the same forward passes.
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """As `Runnable.batch`, with no limit on how many run at once unless one is given."""
+        configs = config if isinstance(config, list) else [config or {}] * len(inputs)
+        wide: list[RunnableConfig] = [{"max_concurrency": len(inputs), **one} for one in configs]
+        return super().batch(inputs, wide, return_exceptions=return_exceptions, **kwargs)
+
+    def generate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """As `BaseChatModel.generate`, with all prompts at once."""
+        if len(messages) <= 1:
+            return super().generate(messages, stop, callbacks, **kwargs)
+        one: Callable[..., LLMResult] = super().generate
+        with ThreadPoolExecutor(len(messages)) as pool:
+            results = [*pool.map(lambda given: one([given], stop, callbacks, **kwargs), messages)]
+        return LLMResult(
+            generations=[result.generations[0] for result in results],
+            llm_output=self._combine_llm_outputs([result.llm_output or {} for result in results]),
+            run=[run for result in results for run in result.run or ()],
+        )
+
+    # Tools and schemas.
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: dict[str, Any] | str | bool | None = None,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Lets replies call tools, in the model's own form and always with valid arguments.
+
+        Args:
+            tools: Pydantic classes, functions, LangChain's tools, or schemas.
+            tool_choice: `auto` lets the model decide, `any` demands a call, `none` allows none, and
+                a name demands that tool.
+            strict: Put into the schemas; calls fit them in any case.
+            kwargs: Passed on to every call; `parallel_tool_calls=False` allows one call at most.
+
+        Raises:
+            InvalidRequestError: The choice names no tool.
+        """
+        listed = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+        form_of(listed, tool_choice)
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
+        return self.bind(tools=listed, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        method: Method = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Replies that fit a schema: a pydantic class gives its instances, all else gives dicts.
+
+        Args:
+            schema: A pydantic class, a TypedDict, or a JSON schema.
+            method: `json_schema` writes nothing but JSON that fits, `function_calling` makes the
+                model call a tool of that schema, `json_mode` writes any JSON object.
+            include_raw: Whether to give `{"raw": message, "parsed": ..., "parsing_error": ...}`.
+            strict: Put into the schema; replies fit it in any case.
+            kwargs: Passed on to every call.
+
+        Raises:
+            InvalidRequestError: No such method, or no schema.
+        """
+        return structured_output(
+            self, schema, method=method, include_raw=include_raw, strict=strict, **kwargs
+        )
+
+    # What LangChain asks of a chat model.
+
+    @property
+    def _llm_type(self) -> str:
+        return PROVIDER
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        """All that the answer depends on; the key of caches."""
+        left_out = {"engine", "api_key", "timeout", "max_retries", "streaming", "profile"}
+        names = [name for name in ChatHogwild.model_fields if name not in left_out]
+        own = [name for name in names if name not in BaseChatModel.model_fields]
+        return {name: getattr(self, name) for name in (*own, "output_version")}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
+        params["ls_provider"] = PROVIDER
+        return params
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return profile_of(self.model)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """The ids of a text, by the model's own tokenizer; loads that, and not the weights."""
+        with as_langchain_errors():
+            return tokenizer_of(self.model).encode(text)
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Tokens of a conversation in the model's chat template, without what a team is told."""
+        with as_langchain_errors():
+            form = form_of(tools)
+            tokens = tokenizer_of(self.model).prompt(to_conversation(messages), tools=form.tools)
+        return len(tokens)
+
+
+def _team_prompt(given: Any) -> Any:
+    """A prompt as teams take it."""
+    if given is None:
+        return TeamPrompt(style="none")
+    return given.as_team_prompt() if isinstance(given, CollaborationPrompt) else given

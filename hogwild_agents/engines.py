@@ -1,0 +1,145 @@
+"""Models by name: where they lie, how a team of them is set up, and one engine for each, shared."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from huggingface_hub.utils import logging
+from langchain_core.language_models import ModelProfile
+from transformers import AutoTokenizer
+
+from hogwild_agents import pocket
+from hogwild_agents.engine import Engine, ModelLoadError, SharedCacheModel
+from hogwild_agents.grammars import Compiler
+from hogwild_agents.team import TeamTokenizer
+
+POCKET = "pocket"
+"""The name of the model that ships inside."""
+
+
+class EngineKey(NamedTuple):
+    """What engines are shared by."""
+
+    model: str
+    device: str | None
+    dtype: str
+
+
+class Served:
+    """An engine with the tokenizer of its model.
+
+    Args:
+        engine: Runs the sessions.
+        tokenizer: Of its model.
+    """
+
+    def __init__(self, engine: Engine, tokenizer: TeamTokenizer) -> None:
+        self.engine = engine
+        self.tokenizer = tokenizer
+
+    @cached_property
+    def compiler(self) -> Compiler:
+        """Makes grammars for the model."""
+        return Compiler(self.tokenizer, self.engine.model.predicted)
+
+
+def is_pocket(model: str) -> bool:
+    """Whether this is the model that ships inside, by its name or its folder."""
+    return model == POCKET or Path(model).resolve() == pocket.FOLDER.resolve()
+
+
+def source_of(model: str) -> str:
+    """Where a model lies: a path or a name on the hub."""
+    return str(pocket.FOLDER) if model == POCKET else model
+
+
+def settings_of(model: str, workers: int | Sequence[str]) -> dict[str, Any]:
+    """Arguments of `Team` that suit a model.
+
+    Raises:
+        InvalidTeamError: The model cannot be such a team.
+    """
+    return pocket.team_settings(workers) if is_pocket(model) else {"workers": workers}
+
+
+@lru_cache(maxsize=16)
+def tokenizer_of(model: str) -> TeamTokenizer:
+    """A model's tokenizer, safe for text from outside; read once.
+
+    Raises:
+        ModelLoadError: There is none.
+    """
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # of its retries the error tells
+    source = source_of(model)
+    try:
+        return TeamTokenizer(AutoTokenizer.from_pretrained(source))
+    except Exception as error:  # each broken file has an error type of its own
+        nothing = "" if Path(source).exists() else " (there is no such folder here)"
+        raise ModelLoadError(
+            f"Cannot load a tokenizer from {source!r}{nothing}: {error}"
+        ) from error
+
+
+_lock = threading.Lock()
+_locks: dict[EngineKey, threading.Lock] = {}
+_served: dict[EngineKey, Served] = {}
+
+
+def serve(key: EngineKey) -> Served:
+    """The engine for a model, started on first use and shared by all who ask for the same.
+
+    Blocks while the model is loaded; one that has broken down or was closed is started anew.
+
+    Raises:
+        ModelLoadError: There is no such model.
+        UnsupportedModelError: It cannot run on a shared cache.
+    """
+    with _lock:
+        lock = _locks.setdefault(key, threading.Lock())
+    with lock:
+        served = _served.get(key)
+        if served is None or served.engine.closed:
+            tokenizer = tokenizer_of(key.model)
+            model = SharedCacheModel.from_pretrained(
+                source_of(key.model), device=key.device, dtype=key.dtype
+            )
+            served = _served[key] = Served(Engine(model), tokenizer)
+        return served
+
+
+def is_served(key: EngineKey) -> bool:
+    """Whether `serve` would return at once."""
+    served = _served.get(key)
+    return served is not None and not served.engine.closed
+
+
+@lru_cache(maxsize=16)
+def profile_of(model: str) -> ModelProfile | None:
+    """What a model can take and give; None for one that is not on this machine's disk."""
+    file = Path(source_of(model)) / "config.json"
+    if not file.is_file():
+        return None
+    config = json.loads(file.read_text())
+    config |= config.get("text_config") or {}
+    profile = ModelProfile(
+        text_inputs=True,
+        image_inputs=False,
+        audio_inputs=False,
+        video_inputs=False,
+        pdf_inputs=False,
+        image_tool_message=False,
+        pdf_tool_message=False,
+        text_outputs=True,
+        reasoning_output=True,
+        tool_calling=True,
+        tool_choice=True,
+        structured_output=True,
+    )
+    if "max_position_embeddings" in config:
+        profile["max_input_tokens"] = config["max_position_embeddings"]
+    return profile

@@ -1,0 +1,80 @@
+"""Errors of the chat model: this package's own, which are LangChain's at the same time.
+
+Code that catches `langchain_core.exceptions` works as with any other provider; code that catches
+`HogwildError` sees what the floors below raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from langchain_core.exceptions import (
+    ContextOverflowError,
+    ModelAPIError,
+    ModelError,
+    ModelInvalidRequestError,
+    ModelNotFoundError,
+    ModelTimeoutError,
+)
+
+from hogwild_agents.engine import (
+    ContextLengthError,
+    HogwildError,
+    InvalidSamplingError,
+    ModelLoadError,
+    OutOfCacheMemoryError,
+    SessionFailedError,
+    UnsupportedModelError,
+)
+
+
+class InvalidRequestError(HogwildError, ModelInvalidRequestError, ValueError):
+    """A request that makes no sense: a message, an option, a schema; found before any work."""
+
+
+class PromptTooLongError(HogwildError, ContextOverflowError, ValueError):
+    """The conversation does not fit the model's context; found before any work."""
+
+
+class ModelMissingError(HogwildError, ModelNotFoundError):
+    """There is no such model, or it cannot be read."""
+
+
+class ModelRefusedError(HogwildError, ModelInvalidRequestError):
+    """The engine cannot compute this model faithfully; the message says why."""
+
+
+class AnswerTimeoutError(HogwildError, ModelTimeoutError, TimeoutError):
+    """The time for one answer is over; the session was stopped."""
+
+
+class EngineFailedError(HogwildError, ModelAPIError):
+    """The engine failed while it worked; what it had reached is in `partial` of its cause."""
+
+
+_KINDS: tuple[tuple[type[BaseException], type[HogwildError]], ...] = (
+    (ContextLengthError, PromptTooLongError),
+    (ModelLoadError, ModelMissingError),
+    (UnsupportedModelError, ModelRefusedError),
+    (SessionFailedError, EngineFailedError),
+    (OutOfCacheMemoryError, EngineFailedError),
+    (InvalidSamplingError, InvalidRequestError),
+)
+
+
+@contextmanager
+def as_langchain_errors() -> Iterator[None]:
+    """Raises this package's errors as ones that are LangChain's too.
+
+    Errors that say that a request makes no sense are `ValueError` or `TypeError` on every floor.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except HogwildError as error:
+        invalid = isinstance(error, ValueError | TypeError)
+        default = InvalidRequestError if invalid else EngineFailedError
+        kind = next((kind for given, kind in _KINDS if isinstance(error, given)), default)
+        raise kind(str(error)) from error

@@ -1,0 +1,156 @@
+"""Forms: what a reply must look like, from tools, a choice among them, and a schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from hogwild_agents.errors import InvalidRequestError
+from hogwild_agents.grammars import Compiler, Grammar, Tool
+from hogwild_agents.team.calls import HERMES, CallForm
+from hogwild_agents.team.prompts import STRUCTURE
+
+ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
+
+_UNTOLD = frozenset({"title", "$schema", "additionalProperties", "strict"})
+"""Keys of a schema that tell a model nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a reply must look like.
+
+    Attributes:
+        tools: What the model is told that it may call, as chat templates take it.
+        callable: Names of those that this reply may call.
+        forced: Whether it must call one.
+        several: Whether it may call several.
+        schema: What a reply without a call must fit, or None for free text.
+    """
+
+    tools: tuple[Mapping[str, Any], ...] = ()
+    callable: tuple[str, ...] = ()
+    forced: bool = False
+    several: bool = True
+    schema: Mapping[str, Any] | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether a reply may be anything."""
+        return not self.callable and self.schema is None
+
+    @property
+    def told(self) -> str:
+        """What the model is told of the schema."""
+        if self.schema is None or self.forced:
+            return ""
+        return STRUCTURE + json.dumps(_essence(self.schema), ensure_ascii=False)
+
+    def grammar(self, compiler: Compiler, calls: CallForm | None) -> Grammar:
+        """The form as a grammar.
+
+        Raises:
+            GrammarError: No grammar can express it.
+        """
+        if not self.callable:
+            assert self.schema is not None
+            return compiler.structure(self.schema)
+        functions = [tool["function"] for tool in self.tools]
+        tools = [
+            Tool(given["name"], given.get("parameters") or {"type": "object", "properties": {}})
+            for given in functions
+            if given["name"] in self.callable
+        ]
+        return compiler.calls(
+            tools, calls or HERMES, forced=self.forced, several=self.several, schema=self.schema
+        )
+
+
+def form_of(
+    tools: Sequence[Any] | None = None,
+    tool_choice: Any = None,
+    response_format: Any = None,
+    parallel_tool_calls: bool | None = None,
+) -> Form:
+    """The form that the arguments of a call ask for.
+
+    Raises:
+        InvalidRequestError: They make no sense, or contradict one another.
+    """
+    given = tuple(convert_to_openai_tool(tool) for tool in tools or ())
+    names = tuple(tool["function"]["name"] for tool in given)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InvalidRequestError(f"Two tools are called {twice!r}: rename one of them.")
+    choice = _choice(tool_choice, names)
+    schema = _schema(response_format)
+    if choice == "none":
+        return Form(schema=schema)
+    forced = choice != "auto"
+    called = (choice.name,) if isinstance(choice, _Named) else names
+    several = parallel_tool_calls is not False and not isinstance(choice, _Named)
+    return Form(given, called, forced, several, None if forced else schema)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """The choice of one tool."""
+
+    name: str
+
+
+def _choice(given: Any, names: Sequence[str]) -> Literal["auto", "any", "none"] | _Named:
+    """What `tool_choice` means, in any of the ways in which providers spell it."""
+    if isinstance(given, Mapping):
+        given = given.get("function", given).get("name", given.get("type"))
+    if given in (None, False, "auto"):
+        return "auto" if names else "none"
+    if given == "none":
+        return "none"
+    if not names:
+        raise InvalidRequestError(
+            f"tool_choice={given!r} but there are no tools: bind some, or leave it out."
+        )
+    if given in (True, "any", "required"):
+        return "any"
+    if given not in names:
+        raise InvalidRequestError(
+            f"tool_choice={given!r} names no tool: choose from {', '.join(names)}, 'auto', 'any' "
+            "or 'none'."
+        )
+    return _Named(given)
+
+
+def _schema(response_format: Any) -> Mapping[str, Any] | None:
+    """The JSON schema that `response_format` asks for."""
+    match response_format:
+        case None | {"type": "text"}:
+            return None
+        case {"type": "json_object"}:
+            return ANY_OBJECT
+        case {"type": "json_schema", "json_schema": {"schema": Mapping() as schema}}:
+            return schema
+    raise InvalidRequestError(
+        f"response_format={response_format!r:.200} is not understood: give {{'type': "
+        "'json_object'} or {'type': 'json_schema', 'json_schema': {'name': ..., 'schema': ...}}, "
+        "or use with_structured_output."
+    )
+
+
+def _essence(schema: Any) -> Any:
+    """A schema without what tells a model nothing; names of properties stay, whatever they are."""
+    if isinstance(schema, list):
+        return [_essence(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        key: {name: _essence(part) for name, part in value.items()}
+        if key in ("properties", "$defs") and isinstance(value, Mapping)
+        else _essence(value)
+        for key, value in schema.items()
+        if key not in _UNTOLD
+    }

@@ -1,0 +1,233 @@
+"""Grammars: what keeps a reply to a call of a tool or to a JSON schema.
+
+A grammar is compiled before any work, and fails there if it must. While the reply is written it
+masks the tokens that may come next, and whatever can come in one way only is written at once,
+without a forward pass of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLTokenizer
+from llguidance.hf import from_tokenizer
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from hogwild_agents.engine import HogwildError
+from hogwild_agents.team import TeamTokenizer
+from hogwild_agents.team.calls import HERMES, CallForm
+
+_ENDINGS = ('"', "}", "]", "0")
+"""What brings JSON to its end, the quickest first."""
+
+_KEPT = frozenset({"allOf", "const", "default", "enum", "examples"})
+"""Keys of a schema whose values are no schemas of whole values."""
+
+
+class GrammarError(HogwildError, ValueError):
+    """A reply cannot be kept to what was asked for."""
+
+
+class Tool(NamedTuple):
+    """Something that a reply may call; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    parameters: Mapping[str, Any]
+
+
+class Grammar:
+    """A grammar, ready for any number of replies.
+
+    Args:
+        compiler: Of the tokenizer whose tokens it allows.
+        lark: The grammar in llguidance's Lark.
+
+    Raises:
+        GrammarError: It asks for something that no grammar can express.
+    """
+
+    def __init__(self, compiler: Compiler, lark: str) -> None:
+        self._compiler = compiler
+        source = LLMatcher.grammar_from_lark(lark)
+        self._matcher = LLMatcher(compiler.tokenizer, source, log_level=0)
+        if self._matcher.is_error():
+            why = self._matcher.get_error().strip().splitlines()[0].rpartition("schema: ")[2]
+            raise GrammarError(
+                f"No grammar can hold what was asked for: {why}. Simplify the schema, or leave out "
+                "what is named here."
+            )
+
+    def guide(self) -> GrammarGuide:
+        """A guide for one reply."""
+        return GrammarGuide(self._matcher.deep_copy(), self._compiler)
+
+
+class GrammarGuide:
+    """Keeps one reply to a grammar, as `hogwild_agents.team.finishers.Guide` describes.
+
+    Args:
+        matcher: At the grammar's beginning.
+        compiler: Of the tokenizer.
+    """
+
+    def __init__(self, matcher: LLMatcher, compiler: Compiler) -> None:
+        self._matcher = matcher
+        self._compiler = compiler
+        self._hurried = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the reply is whole, with nothing that could follow."""
+        return bool(self._matcher.is_stopped())
+
+    def begin(self) -> Sequence[int]:
+        """The ids that the reply must begin with; at least one token is left to be drawn."""
+        forced = self._follow()
+        if self.done:
+            self._matcher.rollback(1)
+            forced = forced[:-1]
+        return forced
+
+    def allowed(self) -> Tensor:
+        """What may be drawn next, bool [vocab]."""
+        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        columns = self._compiler.columns
+        allowed = torch.from_numpy(np.unpackbits(bits, count=columns, bitorder="little")).bool()
+        return self._quickest(allowed) if self._hurried else allowed
+
+    def take(self, token: int) -> Sequence[int]:
+        """Follows the token drawn; returns the ids that must come after it."""
+        self._matcher.consume_token(token)
+        if self._matcher.is_error():
+            raise GrammarError(f"The grammar broke down: {self._matcher.get_error().strip()}.")
+        return self._follow()
+
+    def hurry(self) -> None:
+        """Allows from now on only what brings the reply to its end soon."""
+        self._hurried = True
+
+    def _follow(self) -> Sequence[int]:
+        """Takes all that can come in one way only."""
+        forced = [] if self.done else self._matcher.compute_ff_tokens()
+        if forced:
+            self._matcher.consume_tokens(forced)
+        return forced
+
+    def _quickest(self, allowed: Tensor) -> Tensor:
+        """Of the allowed tokens the one that leads to the end soonest."""
+        for token in self._compiler.endings:
+            if allowed[token]:
+                allowed = torch.zeros_like(allowed)
+                allowed[token] = True
+                break
+        return allowed
+
+
+class Compiler:
+    """Makes grammars for one tokenizer; costly to make for a large vocabulary.
+
+    Args:
+        tokenizer: The model's.
+        columns: How many ids the model predicts.
+
+    Raises:
+        GrammarError: The tokenizer is not a fast one.
+    """
+
+    def __init__(self, tokenizer: TeamTokenizer, columns: int) -> None:
+        plain = tokenizer.plain
+        if not isinstance(plain, PreTrainedTokenizerFast):
+            raise GrammarError(
+                f"Tools and schemas need a fast tokenizer, and {type(plain).__name__} is none: "
+                "convert it with AutoTokenizer.from_pretrained(..., use_fast=True)."
+            )
+        self.columns = columns
+        ends = sorted(end for end in tokenizer.ends if end < columns)
+        self.tokenizer: LLTokenizer = from_tokenizer(
+            plain, n_vocab=max(columns, len(plain)), eos_token=ends
+        )
+        self._text = tokenizer
+        single = [tokenizer.encode(ending) for ending in _ENDINGS]
+        self.endings = [*ends, *(ids[0] for ids in single if len(ids) == 1)]
+        """Ids that bring a reply to its end, the quickest first."""
+
+    def structure(self, schema: Mapping[str, Any]) -> Grammar:
+        """JSON that fits a schema, and nothing else."""
+        return Grammar(self, f"start: json\n{_json('json', schema, HERMES)}")
+
+    def calls(
+        self,
+        tools: Sequence[Tool],
+        form: CallForm,
+        *,
+        forced: bool,
+        several: bool = True,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Grammar:
+        """Calls of tools in a model's own form.
+
+        Args:
+            tools: What may be called.
+            form: How calls are written.
+            forced: Whether there must be a call; else there may be text, before calls or alone.
+            several: Whether there may be more calls than one.
+            schema: What a reply without a call must fit, if anything.
+        """
+        rules = [
+            f"one_{n}: {self._literal(tool.name + form.between)} arguments_{n}\n"
+            + _json(f"arguments_{n}", tool.parameters, form)
+            for n, tool in enumerate(tools)
+        ]
+        one = " | ".join(f"one_{n}" for n in range(len(tools)))
+        more = f" ({self._literal(form.link)} one)*" if several and form.link else ""
+        calls = f"calls: {self._literal(form.opening)} one{more} {self._literal(form.closing)}"
+        if forced:
+            start = "start: calls"
+        elif schema is not None:
+            start = f"start: calls | json\n{_json('json', schema, form)}"
+        else:
+            start = f"start: text calls?\n{self._text_without(form.opening)}"
+        return Grammar(self, "\n".join([start, calls, f"one: {one}", *rules]))
+
+    def _literal(self, text: str) -> str:
+        """Text in Lark, with control tokens by their ids."""
+        parts = [
+            f"<[{piece}]>" if isinstance(piece, int) else json.dumps(piece, ensure_ascii=False)
+            for piece in self._text.pieces(text)
+        ]
+        return " ".join(parts) or '""'
+
+    def _text_without(self, opening: str) -> str:
+        """The rule for free text before a call; where it holds the opening the call has begun."""
+        first = next(self._text.pieces(opening))
+        if isinstance(first, int):  # text never holds a control token
+            return "text: TEXT\nTEXT: /(?s:.*)/"
+        mark = "".join(f"\\x{{{ord(letter):x}}}" for letter in first.strip())
+        return f"text: TEXT\nTEXT: /(?s:.*)/ & ~/(?s:.*){mark}(?s:.*)/"
+
+
+def _json(rule: str, schema: Mapping[str, Any], form: CallForm) -> str:
+    """The rule for JSON that fits a schema, with a form's white space."""
+    item, key = form.separators
+    spaces = {"whitespace_flexible": False, "item_separator": item, "key_separator": key}
+    return f"{rule}: %json {json.dumps({**_closed(schema), 'x-guidance': spaces})}"
+
+
+def _closed(schema: Any) -> Any:
+    """A schema whose objects hold what they name and nothing else, unless they say so themselves.
+
+    What is one of several parts of an object stays open to the others.
+    """
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    closed = {key: part if key in _KEPT else _closed(part) for key, part in schema.items()}
+    if "properties" in schema and "allOf" not in schema:
+        closed.setdefault("additionalProperties", False)
+    return closed

@@ -1,0 +1,182 @@
+"""LangChain's messages as a conversation that a chat template takes, and back.
+
+The reply is a message's content. What the workers thought is kept beside it, and stands among the
+content blocks: one reasoning block for each worker, whose `index` is the worker's place in the
+team, then one text block, then the calls of tools. Pieces of a stream merge by these indices.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.messages import content as types
+from langchain_core.messages.block_translators import register_translator
+
+from hogwild_agents.errors import InvalidRequestError
+from hogwild_agents.team.prompts import MAX_WORKERS
+
+PROVIDER = "hogwild"
+THOUGHTS = "thoughts"
+"""Where a message keeps what the workers thought, in `additional_kwargs`."""
+
+REPLY_INDEX = MAX_WORKERS
+CALLS_INDEX = REPLY_INDEX + 1
+
+_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "ai": "assistant",
+    "tool": "tool",
+}
+_SILENT = (
+    *("reasoning", "reasoning_content", "thinking", "redacted_thinking", "tool_call", "tool_use"),
+    *("tool_call_chunk", "invalid_tool_call", "input_json_delta", "function_call"),
+)
+"""Blocks that are no text: earlier thoughts, which models are not shown again, and calls, which
+messages hold elsewhere."""
+
+
+def to_conversation(messages: Iterable[BaseMessage]) -> list[dict[str, Any]]:
+    """Messages as `{"role": ..., "content": ...}` and whatever else a chat template reads.
+
+    Raises:
+        InvalidRequestError: A message has no known role, or holds something else than text.
+    """
+    conversation: list[dict[str, Any]] = []
+    for index, message in enumerate(messages):
+        conversation += _turns(index, message)
+    return conversation
+
+
+def _turns(index: int, message: BaseMessage) -> list[dict[str, Any]]:
+    role = _role(index, message)
+    turn: dict[str, Any] = {"role": role, "content": _text(index, message.content)}
+    if isinstance(message, AIMessage) and message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                "type": "function",
+                "id": call["id"] or f"call{index:03}{n:02}",
+                "function": {"name": call["name"], "arguments": call["args"]},
+            }
+            for n, call in enumerate(message.tool_calls)
+        ]
+    if isinstance(message, ToolMessage):
+        turn["tool_call_id"] = message.tool_call_id
+    if message.name:
+        turn["name"] = message.name
+    return (
+        [*_tool_results(index, message), turn]
+        if _speaks(turn, message)
+        else [*_tool_results(index, message)]
+    )
+
+
+def _speaks(turn: Mapping[str, Any], message: BaseMessage) -> bool:
+    """Whether a message is more than the results of tools."""
+    return bool(turn["content"]) or not list(_tool_results(0, message))
+
+
+def _tool_results(index: int, message: BaseMessage) -> Iterable[dict[str, Any]]:
+    """Results of tools that stand among a user's blocks, as Anthropic writes them."""
+    for block in message.content if isinstance(message.content, list) else ():
+        if isinstance(block, Mapping) and block.get("type") == "tool_result":
+            content = _text(index, block.get("content") or "")
+            yield {"role": "tool", "content": content, "tool_call_id": block.get("tool_use_id")}
+
+
+def _role(index: int, message: BaseMessage) -> str:
+    match message:
+        case SystemMessage():
+            return "system"
+        case HumanMessage():
+            return "user"
+        case AIMessage():
+            return "assistant"
+        case ToolMessage() | FunctionMessage():
+            return "tool"
+        case ChatMessage() if message.role.lower() in _ROLES:
+            return _ROLES[message.role.lower()]
+    given = message.role if isinstance(message, ChatMessage) else message.type
+    raise InvalidRequestError(
+        f"Message {index} has the role {given!r}: use one of {', '.join(sorted(_ROLES))}."
+    )
+
+
+def _text(index: int, content: str | Sequence[str | Mapping[str, Any]]) -> str:
+    """The text of a message's content, the blocks of a list as paragraphs.
+
+    Raises:
+        InvalidRequestError: A block is no text.
+    """
+    if isinstance(content, str):
+        return content
+    parts: list[str] = []
+    for block in content:
+        kind = "text" if isinstance(block, str) else block.get("type")
+        if isinstance(block, str):
+            parts.append(block)
+        elif isinstance(block.get("text"), str) and kind in ("text", "text-plain", None):
+            parts.append(block["text"])
+        elif kind == "json" or "json" in block:
+            parts.append(json.dumps(block.get("json"), ensure_ascii=False))
+        elif kind not in _SILENT and kind != "tool_result":
+            raise InvalidRequestError(
+                f"Message {index} holds a block of type {kind!r}, and this model reads text only: "
+                "leave out images, audio and files, or put their text into the message."
+            )
+    return "\n\n".join(filter(None, parts)) if len(parts) > 1 else "".join(parts)
+
+
+# What comes back.
+
+
+def _blocks(message: AIMessage) -> list[types.ContentBlock]:
+    """The content blocks of a whole message."""
+    blocks = _spoken_blocks(message)
+    for number, call in enumerate(message.tool_calls):
+        block: Any = {"type": "tool_call", **{key: call[key] for key in ("id", "name", "args")}}
+        block["index"] = CALLS_INDEX + number
+        blocks.append(block)
+    return blocks
+
+
+def _chunk_blocks(chunk: AIMessageChunk) -> list[types.ContentBlock]:
+    """The content blocks of a piece of a message, or of all its pieces together."""
+    if chunk.chunk_position == "last" and chunk.tool_calls:
+        return _blocks(chunk)
+    blocks = _spoken_blocks(chunk)
+    for piece in chunk.tool_call_chunks:
+        block: Any = {"type": "tool_call_chunk"}
+        block |= {key: piece[key] for key in ("id", "name", "args", "index")}
+        blocks.append(block)
+    return blocks
+
+
+def _spoken_blocks(message: AIMessage) -> list[types.ContentBlock]:
+    blocks: list[Any] = []
+    for thought in message.additional_kwargs.get(THOUGHTS, ()):
+        block = {"type": "reasoning", "reasoning": thought["text"], "index": thought["index"]}
+        if thought.get("worker"):
+            block["extras"] = {"worker": thought["worker"]}
+        blocks.append(block)
+    if message.text:
+        blocks.append({"type": "text", "text": message.text, "index": REPLY_INDEX})
+    return blocks
+
+
+register_translator(PROVIDER, _blocks, _chunk_blocks)

@@ -22,7 +22,7 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_random_exponential,
 )
 
 from hogwild_agents import __version__
@@ -31,16 +31,17 @@ from hogwild_agents.engines import (
     POCKET,
     EngineKey,
     Served,
-    profile_of,
     serve,
     settings_of,
     tokenizer_of,
 )
 from hogwild_agents.errors import EngineFailedError, InvalidRequestError, as_langchain_errors
 from hogwild_agents.forms import Form, form_of
-from hogwild_agents.messages import PROVIDER, to_conversation
+from hogwild_agents.messages import PROVIDER, to_conversation, without_collaboration
+from hogwild_agents.profiles import profile_of
 from hogwild_agents.replies import ChunkMaker, whole_message
 from hogwild_agents.runnables import CollaborationPrompt, as_interrupt
+from hogwild_agents.runnables.answers import format_of
 from hogwild_agents.runs import Run
 from hogwild_agents.structured import Method, structured_output
 from hogwild_agents.team import CollaborationPrompt as TeamPrompt
@@ -49,7 +50,7 @@ from hogwild_agents.team.calls import HERMES, CallForm
 from hogwild_agents.team.team import DEFAULT_SAMPLING
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "seed")
-_SETTINGS = ("layout", "budget", "finisher", "answer")
+_SETTINGS = ("layout", "budget", "finisher")
 _FORM = ("tools", "tool_choice", "response_format", "parallel_tool_calls")
 _IGNORED = ("stream", "strict", "ls_structured_output_format")
 
@@ -81,7 +82,7 @@ class ChatHogwild(BaseChatModel):
         print(model.invoke("Solve these tasks.\\n(a) 4731 + 2869\n(b) reverse nirok").text)
     """
 
-    model: str = Field(default=POCKET, alias="model_name")
+    model: str = POCKET
     """`pocket`, a folder, or a name on the Hugging Face hub."""
     workers: int | list[str] = 2
     """How many workers, or their names; one is a plain chat model."""
@@ -101,7 +102,7 @@ class ChatHogwild(BaseChatModel):
     """Keeps tokens at least this likely relative to the likeliest."""
     seed: int | None = None
     """Makes sampling repeatable."""
-    stop: list[str] | None = Field(default=None, alias="stop_sequences")
+    stop: list[str] | None = None
     """Texts before which a reply ends."""
     interrupts: list[Any] | None = None
     """Asked whenever a worker begins a step: functions or runnables; the redundancy check by
@@ -130,9 +131,7 @@ class ChatHogwild(BaseChatModel):
     api_key: SecretStr | None = Field(default=None, exclude=True)
     """Not used, as nothing leaves this machine; so that models can be swapped."""
 
-    model_config = ConfigDict(
-        arbitrary_types_allowed=True, populate_by_name=True, extra="forbid", protected_namespaces=()
-    )
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
 
     @model_validator(mode="after")
     def _tell_version(self) -> ChatHogwild:
@@ -166,7 +165,7 @@ class ChatHogwild(BaseChatModel):
     ) -> ChatResult:
         call = self._for_call(kwargs)
         with Retrying(**call._retries())(call._begin, messages, stop, kwargs) as run:
-            return call._as_result(run.result(), run.calls)
+            return call._as_result(run.result(), run)
 
     async def _agenerate(
         self,
@@ -178,7 +177,7 @@ class ChatHogwild(BaseChatModel):
         call = self._for_call(kwargs)
         run: Run = await AsyncRetrying(**call._retries())(call._abegin, messages, stop, kwargs)
         with run:
-            return call._as_result(await run.aresult(), run.calls)
+            return call._as_result(await run.aresult(), run)
 
     def _stream(
         self,
@@ -189,7 +188,7 @@ class ChatHogwild(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         call = self._for_call(kwargs)
         with Retrying(**call._retries())(call._begin, messages, stop, kwargs) as run:
-            maker = call._maker(run.calls)
+            maker = call._maker(run)
             for event in run.events():
                 for message in maker.take(event):
                     yield ChatGenerationChunk(message=message)
@@ -204,7 +203,7 @@ class ChatHogwild(BaseChatModel):
         call = self._for_call(kwargs)
         run: Run = await AsyncRetrying(**call._retries())(call._abegin, messages, stop, kwargs)
         with run:
-            maker = call._maker(run.calls)
+            maker = call._maker(run)
             async for event in run.aevents():
                 for message in maker.take(event):
                     yield ChatGenerationChunk(message=message)
@@ -237,7 +236,8 @@ class ChatHogwild(BaseChatModel):
     def _run(self, prepared: _Prepared) -> Run:
         with as_langchain_errors():
             handle = prepared.engine.submit(prepared.session)
-        return Run(handle, self.timeout, prepared.calls)
+        about = {"model_name": self.model, "answer_format": prepared.session.team.answer.name}
+        return Run(handle, self.timeout, prepared.calls, about)
 
     def _prepare(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -245,11 +245,12 @@ class ChatHogwild(BaseChatModel):
         """All that can go wrong before any work."""
         with as_langchain_errors():
             form = form_of(**kwargs)
+            told, messages = without_collaboration(messages)
             conversation = to_conversation(messages)
             if form.told:
                 conversation.insert(0, {"role": "system", "content": form.told})
             served = self._serve()
-            team = self._team(served, form, self.stop if stop is None else stop)
+            team = self._team(served, form, self.stop if stop is None else stop, told)
             if form.free:
                 return _Prepared(served.engine, team.session(conversation), None)
             calls = served.tokenizer.call_form or HERMES
@@ -262,13 +263,20 @@ class ChatHogwild(BaseChatModel):
             return Served(self.engine, tokenizer_of(self.model))
         return serve(EngineKey(self.model, self.device, self.dtype))
 
-    def _team(self, served: Served, form: Form, stop: Sequence[str] | None) -> Team:
-        """The team that answers: what suits the model, and above it what the user chose."""
+    def _team(self, served: Served, form: Form, stop: Sequence[str] | None, told: str) -> Team:
+        """The team that answers: what suits the model, and above it what the user chose.
+
+        A model that was trained to be a team is told in its own way what `told` says at length.
+        """
         settings = settings_of(self.model, self.workers)
         for name in _SETTINGS:
             if name in self.model_fields_set and getattr(self, name) is not None:
                 settings[name] = getattr(self, name)
-        if "prompt" in self.model_fields_set and self.prompt != "default":
+        if "answer" in self.model_fields_set:
+            settings["answer"] = format_of(self.answer)
+        if told:
+            settings.setdefault("prompt", TeamPrompt(style="none", extra=told))
+        elif "prompt" in self.model_fields_set and self.prompt != "default":
             settings["prompt"] = _team_prompt(self.prompt)
         if self.interrupts is not None:
             settings["interrupts"] = [as_interrupt(given) for given in self.interrupts]
@@ -292,15 +300,15 @@ class ChatHogwild(BaseChatModel):
         return {
             "retry": retry_if_exception_type(EngineFailedError),
             "stop": stop_after_attempt(self.max_retries + 1),
-            "wait": wait_exponential_jitter(initial=0.1, max=5),
+            "wait": wait_random_exponential(multiplier=0.1, max=5),
             "reraise": True,
         }
 
-    def _maker(self, calls: CallForm | None) -> ChunkMaker:
-        return ChunkMaker(calls, thoughts=self.reasoning, model_name=self.model)
+    def _maker(self, run: Run) -> ChunkMaker:
+        return ChunkMaker(run.calls, thoughts=self.reasoning, **run.about)
 
-    def _as_result(self, result: Result, calls: CallForm | None) -> ChatResult:
-        message = whole_message(result, calls, thoughts=self.reasoning, model_name=self.model)
+    def _as_result(self, result: Result, run: Run) -> ChatResult:
+        message = whole_message(result, run.calls, thoughts=self.reasoning, **run.about)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     # Many calls: all of them run in the same forward passes.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub.utils import logging
-from langchain_core.language_models import ModelProfile
 from transformers import AutoTokenizer
 
 from hogwild_agents import pocket
@@ -116,30 +114,3 @@ def is_served(key: EngineKey) -> bool:
     """Whether `serve` would return at once."""
     served = _served.get(key)
     return served is not None and not served.engine.closed
-
-
-@lru_cache(maxsize=16)
-def profile_of(model: str) -> ModelProfile | None:
-    """What a model can take and give; None for one that is not on this machine's disk."""
-    file = Path(source_of(model)) / "config.json"
-    if not file.is_file():
-        return None
-    config = json.loads(file.read_text())
-    config |= config.get("text_config") or {}
-    profile = ModelProfile(
-        text_inputs=True,
-        image_inputs=False,
-        audio_inputs=False,
-        video_inputs=False,
-        pdf_inputs=False,
-        image_tool_message=False,
-        pdf_tool_message=False,
-        text_outputs=True,
-        reasoning_output=True,
-        tool_calling=True,
-        tool_choice=True,
-        structured_output=True,
-    )
-    if "max_position_embeddings" in config:
-        profile["max_input_tokens"] = config["max_position_embeddings"]
-    return profile

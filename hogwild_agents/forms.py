@@ -55,7 +55,12 @@ class Form:
 
         Raises:
             GrammarError: No grammar can express it.
+            InvalidRequestError: Two tools have one name.
         """
+        names = [tool["function"]["name"] for tool in self.tools]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InvalidRequestError(f"Two tools are called {twice!r}: rename one of them.")
         if not self.callable:
             assert self.schema is not None
             return compiler.structure(self.schema)
@@ -83,9 +88,6 @@ def form_of(
     """
     given = tuple(convert_to_openai_tool(tool) for tool in tools or ())
     names = tuple(tool["function"]["name"] for tool in given)
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InvalidRequestError(f"Two tools are called {twice!r}: rename one of them.")
     choice = _choice(tool_choice, names)
     schema = _schema(response_format)
     if choice == "none":

@@ -31,6 +31,9 @@ PROVIDER = "hogwild"
 THOUGHTS = "thoughts"
 """Where a message keeps what the workers thought, in `additional_kwargs`."""
 
+COLLABORATION = "collaboration"
+"""Where a system message keeps the part that says how to work together."""
+
 REPLY_INDEX = MAX_WORKERS
 CALLS_INDEX = REPLY_INDEX + 1
 
@@ -49,6 +52,22 @@ _SILENT = (
 )
 """Blocks that are no text: earlier thoughts, which models are not shown again, and calls, which
 messages hold elsewhere."""
+
+
+def without_collaboration(
+    messages: Sequence[BaseMessage],
+) -> tuple[str, list[BaseMessage]]:
+    """What a `CollaborationPrompt` has put before messages, and the messages without it."""
+    told = ""
+    rest: list[BaseMessage] = []
+    for message in messages:
+        part = message.additional_kwargs.get(COLLABORATION)
+        if isinstance(message, SystemMessage) and part and message.text.startswith(part):
+            told, left = part, message.text.removeprefix(part).strip()
+            rest += [SystemMessage(left)] if left else []
+        else:
+            rest.append(message)
+    return told, rest
 
 
 def to_conversation(messages: Iterable[BaseMessage]) -> list[dict[str, Any]]:

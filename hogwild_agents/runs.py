@@ -19,12 +19,18 @@ class Run:
         handle: Of the session.
         timeout: Seconds that it may take, or None.
         calls: How its reply writes calls of tools, if it may.
+        about: What its message is to tell beside what comes of it.
     """
 
     def __init__(
-        self, handle: Handle[Event, Result], timeout: float | None, calls: CallForm | None
+        self,
+        handle: Handle[Event, Result],
+        timeout: float | None,
+        calls: CallForm | None,
+        about: dict[str, str],
     ) -> None:
         self.calls = calls
+        self.about = about
         self._handle = handle
         self._timeout = timeout
         self._late = False

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hogwild_agents.cli.options import POCKET, Choices
+from hogwild_agents.cli.options import Choices
 
 if TYPE_CHECKING:
     from hogwild_agents.engine import SharedCacheModel
@@ -20,23 +19,11 @@ def load_team(model: str, choices: Choices) -> Team:
         ModelLoadError: There is no tokenizer.
         HogwildError: A choice makes no sense.
     """
-    from huggingface_hub.utils import logging
-    from transformers import AutoTokenizer
-
-    from hogwild_agents.engine import ModelLoadError
+    from hogwild_agents.engines import tokenizer_of
     from hogwild_agents.team import Team
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # of its retries the error tells
     settings = _settings(model, choices)
-    source = _source(model)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except Exception as error:  # each broken file has an error type of its own
-        nothing = "" if Path(source).exists() else " (there is no such folder here)"
-        raise ModelLoadError(
-            f"Cannot load a tokenizer from {source!r}{nothing}: {error}"
-        ) from error
-    team = Team(tokenizer, **settings)
+    team = Team(tokenizer_of(model), **settings)
     return team if len(team.workers) > 1 else one_worker(team)
 
 
@@ -49,10 +36,11 @@ def load_model(model: str, device: str | None, dtype: str) -> SharedCacheModel:
     from transformers.utils import logging
 
     from hogwild_agents.engine import SharedCacheModel
+    from hogwild_agents.engines import source_of
 
     # The command shows by itself what it is doing.
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    return SharedCacheModel.from_pretrained(_source(model), device=device, dtype=dtype)
+    return SharedCacheModel.from_pretrained(source_of(model), device=device, dtype=dtype)
 
 
 def one_worker(team: Team) -> Team:
@@ -76,33 +64,13 @@ def one_worker(team: Team) -> Team:
     )
 
 
-def _is_pocket(model: str) -> bool:
-    """Whether this is the model that ships inside, by its name or its folder."""
-    from hogwild_agents import pocket
-
-    return model == POCKET or Path(model).resolve() == pocket.FOLDER.resolve()
-
-
-def _source(model: str) -> str:
-    """Where a model lies."""
-    from hogwild_agents import pocket
-
-    return str(pocket.FOLDER) if model == POCKET else model
-
-
 def _settings(model: str, choices: Choices) -> dict[str, Any]:
     """What a team is made with: what suits the model, and above it what the user chose."""
+    from hogwild_agents.engines import settings_of
     from hogwild_agents.team import RedundancyCheck
     from hogwild_agents.team.team import DEFAULT_SAMPLING
 
-    settings: dict[str, Any] = {}
-    workers = None if choices.workers is None else _workers(choices.workers)
-    if _is_pocket(model):
-        from hogwild_agents import pocket
-
-        settings |= pocket.team_settings(2 if workers is None else workers)
-    elif workers is not None:
-        settings["workers"] = workers
+    settings = settings_of(model, 2 if choices.workers is None else _workers(choices.workers))
     if choices.layout is not None:
         settings["layout"] = choices.layout
     if choices.budget is not None:

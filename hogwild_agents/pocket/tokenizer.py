@@ -31,8 +31,9 @@ TEMPLATE = """\
 {{- tool.name }}(
 {%- for name, given in (parameters.properties or {}).items() %}
 {{- name }}{% if name not in (parameters.required or []) %}?{% endif %}: {% if given.enum %}
-{{- given.enum | tojson }}{% elif given.type is string %}{{ given.type }}{% else %}
-{{- given | tojson }}{% endif %}{% if not loop.last %}, {% endif %}
+{{- given.enum | tojson }}
+{%- elif given.type is string and not (given.properties or 'items' in given) %}{{ given.type }}
+{%- else %}{{ given | tojson }}{% endif %}{% if not loop.last %}, {% endif %}
 {%- endfor %}){% if tool.description %}: {{ tool.description }}{% endif %}
 {{- '\n' }}
 {%- endfor %}<|end|>

@@ -17,6 +17,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import BaseModel
 
+import hogwild_agents.messages  # noqa: F401  # teaches messages what their blocks are
 from hogwild_agents.engine.errors import HogwildError
 from hogwild_agents.runnables.piece import Piece
 from hogwild_agents.team.answers import AnswerFormat, answer_format, json_answer, pattern
@@ -129,8 +130,10 @@ class FinalAnswer(Piece, BaseOutputParser[Any]):
     def __repr_args__(self) -> Any:
         """Its fields, without addresses in memory."""
         for field, value in super().__repr_args__():
-            own = field == "format" and not isinstance(value, str | re.Pattern)
-            yield field, getattr(value, "name", getattr(value, "__name__", value)) if own else value
+            if field == "format":
+                named = isinstance(value, AnswerFormat)
+                value = value.name if named else getattr(value, "__name__", value)
+            yield field, value
 
     @property
     def InputType(self) -> Any:  # noqa: N802
@@ -141,8 +144,10 @@ class FinalAnswer(Piece, BaseOutputParser[Any]):
     def OutputType(self) -> Any:  # noqa: N802
         """What it gives."""
         structured = inspect.isclass(self.format) and issubclass(self.format, BaseModel)
-        kind = self.format if structured else _TYPES.get(str(self.format), Any)
-        return Any if self.fallback else kind if self.strict else kind | None
+        kind = self.format if structured else _TYPES.get(str(self.format))
+        if kind is None or self.fallback:
+            return Any
+        return kind if self.strict else kind | None
 
     @property
     def _type(self) -> str:

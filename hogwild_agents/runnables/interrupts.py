@@ -5,6 +5,9 @@ asked when they say nothing:
 
     remind = Interrupt(lambda sight: "(Hurry up.) " if sight.passes > 1000 else None)
     interrupts = [RedundancyCheck(every=512) | translate, remind]
+
+A chain that begins with something else is a plain one, whose links all run. Make it an interrupt
+before it goes on: `Interrupt(prepare | check) | translate`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from langchain_core.messages import (
     AnyMessage,
     BaseMessage,
-    HumanMessage,
     SystemMessage,
     convert_to_messages,
 )
@@ -152,12 +151,10 @@ def conversation(given: Any) -> list[BaseMessage]:
     Raises:
         InvalidMessageError: It is none of these, or there is nothing in it.
     """
-    if isinstance(given, str):
-        given = [HumanMessage(given)]
-    elif isinstance(given, BaseMessage):
-        given = [given]
     try:
-        messages = convert_to_messages(given)
+        messages = convert_to_messages(
+            [given] if isinstance(given, str | dict | BaseMessage) else given
+        )
     except (TypeError, ValueError, NotImplementedError) as error:
         raise InvalidMessageError(
             f"The problem {given!r:.80} is no conversation: give a question, or messages such as "

@@ -27,6 +27,9 @@ from hogwild_agents.team.text import TeamTokenizer
 DEFAULT_SAMPLING = SamplingParams(temperature=0.6, top_p=0.95, top_k=20)
 """What makers of reasoning models (QwQ, Qwen3, DeepSeek-R1) recommend."""
 
+DEFAULT_BUDGET = 4096
+"""Forward passes for thinking."""
+
 
 class Team:
     """Workers, prompt, layout, interrupts and the way to an answer.
@@ -75,7 +78,7 @@ class Team:
         interrupts: Sequence[Interrupt] | None = None,
         answer: str | AnswerFormat | Callable[[str], Any] = "boxed",
         finisher: Finisher = "reply",
-        budget: int = 4096,
+        budget: int = DEFAULT_BUDGET,
         reply_tokens: int = 1024,
         stop: Sequence[str] = (),
         snapshots: Sequence[int] = (),
@@ -102,7 +105,8 @@ class Team:
             _check_kind("tokenizer", tokenizer, PreTrainedTokenizerBase)
             tokenizer = TeamTokenizer(tokenizer)
         self.tokenizer = tokenizer
-        questions = [i.question for i in self.interrupts if isinstance(i, RedundancyCheck)]
+        asked = [getattr(interrupt, "question", None) for interrupt in self.interrupts]
+        questions = [question for question in asked if isinstance(question, str)]
         self.disguise = steps.Disguise(self.workers, [*questions, *tokenizer.spoken_marks])
         self.marks = frozenset(tokenizer.thinking_ids)
         """The marks of thinking, which no reply may hold."""

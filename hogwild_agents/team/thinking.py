@@ -297,7 +297,7 @@ class Thinking:
                     said.append(interrupt(sight) or "")
                 else:
                     text = as_text(interrupt, (yield from self._ask(interrupt, sight)))
-                    own = isinstance(interrupt, RedundancyCheck) and text == interrupt.question
+                    own = text == getattr(interrupt, "question", None)
                     said.append(text if own else self.team.disguise(text))
             if self._hurried:  # there will be no such step
                 return

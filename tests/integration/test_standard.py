@@ -1,4 +1,4 @@
-"""LangChain's standard integration tests, on the pocket model: as it comes, and one worker alone."""
+"""LangChain's standard integration tests, on the pocket model: a team, and one worker alone."""
 
 from __future__ import annotations
 

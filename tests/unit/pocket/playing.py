@@ -35,6 +35,7 @@ seeds = st.integers(0, 2**32)
 layouts = st.sampled_from(["combined", "contiguous", "interleaved"])
 teams = st.integers(1, 4)
 sizes = st.integers(1, 8)
+accidents = st.sampled_from([NO_ACCIDENTS, Accidents(), TROUBLE])
 
 
 @cache
@@ -130,6 +131,11 @@ def replying(transcript: Transcript) -> list[Token]:
 def text_of(tokens: Sequence[Token]) -> str:
     """What tokens say."""
     return tokenizer().decode([token.id for token in tokens])
+
+
+def stated(step: Step) -> Any:
+    """The final answer that a step states."""
+    return team_settings()["answer"].found(text_of(drawn(step)))
 
 
 def numbered(transcript: Transcript) -> Iterator[tuple[str, int, Step]]:

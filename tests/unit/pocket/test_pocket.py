@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogwild_agents.pocket import PocketPrompt, team_settings
+from hogwild_agents.pocket import team_settings
 from hogwild_agents.pocket.tasks import make_problem, score
 from hogwild_agents.pocket.teacher import REFUSAL
-from hogwild_agents.team import RedundancyCheck, Team
+from hogwild_agents.team import CollaborationPrompt, RedundancyCheck, Team
 from hogwild_agents.team.answers import boxed
 from hogwild_agents.team.prompts import NAMES, InvalidTeamError
 from tests.unit.pocket.playing import prompt_of, seeds, sizes, team, tokenizer
@@ -40,9 +40,7 @@ def test_settings_are_not_shared() -> None:
 
 def test_prompt() -> None:
     """Names, the question, and nothing else; one alone is told nothing."""
-    assert PocketPrompt().system(("Alice", "Bob"), layout="combined", answer="x") == "Alice, Bob"
-    assert PocketPrompt().system(("Alice",), layout="solo", answer="x") == ""
-    assert PocketPrompt().opening(("Alice", "Bob"), 1) == ""
+    assert team_settings()["prompt"] == CollaborationPrompt(style="names")
     asked = "<|user|>2 + 3<|end|><|team|>"
     expected = {
         ("combined", 1): asked,

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
-from itertools import count, product
+from collections.abc import Iterator
 from statistics import mean
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogwild_agents.engine import SamplingParams
-from hogwild_agents.pocket import team_settings
-from hogwild_agents.pocket.dialogues import Kind
 from hogwild_agents.pocket.judge import read_steps
 from hogwild_agents.pocket.tasks import score
 from hogwild_agents.pocket.teacher import (
@@ -24,18 +19,16 @@ from hogwild_agents.pocket.teacher import (
     REFUSAL,
     Accidents,
     Plain,
-    Step,
     Teacher,
     Token,
-    Transcript,
 )
-from hogwild_agents.team import RedundancyCheck, Sight, Team
 from hogwild_agents.team import events as ev
 from hogwild_agents.team.interrupts import QUESTION
 from hogwild_agents.team.steps import ends_step, prefix
 from hogwild_agents.team.text import Reader
 from tests.unit.pocket.playing import (
     TROUBLE,
+    accidents,
     drawn,
     end,
     events_of,
@@ -43,28 +36,19 @@ from tests.unit.pocket.playing import (
     lead,
     numbered,
     play,
-    prompt_of,
-    replying,
     result_of,
     seeds,
     sizes,
-    talk,
+    stated,
     team,
     teams,
     text_of,
-    thinking,
     tokenizer,
 )
-from tests.unit.team.voices import hold
+from tests.unit.pocket.replaying import replay, thoughts
 
 many = settings(max_examples=80, deadline=None, derandomize=True)
-accidents = st.sampled_from([NO_ACCIDENTS, Accidents(), TROUBLE])
 seen_in_time = st.sampled_from(["combined", "contiguous"])
-
-
-def stated(step: Step) -> Any:
-    """The final answer that a step states."""
-    return team_settings()["answer"].found(text_of(drawn(step)))
 
 
 def ends(tokens: list[Token]) -> Iterator[int]:
@@ -233,8 +217,8 @@ def test_one_alone_goes_on_from_the_prompt(seed: int, size: int) -> None:
 def test_a_real_team(layout: str, workers: int, odds: Accidents) -> None:
     """Who draws the teacher's tokens in a real session lives through the very same session."""
     problem, transcript = play(workers, layout, workers, 5, odds)
-    result, told = _replay(transcript, problem.text)
-    assert _thoughts(told, workers) == _thoughts(events_of(transcript), workers)
+    result, told = replay(transcript, problem.text)
+    assert thoughts(told, workers) == thoughts(events_of(transcript), workers)
     assert result.passes == transcript.passes
     assert result.finish_reason == "answer"
     assert [(i.worker, i.index, i.asked, i.answer) for i in _questions(result)] == [
@@ -242,194 +226,8 @@ def test_a_real_team(layout: str, workers: int, odds: Accidents) -> None:
     ]
 
 
-def _thoughts(events: list[ev.Event], workers: int) -> list[tuple[Any, ...]]:
-    """What was thought, by whom, and when; the one step of one alone is never told to begin."""
-    return [
-        (type(event), event.at, event.worker, event.text)
-        for event in events
-        if isinstance(event, ev.Token) or (workers > 1 and isinstance(event, ev.StepBegun))
-    ]
-
-
 def _questions(result: ev.Result) -> list[ev.Interruption]:
     return [each for each in result.interruptions if each.text == QUESTION]
-
-
-def _replay(
-    transcript: Transcript,
-    problem: str | list[dict[str, Any]],
-    tools: Sequence[dict[str, Any]] = (),
-    finisher: str = "answer",
-) -> tuple[ev.Result, list[ev.Event]]:
-    """A real session whose streams draw a transcript's tokens, and whose interrupts are its."""
-    words = {
-        (name, index): text_of(lead(step)).removeprefix(prefix(name, index))
-        for name, index, step in numbered(transcript)
-    }
-
-    def force(sight: Sight) -> str:
-        return words[sight.worker, sight.index].removesuffix(QUESTION)
-
-    class Ask:
-        """The check, at the teacher's times."""
-
-        read = RedundancyCheck().read
-
-        def __call__(self, sight: Sight) -> str | None:
-            return QUESTION if words[sight.worker, sight.index].endswith(QUESTION) else None
-
-    told = team_settings(transcript.workers) | {"sampling": SamplingParams(seed=0)}
-    told |= {"finisher": finisher}
-    if transcript.workers > 1:
-        told |= {"layout": transcript.layout, "interrupts": [force, Ask()]}
-    players = Team(tokenizer(), **told)
-    assert transcript.prompt == prompt_of(players, problem, tools)
-    lines: dict[int, list[int]] = {place: [] for place in range(transcript.workers)}
-    for step in thinking(transcript):
-        lines[step.worker] += [token.id for token in drawn(step)]
-    lines[transcript.workers] = [token.id for token in replying(transcript)]
-    if players.replies_at_once:
-        lines[1] = lines.pop(0) + lines[1]
-    return hold(players.session(problem, tools=tools), lines)
-
-
-# Replies.
-
-
-@many
-@given(seeds, layouts, st.integers(2, 4), sizes, accidents)
-def test_a_reply_is_a_step_of_its_own(
-    seed: int, layout: str, workers: int, size: int, odds: Accidents
-) -> None:
-    """It follows all others, and changes nothing about them; who stated the answer writes it."""
-    _, transcript = play(seed, layout, workers, size, odds, reply="It is (a) 5.")
-    *steps, reply = transcript.steps
-    (author,) = (step.worker for step in steps if stated(step) is not None)
-    assert reply.worker == author
-    assert reply.closes is None
-    assert text_of(lead(reply)) == "### Reply\n\n"
-    assert text_of(drawn(reply)) == "It is (a) 5."
-    assert [token.id for token in reply.tokens].index(end()) == len(reply.tokens) - 1
-    written = [token.written for token in reply.tokens[len(lead(reply)) :]]
-    first = transcript.passes + 1
-    assert lead(reply)[0].written == first
-    assert written == [*range(first + 1, first + 1 + len(written))]
-    assert all(token.learnt for token in replying(transcript))
-    _, silent = play(seed, layout, workers, size, odds)
-    assert (steps, transcript.passes) == (silent.steps, silent.passes)
-
-
-@many
-@given(seeds, sizes)
-def test_one_alone_has_said_all(seed: int, size: int) -> None:
-    """Once its tasks are solved it ends, and learns to."""
-    _, silent = play(seed, workers=1, size=size)
-    _, transcript = play(seed, workers=1, size=size, reply="It is (a) 5.")
-    assert transcript == silent
-    (last,) = replying(transcript)
-    assert last == Token(end(), transcript.passes + 2, learnt=True)
-
-
-@many
-@given(seeds)
-def test_one_alone_replies_at_once(seed: int) -> None:
-    """Where there is nothing to share out it thinks nothing."""
-    dialogue, transcript = talk(seed, workers=1)
-    (step,) = transcript.steps
-    first, *said, last = step.tokens
-    assert (transcript.layout, transcript.passes) == ("solo", 0)
-    assert first == Token(transcript.prompt[-1], 1, learnt=False)
-    assert text_of(said) == dialogue.text
-    assert (last.id, last.learnt) == (end(), True)
-    assert [token.written for token in step.tokens] == [*range(1, len(step.tokens) + 1)]
-
-
-@many
-@given(seeds, layouts, st.integers(2, 4), accidents)
-def test_teams_state_what_is_to_be_done(
-    seed: int, layout: str, workers: int, odds: Accidents
-) -> None:
-    """The first one does, in its first step; the others wait meanwhile, and it replies."""
-    dialogue, transcript = talk(seed, layout, workers, odds)
-    assert isinstance(dialogue.problem, Plain)
-    first, *others, reply = transcript.steps
-    assert text_of(drawn(first)) == f"\\boxed{{{dialogue.problem.answer}}}.\n\n"
-    assert {step.worker for step in others} == {*range(1, workers)}
-    for step in others:
-        assert re.fullmatch(r"(wait( \.\.\.)*(\.\n\n)?)?", text_of(drawn(step)))
-    assert (first.worker, reply.worker) == (0, 0)
-    assert text_of(drawn(reply)) == dialogue.text
-
-
-@many
-@given(seeds, layouts, teams)
-def test_what_a_grammar_forces_is_not_learnt(seed: int, layout: str, workers: int) -> None:
-    """All else of a reply is, and its end."""
-    dialogue, transcript = talk(seed, layout, workers)
-    *said, last = replying(transcript)
-    assert last.learnt
-    learnt = [part.learnt for part in dialogue.reply or () for _ in tokenizer().encode(part.text)]
-    assert [token.learnt for token in said] == learnt
-
-
-@pytest.mark.parametrize("kind", ["call", "result", "structured", "refusal", "forced"])
-@pytest.mark.parametrize(
-    ("layout", "workers"),
-    [("solo", 1), *product(("combined", "contiguous", "interleaved"), (2, 4))],
-)
-def test_a_real_team_replies(layout: str, workers: int, kind: Kind) -> None:
-    """As the teacher's does, token by token, in as many passes."""
-    layout = "combined" if workers == 1 else layout
-    seed = next(n for n in count() if talk(n, workers=1)[0].kind == kind)
-    dialogue, transcript = talk(seed, layout, workers)
-    result, told = _replay(transcript, dialogue.messages, dialogue.tools, "reply")
-    _same(told, transcript)
-    assert result.reply == dialogue.text
-    assert result.reply_reason == "stop"
-    assert result.passes == transcript.passes
-    assert result.reply_passes == len(replying(transcript))
-
-
-@pytest.mark.parametrize("odds", [NO_ACCIDENTS, TROUBLE], ids=["smooth", "troubled"])
-@pytest.mark.parametrize("layout", ["combined", "contiguous", "interleaved"])
-def test_a_real_team_replies_with_its_answers(
-    layout: str, odds: Accidents, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a list of tasks, in the words that the teacher puts before."""
-    problem, transcript = play(3, layout, 3, 4, odds, reply="(a) 5, so there.")
-    headers: list[list[int]] = []
-    begin = Team.closing_tokens
-
-    def spy(players: Team, between: str) -> list[int]:
-        headers.append(begin(players, between))
-        return headers[-1]
-
-    monkeypatch.setattr(Team, "closing_tokens", spy)
-    result, told = _replay(transcript, problem.text, finisher="reply")
-    _same(told, transcript)
-    assert result.reply == "(a) 5, so there."
-    assert headers == [[token.id for token in lead(transcript.steps[-1])]]
-    assert result.answer is not None
-    assert score(problem, result.answer) == 1 or odds is TROUBLE
-
-
-def test_a_real_worker_alone_replies_with_its_work() -> None:
-    """All that it writes is the reply."""
-    problem, transcript = play(3, workers=1, size=4, reply="never said")
-    result, _ = _replay(transcript, problem.text, finisher="reply")
-    (step,) = transcript.steps
-    assert result.reply == text_of(drawn(step))
-    assert score(problem, stated(step)) == 1
-    assert (result.passes, result.reply_passes) == (0, len(step.tokens) - 1)
-
-
-def _same(told: list[ev.Event], transcript: Transcript) -> None:
-    """What is told of a session is what a transcript holds: thoughts with their passes, reply."""
-    assert _thoughts(told, transcript.workers) == _thoughts(
-        events_of(transcript), transcript.workers
-    )
-    replied = [event.token for event in told if isinstance(event, ev.ReplyToken)]
-    assert replied == [token.id for token in replying(transcript)]
 
 
 # What is learnt.

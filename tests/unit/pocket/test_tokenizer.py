@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import string
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from hogwild_agents.pocket.dialogues import make_dialogue
+from hogwild_agents.pocket.requests import make_function, make_request
 from hogwild_agents.pocket.tasks import KINDS, Task, make_task
-from hogwild_agents.pocket.tokenizer import CONTEXT, END, SPECIAL, WORDS, build_tokenizer
+from hogwild_agents.pocket.tokenizer import (
+    CONTEXT,
+    END,
+    SPECIAL,
+    TEMPLATE,
+    WORDS,
+    build_tokenizer,
+)
 from hogwild_agents.team import steps
 from hogwild_agents.team.interrupts import QUESTION
 from hogwild_agents.team.prompts import NAMES
@@ -70,7 +82,24 @@ def test_every_token_is_of_use() -> None:
 def test_words(word: str) -> None:
     """They are one token each, also between others."""
     assert len(ids(word)) == 1
-    assert ids(f"7{word}7") == [*ids("7"), *ids(word), *ids("7")]
+    assert ids(f"_{word}_") == [*ids("_"), *ids(word), *ids("_")]
+
+
+@many
+@given(st.sampled_from(WORDS), st.sampled_from(string.ascii_letters + string.digits))
+def test_words_are_not_found_in_others(word: str, sign: str) -> None:
+    """One that begins or ends with a letter stands alone there."""
+    if word[0].isalpha():
+        assert word not in pieces(sign + word)
+    if word[-1].isalpha():
+        assert word not in pieces(word + sign)
+
+
+def test_made_up_words_are_spelled() -> None:
+    """They hold others."""
+    assert pieces("kino, await, tools") == [*"kino", ", ", *"await", ", ", *"tools"]
+    assert pieces("nonestring") == [*"nonestring"]
+    assert pieces("call_tool") == ["call", "_", "tool"]
 
 
 def test_prefixes() -> None:
@@ -93,9 +122,9 @@ def words_of(text: str) -> list[str]:
 @many
 @given(tasks)
 def test_what_a_user_types(task: Task) -> None:
-    """No digit is swallowed by a word, and no letter of a made-up one."""
+    """No digit is swallowed by a word, and no letter of a made-up one, but for a lone `a`."""
     phrases = {"largest of ", "smallest of ", "reverse ", "sort ", "count ", " in "}
-    assert set(words_of(task.text)) <= phrases | {"compare ", " and "}
+    assert set(words_of(task.text)) <= phrases | {"compare ", " and ", "a "}
     seen = pieces(f"Solve these tasks.\n(a) {task.text}\n(b) ")
     assert seen == ["Solve these tasks.", "\n", "(a) ", *pieces(task.text), "\n", "(b) "]
 
@@ -139,7 +168,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 def test_ids_are_dense() -> None:
     """Every id below the vocabulary's size is a token, the special ones last."""
     assert sorted(TOKENIZER.get_vocab().values()) == [*range(len(TOKENIZER))]
-    assert [*map(SHOWN.get, range(len(TOKENIZER) - 4, len(TOKENIZER)))] == [*SPECIAL]
+    assert [*map(SHOWN.get, range(len(TOKENIZER) - len(SPECIAL), len(TOKENIZER)))] == [*SPECIAL]
 
 
 def test_template() -> None:
@@ -151,7 +180,7 @@ def test_template() -> None:
         {"role": "tool", "content": "x"},
     ]
     rendered = TOKENIZER.apply_chat_template(messages, tokenize=False)
-    shown = "<|system|>Alice, Bob<|end|><|user|>2 + 3<|end|><|team|>5<|end|><|user|>x<|end|>"
+    shown = "<|system|>Alice, Bob<|end|><|user|>2 + 3<|end|><|team|>5<|end|><|result|>x<|end|>"
     assert rendered == shown
     asked = TOKENIZER.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert asked == shown + "<|team|>"
@@ -159,6 +188,90 @@ def test_template() -> None:
         *("<|system|>", "Alice", ", ", "Bob", "<|end|>"),
         *("<|user|>", "2", " + ", "3", "<|end|>", "<|team|>"),
     ]
+
+
+def tool(name: str, parameters: dict[str, Any] | None = None, **more: str) -> dict[str, Any]:
+    """A tool."""
+    given = {} if parameters is None else {"parameters": parameters}
+    return {"type": "function", "function": {"name": name, **more, **given}}
+
+
+def shown(*tools: dict[str, Any]) -> list[str]:
+    """What stands before the conversation, line by line; both ways to the prompt agree."""
+    messages = [{"role": "user", "content": "x"}]
+    prompt = tokenizer().prompt(messages, tools=tools)
+    own: Any = TOKENIZER.apply_chat_template(
+        messages, tools=[*tools], add_generation_prompt=True, return_dict=False
+    )
+    assert prompt == own
+    text = tokenizer().decode(prompt)
+    assert text.startswith("<|tools|>")
+    assert text.endswith("\n<|end|><|user|>x<|end|><|team|>")
+    return text.removeprefix("<|tools|>").split("\n<|end|>")[0].splitlines()
+
+
+def test_tools_are_shown_as_signatures() -> None:
+    """In a line each: types, choices, what may be left out, and what they are for."""
+    properties = {"word": {"type": "string"}, "n": {"type": "integer"}}
+    both = {"type": "object", "properties": properties, "required": ["word"]}
+    one = {"type": "object", "properties": {"unit": {"type": "string", "enum": ["k", "é"]}}}
+    assert shown(
+        tool("find", both, description="Finds a word."),
+        tool("set_unit", one | {"required": ["unit"]}),
+        tool("ping"),
+        tool("pong", {"type": "object", "properties": {}}, description="Says pong"),
+    ) == [
+        "find(word: string, n?: integer): Finds a word.",
+        'set_unit(unit: ["k", "é"])',
+        "ping()",
+        "pong(): Says pong",
+    ]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]},
+        {"type": "array", "items": {"type": "string"}},
+        {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        {"type": ["string", "null"]},
+    ],
+)
+def test_other_types_are_shown_as_json(schema: dict[str, Any]) -> None:
+    """Whatever has no name of its own."""
+    (line,) = shown(tool("f", {"type": "object", "properties": {"given": schema}}))
+    assert line.startswith("f(given?: {")
+    assert json.loads(line.removeprefix("f(given?: ").removesuffix(")")) == schema
+
+
+@many
+@given(seeds)
+def test_conversations_about_tools(seed: int) -> None:
+    """They read as the template has them, whether texts from outside are kept apart or not."""
+    dialogue = make_dialogue(random.Random(seed))
+    messages, tools = dialogue.messages, [*dialogue.tools]
+    given = {name for tool in tools for name in tool["function"]["parameters"]["properties"]}
+    # Its own words are not kept apart as keys, and then not found in lists of what is required.
+    assume(given.isdisjoint(re.findall(r"[.'](\w+)", TEMPLATE)))
+    own: Any = TOKENIZER.apply_chat_template(
+        messages, tools=tools or None, add_generation_prompt=True, return_dict=False
+    )
+    assert tokenizer().prompt(messages, tools=tools) == own
+
+
+@many
+@given(seeds)
+def test_calls_are_shown_as_they_are_written(seed: int) -> None:
+    """What the model has called it sees again, to the letter."""
+    rng = random.Random(seed)
+    request = make_request(rng, make_function(rng))
+    function = {"name": request.function.name, "arguments": dict(request.arguments)}
+    said = {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
+    prompt = tokenizer().prompt([{"role": "user", "content": request.text}, said])
+    text = tokenizer().decode(prompt)
+    assert text == f"<|user|>{request.text}<|end|><|team|>{request.call}<|end|><|team|>"
+    calls = tokenizer().encode(request.call)
+    assert prompt[-2 - len(calls) : -2] == calls
 
 
 hostile = st.lists(
@@ -181,6 +294,30 @@ def test_text_is_only_text(text: str) -> None:
     assert tokenizer().decode([begin, end, team_mark]) == "<|user|><|end|><|team|>"
     assert special.isdisjoint(said)
     assert tokenizer().decode(said) == text
+
+
+@many
+@given(st.data())
+def test_tools_are_only_text(data: st.DataObject) -> None:
+    """Nothing in them, in a call or in what came of it gives a control token."""
+
+    def marks(text: Callable[[], str]) -> list[int]:
+        schema = {"type": text(), "enum": [text(), text()]} | {text(): text()}
+        other = {"type": "object", "properties": {text(): {"type": "string"}}}
+        properties = {f"1{text()}": schema, f"2{text()}": other}
+        given = {"type": "object", "properties": properties, "required": [text()]}
+        call = {"name": text(), "arguments": {text(): [text(), 1]}}
+        messages = [
+            {"role": "user", "content": text()},
+            {"role": "assistant", "content": text(), "tool_calls": [{"function": call}]},
+            {"role": "tool", "content": text(), "tool_call_id": text()},
+        ]
+        tools = [tool(text(), given, description=text()), tool(text())]
+        prompt = tokenizer().prompt(messages, tools=tools)
+        return [index for index in prompt if index in special]
+
+    special = {*map(TOKENIZER.convert_tokens_to_ids, SPECIAL)}
+    assert marks(lambda: data.draw(hostile)) == marks(lambda: "harmless")
 
 
 def test_workers_may_write_no_mark() -> None:

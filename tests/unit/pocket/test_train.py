@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from statistics import mean
@@ -18,7 +19,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hogwild_agents.engine import SharedCacheModel
-from hogwild_agents.pocket import lessons
+from hogwild_agents.pocket import lessons, requests, tokenizer
+from hogwild_agents.pocket import train as training
 from hogwild_agents.pocket.packing import Rotations
 from hogwild_agents.pocket.tasks import Problem, make_problem
 from hogwild_agents.pocket.train import (
@@ -183,6 +185,78 @@ def _copy(value: Any) -> Any:
     return [_copy(item) for item in value] if isinstance(value, list) else value
 
 
+# To go on from another model.
+
+
+@pytest.fixture
+def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Any]:
+    """A model with fewer words, in another order."""
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizer, "WORDS", tokenizer.WORDS[:20:-1])
+        model = build_model(replace(TINY, seed=5))
+        export(model, tmp_path)
+    return tmp_path, model
+
+
+def test_what_is_taken_over(earlier: tuple[Path, Any]) -> None:
+    """All weights, and each word's row wherever it stood; new words stay as they were."""
+    folder, old = earlier
+    taken, fresh = build_model(replace(TINY, start=str(folder))), build_model(TINY)
+    known = AutoTokenizer.from_pretrained(folder).get_vocab()
+    words = tokenizer.build_tokenizer().get_vocab()
+    assert 200 < len(known.keys() & words.keys()) < len(words)
+    rows, fresh_rows = taken.model.embed_tokens.weight, fresh.model.embed_tokens.weight
+    for word, row in words.items():
+        if word in known:
+            assert torch.equal(rows[row], old.model.embed_tokens.weight[known[word]].half().float())
+        else:
+            assert torch.equal(rows[row], fresh_rows[row])
+    assert taken.lm_head.weight is rows
+    for name, weights in old.state_dict().items():
+        if "embed" not in name and "head" not in name:
+            assert torch.equal(taken.state_dict()[name], weights.half().float()), name
+
+
+def test_who_goes_on_is_spared_easy_lessons(earlier: tuple[Path, Any]) -> None:
+    """From the first step on it gets those of the end."""
+    trainer = Trainer(replace(TINY, start=str(earlier[0])))
+    for number, lesson in enumerate(trainer._next_lessons()):
+        name = f"0 0 {number}"
+        assert torch.equal(lesson.ids, trainer._lessons.lesson(name, 1.0).ids)
+    trainer.advance()
+    assert trainer.step == 1
+
+
+def test_settings_of_a_training_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is found from everywhere, and rates that are a share of the full ones."""
+    given: list[Recipe] = []
+
+    class Done:
+        """A training that has nothing to do."""
+
+        def join(self) -> bool:
+            return True
+
+    def spawned(_: Any, told: tuple[Any, ...], **__: Any) -> Done:
+        given.append(told[0])
+        return Done()
+
+    monkeypatch.setattr(training, "spawn", spawned)
+    monkeypatch.chdir(tmp_path)
+    training.train(Path("out"), steps=7, start=Path("old"), rate=0.5, decay=0.9)
+    training.train(Path("out"))
+    started = Recipe(
+        steps=7,
+        muon=Recipe().muon / 2,
+        adam=Recipe().adam / 2,
+        decay=0.9,
+        start=str(tmp_path / "old"),
+    )
+    assert given == [started, Recipe()]
+
+
 def test_a_checkpoint_is_whole_or_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,11 +309,14 @@ def test_lessons_hold_nothing_that_is_held_out(monkeypatch: pytest.MonkeyPatch) 
         splits.update(task.split for task in problem.tasks)
         return problem
 
-    monkeypatch.setattr(lessons, "make_problem", spy)
-    made = Trainer(TINY)._lessons
-    for number in range(60):
-        made.lesson(f"{number}", number / 60)
-    assert splits == {"train"}
+    for module in (lessons, requests):
+        splits.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "make_problem", spy)
+            made = Trainer(TINY)._lessons
+            for number in range(100):
+                made.transcript(f"{number}", number / 100)
+        assert splits == {"train"}
 
 
 def test_plain_forward_of_what_is_exported(tmp_path: Path) -> None:

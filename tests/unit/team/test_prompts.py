@@ -32,7 +32,10 @@ HEADERS = {
 }
 BOXED = "`\\boxed{answer}`"
 
-styles = st.sampled_from(get_args(Style))
+STYLES: tuple[Style, ...] = ("you", "we", "brief")
+"""Those that say how to work together."""
+
+styles = st.sampled_from(STYLES)
 layouts = st.sampled_from(sorted(HEADERS))
 answers = st.sampled_from([BOXED, "`Answer: {answer}`", "one letter from A to E", "valid JSON"])
 written = st.from_regex(r"[A-Za-z0-9éüЖ名][-_'. A-Za-z0-9ß]{0,9}[A-Za-zñ0-9]", fullmatch=True)
@@ -125,7 +128,7 @@ def test_examples_are_views_of_the_layout(
     assert finals == 1
 
 
-@pytest.mark.parametrize("style", get_args(Style))
+@pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("layout", HEADERS)
 def test_the_arithmetic_of_the_examples_is_right(style: Style, layout: str) -> None:
     """A small model believes what it is shown."""
@@ -176,12 +179,37 @@ def test_texts_stay_short(layout: str) -> None:
 
 def test_styles_differ_in_voice() -> None:
     """One speaks to the workers, the other for them; brief is brief."""
-    you, we, brief = (full(NAMES[:2], style=style) for style in get_args(Style))
+    you, we, brief = (full(NAMES[:2], style=style) for style in STYLES)
     assert "You are one of 2 assistants, Alice and Bob, who" in you
     assert "We are 2 assistants, Alice and Bob, who" in we
     assert not re.search(r"\byour?\b", we.partition("<example>")[0], re.IGNORECASE)
     assert not re.search(r"\b(we|us|our)\b", you.partition("<example>")[0], re.IGNORECASE)
     assert len(brief) < len(you) / 3
+
+
+@pytest.mark.parametrize("style", ["names", "none"])
+@given(team=teams, layout=layouts, answer=answers, examples=st.booleans())
+@quickly
+def test_prompts_that_explain_nothing(
+    style: Style, team: Sequence[str], layout: str, answer: str, examples: bool
+) -> None:
+    """Names for models that have been trained to be a team, or nothing; and what is added."""
+    prompt = CollaborationPrompt(style=style, examples=examples)
+    extra = CollaborationPrompt(style=style, examples=examples, extra=" Be {brief}. ")
+    for members in (team, team[:1]):
+        named = ", ".join(members) if style == "names" and len(members) > 1 else ""
+        told = extra.system(members, layout=layout, answer=answer)
+        assert prompt.system(members, layout=layout, answer=answer) == named
+        assert told == f"{named}\n\nBe {{brief}}.".strip()
+        assert {prompt.opening(members, index) for index in range(len(members))} == {""}
+
+
+@pytest.mark.parametrize("style", get_args(Style))
+def test_who_explains(style: Style) -> None:
+    """A style says how to work together, or nothing about it."""
+    explains = style in STYLES
+    assert CollaborationPrompt(style=style).explains == explains
+    assert ("answer" in full(NAMES[:2], style=style)) == explains
 
 
 def test_extra_stands_before_the_task_as_it_is() -> None:
@@ -192,7 +220,7 @@ def test_extra_stands_before_the_task_as_it_is() -> None:
     assert text.replace(extra.strip() + "\n\n", "") == full(NAMES[:3])
 
 
-@pytest.mark.parametrize("style", get_args(Style))
+@pytest.mark.parametrize("style", STYLES)
 def test_one_worker_is_told_nothing_of_a_team(style: Style) -> None:
     """Only the developer's words, how to think, and the form of the answer."""
     prompt = CollaborationPrompt(style=style, extra="Answer in French.")

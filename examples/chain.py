@@ -1,0 +1,27 @@
+"""Prompt, team and answer as one chain; each link is a runnable that stands alone.
+
+python examples/chain.py
+"""
+
+from langchain_core.prompts import ChatPromptTemplate
+
+from hogwild_agents import ChatHogwild, CollaborationPrompt, FinalAnswer, RedundancyCheck
+
+QUESTION = ChatPromptTemplate.from_messages([("human", "Solve these tasks.\n(a) {one}\n(b) {two}")])
+
+
+def main() -> None:
+    """Runs the chain on one input, and on two at once in the same forward passes."""
+    # The pocket model was trained to be told who is in the team, and no more: style="names".
+    # Others do better with the default style, which explains how to work together.
+    team = CollaborationPrompt(workers=2, style="names")
+    model = ChatHogwild(workers=2, prompt=None, interrupts=[RedundancyCheck(every=128)])
+    chain = QUESTION | team | model | FinalAnswer("boxed")
+    print(chain.invoke({"one": "4731 + 2869", "two": "reverse nirok"}))
+    pairs = [{"one": f"{n} + {n * n}", "two": f"largest of {n}, 58, 7"} for n in (31, 62)]
+    for answer in chain.batch(pairs):
+        print(answer)
+
+
+if __name__ == "__main__":
+    main()

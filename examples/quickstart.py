@@ -1,0 +1,23 @@
+"""A team as a chat model, in three lines.
+
+python examples/quickstart.py
+"""
+
+from hogwild_agents import ChatHogwild
+
+TASKS = """Solve these tasks.
+(a) 4731 + 2869
+(b) reverse nirok
+(c) largest of 7, 621, 58"""
+
+
+def main() -> None:
+    """Asks the small model that ships inside; it knows tasks like these and nothing else."""
+    model = ChatHogwild(workers=3)  # model="path/or/hub-name" for any other
+    message = model.invoke(TASKS)
+    print(message.text)
+    print(f"{message.response_metadata['passes']} forward passes, {message.usage_metadata}")
+
+
+if __name__ == "__main__":
+    main()

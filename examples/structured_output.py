@@ -1,0 +1,31 @@
+"""Replies that fit a schema, always: a grammar keeps them to it.
+
+python examples/structured_output.py
+python examples/structured_output.py path/or/hub-name
+"""
+
+import sys
+
+from pydantic import BaseModel, Field
+
+from hogwild_agents import ChatHogwild
+
+
+class Ticket(BaseModel):
+    """A ticket."""
+
+    title: str = Field(description="What it is about.")
+    seats: int
+
+
+def main(model: str = "pocket") -> None:
+    """Asks for an instance of a class, and for a call of a tool."""
+    chat = ChatHogwild(model=model, workers=1)
+    request = "Book a ticket: title Corka Wo, seats 12"
+    print(chat.with_structured_output(Ticket).invoke(request))
+    message = chat.bind_tools([Ticket], tool_choice="any").invoke(request)
+    print(message.tool_calls[0]["args"])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])

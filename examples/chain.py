@@ -12,11 +12,8 @@ QUESTION = ChatPromptTemplate.from_messages([("human", "Solve these tasks.\n(a) 
 
 def main() -> None:
     """Runs the chain on one input, and on two at once in the same forward passes."""
-    # The pocket model was trained to be told who is in the team, and no more: style="names".
-    # Others do better with the default style, which explains how to work together.
-    team = CollaborationPrompt(workers=2, style="names")
     model = ChatHogwild(workers=2, prompt=None, interrupts=[RedundancyCheck(every=128)])
-    chain = QUESTION | team | model | FinalAnswer("boxed")
+    chain = QUESTION | CollaborationPrompt(workers=2) | model | FinalAnswer("boxed")
     print(chain.invoke({"one": "4731 + 2869", "two": "reverse nirok"}))
     pairs = [{"one": f"{n} + {n * n}", "two": f"largest of {n}, 58, 7"} for n in (31, 62)]
     for answer in chain.batch(pairs):

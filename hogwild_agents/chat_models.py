@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -14,9 +13,10 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import ContextThreadPoolExecutor
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 from tenacity import (
     AsyncRetrying,
     Retrying,
@@ -133,9 +133,13 @@ class ChatHogwild(BaseChatModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
 
+    _own: Served | None = PrivateAttr(default=None)
+
     @model_validator(mode="after")
-    def _tell_version(self) -> ChatHogwild:
+    def _set_up(self) -> ChatHogwild:
         self._add_version("hogwild-agents", __version__)
+        if self.engine is not None:
+            self._own = Served(self.engine, self.model)
         return self
 
     # One call.
@@ -210,7 +214,7 @@ class ChatHogwild(BaseChatModel):
 
     def _for_call(self, kwargs: dict[str, Any]) -> ChatHogwild:
         """This model with what is given for one call only; takes that out of `kwargs`."""
-        fields = type(self).model_fields
+        fields = type(self).model_fields.keys() - {"engine"}
         given = {name: kwargs.pop(name) for name in [*kwargs] if name in fields}
         for name in _IGNORED:
             kwargs.pop(name, None)
@@ -220,7 +224,14 @@ class ChatHogwild(BaseChatModel):
                 f"Unknown argument {unknown[0]!r}={kwargs[unknown[0]]!r:.80}: a call takes "
                 f"{', '.join((*_FORM, 'stop', *_SAMPLING))} and the model's other fields."
             )
-        return self.model_copy(update=given) if given else self
+        if not given:
+            return self
+        if self._own is not None and given.get("model", self.model) != self.model:
+            raise InvalidRequestError(
+                f"model={given['model']!r}, but this instance has an engine of its own with "
+                f"{self.model!r}: make another instance for the other model."
+            )
+        return self.model_copy(update=given)
 
     def _begin(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
@@ -259,8 +270,8 @@ class ChatHogwild(BaseChatModel):
             return _Prepared(served.engine, session, calls if form.callable else None)
 
     def _serve(self) -> Served:
-        if self.engine is not None:
-            return Served(self.engine, tokenizer_of(self.model))
+        if self._own is not None:
+            return self._own
         return serve(EngineKey(self.model, self.device, self.dtype))
 
     def _team(self, served: Served, form: Form, stop: Sequence[str] | None, told: str) -> Team:
@@ -337,8 +348,13 @@ class ChatHogwild(BaseChatModel):
         if len(messages) <= 1:
             return super().generate(messages, stop, callbacks, **kwargs)
         one: Callable[..., LLMResult] = super().generate
-        with ThreadPoolExecutor(len(messages)) as pool:
-            results = [*pool.map(lambda given: one([given], stop, callbacks, **kwargs), messages)]
+        ids = [kwargs.pop("run_id", None), *[None] * (len(messages) - 1)]
+
+        def answer(given: list[BaseMessage], run_id: Any) -> LLMResult:
+            return one([given], stop, callbacks, run_id=run_id, **kwargs)
+
+        with ContextThreadPoolExecutor(len(messages)) as pool:
+            results = [*pool.map(answer, messages, ids)]
         return LLMResult(
             generations=[result.generations[0] for result in results],
             llm_output=self._combine_llm_outputs([result.llm_output or {} for result in results]),
@@ -386,8 +402,8 @@ class ChatHogwild(BaseChatModel):
 
         Args:
             schema: A pydantic class, a TypedDict, or a JSON schema.
-            method: `json_schema` writes nothing but JSON that fits, `function_calling` makes the
-                model call a tool of that schema, `json_mode` writes any JSON object.
+            method: `json_schema` tells the model the schema, `function_calling` makes it call a
+                tool of that schema, `json_mode` leaves the telling to you; replies always fit.
             include_raw: Whether to give `{"raw": message, "parsed": ..., "parsing_error": ...}`.
             strict: Put into the schema; replies fit it in any case.
             kwargs: Passed on to every call.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub.utils import logging
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
 from hogwild_agents import pocket
 from hogwild_agents.engine import Engine, ModelLoadError, SharedCacheModel
@@ -29,16 +29,21 @@ class EngineKey(NamedTuple):
 
 
 class Served:
-    """An engine with the tokenizer of its model.
+    """An engine, and what goes with its model.
 
     Args:
         engine: Runs the sessions.
-        tokenizer: Of its model.
+        model: Where its tokenizer lies.
     """
 
-    def __init__(self, engine: Engine, tokenizer: TeamTokenizer) -> None:
+    def __init__(self, engine: Engine, model: str) -> None:
         self.engine = engine
-        self.tokenizer = tokenizer
+        self.model = model
+
+    @cached_property
+    def tokenizer(self) -> TeamTokenizer:
+        """The model's tokenizer."""
+        return tokenizer_of(self.model)
 
     @cached_property
     def compiler(self) -> Compiler:
@@ -75,12 +80,21 @@ def tokenizer_of(model: str) -> TeamTokenizer:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # of its retries the error tells
     source = source_of(model)
     try:
-        return TeamTokenizer(AutoTokenizer.from_pretrained(source))
+        return TeamTokenizer(AutoTokenizer.from_pretrained(source), end_tokens=_ends_of(source))
     except Exception as error:  # each broken file has an error type of its own
         nothing = "" if Path(source).exists() else " (there is no such folder here)"
         raise ModelLoadError(
             f"Cannot load a tokenizer from {source!r}{nothing}: {error}"
         ) from error
+
+
+def _ends_of(source: str) -> list[int]:
+    """What a model's generation settings say that ends a turn; many models have no such file."""
+    try:
+        ends = GenerationConfig.from_pretrained(source).eos_token_id
+    except OSError:
+        return []
+    return [ends] if isinstance(ends, int) else [*(ends or ())]
 
 
 _lock = threading.Lock()
@@ -102,15 +116,9 @@ def serve(key: EngineKey) -> Served:
     with lock:
         served = _served.get(key)
         if served is None or served.engine.closed:
-            tokenizer = tokenizer_of(key.model)
+            tokenizer_of(key.model)  # before the weights, as it is quick to fail
             model = SharedCacheModel.from_pretrained(
                 source_of(key.model), device=key.device, dtype=key.dtype
             )
-            served = _served[key] = Served(Engine(model), tokenizer)
+            served = _served[key] = Served(Engine(model), key.model)
         return served
-
-
-def is_served(key: EngineKey) -> bool:
-    """Whether `serve` would return at once."""
-    served = _served.get(key)
-    return served is not None and not served.engine.closed

@@ -16,6 +16,7 @@ from hogwild_agents.team.prompts import STRUCTURE
 
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
+_FIRST = ("description", "type", "properties", "required")
 _UNTOLD = frozenset({"title", "$schema", "additionalProperties", "strict"})
 """Keys of a schema that tell a model nothing."""
 
@@ -30,6 +31,7 @@ class Form:
         forced: Whether it must call one.
         several: Whether it may call several.
         schema: What a reply without a call must fit, or None for free text.
+        tells: Whether the model is told the schema, too.
     """
 
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -37,6 +39,7 @@ class Form:
     forced: bool = False
     several: bool = True
     schema: Mapping[str, Any] | None = None
+    tells: bool = True
 
     @property
     def free(self) -> bool:
@@ -46,7 +49,7 @@ class Form:
     @property
     def told(self) -> str:
         """What the model is told of the schema."""
-        if self.schema is None or self.forced:
+        if self.schema is None or not self.tells:
             return ""
         return STRUCTURE + json.dumps(_essence(self.schema), ensure_ascii=False)
 
@@ -89,13 +92,13 @@ def form_of(
     given = tuple(convert_to_openai_tool(tool) for tool in tools or ())
     names = tuple(tool["function"]["name"] for tool in given)
     choice = _choice(tool_choice, names)
-    schema = _schema(response_format)
+    schema, tells = _schema(response_format)
     if choice == "none":
-        return Form(schema=schema)
+        return Form(schema=schema, tells=tells)
     forced = choice != "auto"
     called = (choice.name,) if isinstance(choice, _Named) else names
     several = parallel_tool_calls is not False and not isinstance(choice, _Named)
-    return Form(given, called, forced, several, None if forced else schema)
+    return Form(given, called, forced, several, None if forced else schema, tells)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +130,17 @@ def _choice(given: Any, names: Sequence[str]) -> Literal["auto", "any", "none"] 
     return _Named(given)
 
 
-def _schema(response_format: Any) -> Mapping[str, Any] | None:
-    """The JSON schema that `response_format` asks for."""
+def _schema(response_format: Any) -> tuple[Mapping[str, Any] | None, bool]:
+    """The JSON schema that `response_format` asks for, and whether the model is told of it."""
     match response_format:
         case None | {"type": "text"}:
-            return None
-        case {"type": "json_object"}:
-            return ANY_OBJECT
+            return None, False
         case {"type": "json_schema", "json_schema": {"schema": Mapping() as schema}}:
-            return schema
+            return schema, True
+        case {"type": "json_object", "schema": Mapping() as schema}:
+            return schema, False
+        case {"type": "json_object"}:
+            return ANY_OBJECT, True
     raise InvalidRequestError(
         f"response_format={response_format!r:.200} is not understood: give {{'type': "
         "'json_object'} or {'type': 'json_schema', 'json_schema': {'name': ..., 'schema': ...}}, "
@@ -144,15 +149,19 @@ def _schema(response_format: Any) -> Mapping[str, Any] | None:
 
 
 def _essence(schema: Any) -> Any:
-    """A schema without what tells a model nothing; names of properties stay, whatever they are."""
+    """A schema without what tells a model nothing, in one order whoever wrote it.
+
+    Names of properties stay as they are.
+    """
     if isinstance(schema, list):
         return [_essence(part) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
-    return {
+    essence = {
         key: {name: _essence(part) for name, part in value.items()}
         if key in ("properties", "$defs") and isinstance(value, Mapping)
         else _essence(value)
         for key, value in schema.items()
         if key not in _UNTOLD
     }
+    return {key: essence[key] for key in (*_FIRST, *essence) if key in essence}

@@ -7,9 +7,8 @@ team, then one text block, then the calls of tools. Pieces of a stream merge by 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from langchain_core.messages import (
     AIMessage,
@@ -26,6 +25,9 @@ from langchain_core.messages.block_translators import register_translator
 
 from hogwild_agents.errors import InvalidRequestError
 from hogwild_agents.team.prompts import MAX_WORKERS
+
+Content: TypeAlias = str | Sequence[str | Mapping[str, Any]]
+"""A message's content: a text, or a list of texts and blocks."""
 
 PROVIDER = "hogwild"
 THOUGHTS = "thoughts"
@@ -83,8 +85,9 @@ def to_conversation(messages: Iterable[BaseMessage]) -> list[dict[str, Any]]:
 
 
 def _turns(index: int, message: BaseMessage) -> list[dict[str, Any]]:
-    role = _role(index, message)
-    turn: dict[str, Any] = {"role": role, "content": _text(index, message.content)}
+    """A message, after the results of tools that stand among its blocks."""
+    results = _tool_results(index, message.content)
+    turn: dict[str, Any] = {"role": _role(index, message), "content": _text(index, message.content)}
     if isinstance(message, AIMessage) and message.tool_calls:
         turn["tool_calls"] = [
             {
@@ -98,24 +101,21 @@ def _turns(index: int, message: BaseMessage) -> list[dict[str, Any]]:
         turn["tool_call_id"] = message.tool_call_id
     if message.name:
         turn["name"] = message.name
-    return (
-        [*_tool_results(index, message), turn]
-        if _speaks(turn, message)
-        else [*_tool_results(index, message)]
-    )
+    return [*results, turn] if turn["content"] or not results else results
 
 
-def _speaks(turn: Mapping[str, Any], message: BaseMessage) -> bool:
-    """Whether a message is more than the results of tools."""
-    return bool(turn["content"]) or not list(_tool_results(0, message))
-
-
-def _tool_results(index: int, message: BaseMessage) -> Iterable[dict[str, Any]]:
+def _tool_results(index: int, content: Content) -> list[dict[str, Any]]:
     """Results of tools that stand among a user's blocks, as Anthropic writes them."""
-    for block in message.content if isinstance(message.content, list) else ():
-        if isinstance(block, Mapping) and block.get("type") == "tool_result":
-            content = _text(index, block.get("content") or "")
-            yield {"role": "tool", "content": content, "tool_call_id": block.get("tool_use_id")}
+    blocks = [] if isinstance(content, str) else content
+    return [
+        {
+            "role": "tool",
+            "content": _text(index, block.get("content") or ""),
+            "tool_call_id": block.get("tool_use_id"),
+        }
+        for block in blocks
+        if isinstance(block, Mapping) and block.get("type") == "tool_result"
+    ]
 
 
 def _role(index: int, message: BaseMessage) -> str:
@@ -136,8 +136,8 @@ def _role(index: int, message: BaseMessage) -> str:
     )
 
 
-def _text(index: int, content: str | Sequence[str | Mapping[str, Any]]) -> str:
-    """The text of a message's content, the blocks of a list as paragraphs.
+def _text(index: int, content: Content) -> str:
+    """The text of a message's content, the blocks of a list as lines.
 
     Raises:
         InvalidRequestError: A block is no text.
@@ -151,14 +151,12 @@ def _text(index: int, content: str | Sequence[str | Mapping[str, Any]]) -> str:
             parts.append(block)
         elif isinstance(block.get("text"), str) and kind in ("text", "text-plain", None):
             parts.append(block["text"])
-        elif kind == "json" or "json" in block:
-            parts.append(json.dumps(block.get("json"), ensure_ascii=False))
         elif kind not in _SILENT and kind != "tool_result":
             raise InvalidRequestError(
                 f"Message {index} holds a block of type {kind!r}, and this model reads text only: "
                 "leave out images, audio and files, or put their text into the message."
             )
-    return "\n\n".join(filter(None, parts)) if len(parts) > 1 else "".join(parts)
+    return "\n".join(filter(None, parts))
 
 
 # What comes back.

@@ -61,13 +61,11 @@ def structured_output(
             else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
         )
     else:
-        wanted: dict[str, Any] = {"type": "json_object"}
-        if method == "json_schema":
-            wanted = {
-                "type": "json_schema",
-                "json_schema": {"name": "reply", "schema": convert_to_json_schema(schema)},
-            }
-        bound = model.bind(response_format=wanted, ls_structured_output_format=told, **kwargs)
+        wanted = {"name": "reply", "schema": convert_to_json_schema(schema)}
+        asked: dict[str, Any] = {"type": "json_schema", "json_schema": wanted}
+        if method == "json_mode":
+            asked = {"type": "json_object", "schema": wanted["schema"]}
+        bound = model.bind(response_format=asked, ls_structured_output_format=told, **kwargs)
         parser = PydanticOutputParser(pydantic_object=kind) if kind else JsonOutputParser()
     if not include_raw:
         return bound | parser

@@ -98,7 +98,7 @@ def make_dialogue(rng: random.Random) -> Dialogue:
     wanted = functions[0]
     rng.shuffle(functions)
     messages = [message(rng.choice(_SYSTEM), "system")] if rng.random() < 0.12 else []
-    if rng.random() < 0.12:
+    if rng.random() < 0.22:
         return _structured(rng, wanted, messages)
     tools = [function.tool for function in functions]
     if rng.random() < 0.12:
@@ -107,15 +107,15 @@ def make_dialogue(rng: random.Random) -> Dialogue:
         if rng.random() < 0.5:
             messages.append(message(reply, "assistant"))
     kind = rng.random()
-    if kind < 0.6:
+    if kind < 0.5:
         request = make_request(rng, wanted)
         messages.append(message(request.text))
         return Dialogue(messages, tools, Plain(wanted.name), [Part(request.call)], "call")
-    if kind < 0.8:
+    if kind < 0.78:
         exchange, reply = _exchange(rng, make_request(rng, wanted))
         return Dialogue([*messages, *exchange], tools, Plain("reply"), [Part(reply)], "result")
     messages.append(message(_out_of_reach(rng, functions)))
-    if kind < 0.9:
+    if kind < 0.88:
         return Dialogue(messages, tools, Plain(REFUSAL), [Part(REFUSAL)], "refusal")
     first = functions[0]
     call = written_call(first.name, default_arguments(first)).removeprefix(_OPENING)
@@ -124,11 +124,25 @@ def make_dialogue(rng: random.Random) -> Dialogue:
 
 
 def _functions(rng: random.Random, count: int) -> list[Function]:
-    found: dict[str, Function] = {}
+    """Functions that can be told apart."""
+    found: list[Function] = []
     while len(found) < count:
         function = make_function(rng)
-        found[function.name] = function
-    return [*found.values()]
+        if not _is_like(function, found):
+            found.append(function)
+    return found
+
+
+def _is_like(function: Function, others: Sequence[Function]) -> bool:
+    """Whether a request for a function could also mean one of others."""
+    return any(
+        word in f"{shown.name} {shown.description}".lower()
+        for one, shown in [
+            *((function, other) for other in others),
+            *((o, function) for o in others),
+        ]
+        for word in (one.verb, one.noun)
+    )
 
 
 def _exchange(rng: random.Random, request: Request) -> tuple[list[dict[str, Any]], str]:
@@ -153,7 +167,7 @@ def _structured(rng: random.Random, wanted: Function, messages: list[dict[str, A
     shown = STRUCTURE + json.dumps(schema, ensure_ascii=False)
     messages.append(message(shown, "system"))
     if rng.random() < 0.75:
-        request = make_request(rng, wanted, named=False)
+        request = make_request(rng, wanted, called=False)
         text, arguments = request.text, request.arguments
     else:
         text, arguments = other_question(rng), default_arguments(wanted)
@@ -170,7 +184,7 @@ def _out_of_reach(rng: random.Random, functions: Sequence[Function]) -> str:
     if rng.random() < 0.5:
         return other_question(rng)
     stranger = make_function(rng)
-    while stranger in functions:
+    while _is_like(stranger, functions):
         stranger = make_function(rng)
     return make_request(rng, stranger).text
 

@@ -1,7 +1,7 @@
 """Measures the pocket model: `python -m hogwild_agents.pocket.evaluate`.
 
-Everything is counted in free-running, greedy sessions of the real engine, on problems that no
-training has seen.
+Everything is counted in free-running, greedy sessions of the real engine, on problems and
+conversations that no training has seen. No grammar helps with calls and structures.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any, NamedTuple
@@ -23,7 +24,8 @@ from transformers import AutoTokenizer
 
 from hogwild_agents.engine import Engine, SharedCacheModel
 from hogwild_agents.pocket import FOLDER, team_settings
-from hogwild_agents.pocket.judge import Session, claimed, read_steps
+from hogwild_agents.pocket.dialogues import Dialogue, Kind, dialogues
+from hogwild_agents.pocket.judge import Reply, Session, claimed, read_steps
 from hogwild_agents.pocket.tasks import Problem, make_problem
 from hogwild_agents.pocket.teacher import FORCED
 from hogwild_agents.team import RedundancyCheck, Team
@@ -149,30 +151,110 @@ def teams() -> list[tuple[str, dict[str, Any]]]:
     return [*found, (HIDDEN.name, hidden)]
 
 
+# Tools and structures.
+
+KINDS: tuple[Kind, ...] = ("call", "result", "structured")
+"""What is asked for."""
+
+SIZES = (1, 2, 4)
+"""How many workers are asked."""
+
+
+class CallRow(NamedTuple):
+    """What one team replied; shares are of the conversations of a kind, passes means over all."""
+
+    workers: int
+    conversations: int
+    named: float
+    arguments: float
+    results: float
+    structures: float
+    passes: float
+
+
+def run_dialogues(
+    engine: Engine, team: Team, asked: Sequence[Dialogue], advance: Callable[[], None]
+) -> list[Reply]:
+    """Replies to all conversations, as many at once as the engine has room for."""
+    handles = [
+        engine.submit(team.session(dialogue.messages, tools=dialogue.tools)) for dialogue in asked
+    ]
+    replies = []
+    for dialogue, handle in zip(asked, handles, strict=True):
+        replies.append(Reply(dialogue, handle.result()))
+        advance()
+    return replies
+
+
+def summarize_calls(replies: Sequence[Reply]) -> CallRow:
+    """One row of the table; there is a reply of each kind."""
+    calls, results, structures = (
+        [reply for reply in replies if reply.dialogue.kind == kind] for kind in KINDS
+    )
+    return CallRow(
+        len(replies[0].result.workers),
+        len(calls),
+        mean(reply.named for reply in calls),
+        mean(reply.right for reply in calls),
+        mean(reply.right for reply in results),
+        mean(reply.right for reply in structures),
+        mean(reply.result.passes + reply.result.reply_passes for reply in replies),
+    )
+
+
+def measure_calls(folder: Path, count: int, advance: Callable[[], None]) -> Iterator[CallRow]:
+    """Has teams of some sizes reply to so many conversations of each kind."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    asked = [found for kind in KINDS for found in islice(dialogues("evaluation", kind), count)]
+    with Engine(SharedCacheModel.from_pretrained(folder, device="cpu", dtype="float32")) as engine:
+        for workers in SIZES:
+            settings = team_settings(workers) | {"finisher": "reply", "reply_tokens": 256}
+            team = Team(tokenizer, **settings)
+            yield summarize_calls(run_dialogues(engine, team, asked, advance))
+
+
+# The command.
+
+
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="The trained model; the shipped one.")] = FOLDER,
     problems: Annotated[int, typer.Option(min=1, help="How many problems.")] = 200,
     size: Annotated[int, typer.Option(min=1, max=8, help="Tasks in each.")] = 6,
+    calls: Annotated[
+        int, typer.Option(min=1, help="How many conversations of each kind about tools.")
+    ] = 200,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write the rows to this file.")
     ] = None,
 ) -> None:
-    """Measure the pocket model on problems that no training has seen, and print a table."""
+    """Measure the pocket model on what no training has seen, and print two tables."""
     console = Console()
     given = [make_problem(seed, size) for seed in range(problems)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     rows: list[Row] = []
+    call_rows: list[CallRow] = []
     with Progress(
         *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True
     ) as progress:
-        task = progress.add_task("Sessions", total=problems * len(teams()))
+        total = problems * len(teams()) + calls * len(KINDS) * len(SIZES)
+        task = progress.add_task("Sessions", total=total)
         for row in measure(folder, given, lambda: progress.advance(task)):
             done = f"{row.tasks_right:.1%} right in {row.passes:.1f} passes"
             progress.console.print(f"{row.team} ({row.workers}): {done}")
             rows.append(row)
+        for call_row in measure_calls(folder, calls, lambda: progress.advance(task)):
+            done = f"{call_row.arguments:.1%} right in {call_row.passes:.1f} passes"
+            progress.console.print(f"calls ({call_row.workers}): {done}")
+            call_rows.append(call_row)
     console.print(_table(rows, size))
+    console.print()
+    console.print(_call_table(call_rows))
     if json_file is not None:
-        json_file.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n")
+        tables = {
+            "tasks": [row._asdict() for row in rows],
+            "calls": [row._asdict() for row in call_rows],
+        }
+        json_file.write_text(json.dumps(tables, indent=1) + "\n")
 
 
 def _table(rows: Sequence[Row], size: int) -> Table:
@@ -195,6 +277,19 @@ def _table(rows: Sequence[Row], size: int) -> Table:
             str(row.asked_no),
             "-" if row.true_no is None else f"{row.true_no:.1%}",
         )
+    return table
+
+
+def _call_table(rows: Sequence[CallRow]) -> Table:
+    title = f"{rows[0].conversations} unseen conversations of each kind, greedy, without a grammar"
+    table = Table(title=title, box=None)
+    for heading in ("workers", "calls named right", "arguments right", "results passed on"):
+        table.add_column(heading, justify="right")
+    for heading in ("structures right", "passes"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        shares = (row.named, row.arguments, row.results, row.structures)
+        table.add_row(str(row.workers), *(f"{share:.1%}" for share in shares), f"{row.passes:.1f}")
     return table
 
 

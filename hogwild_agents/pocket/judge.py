@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hogwild_agents.pocket.dialogues import Dialogue
 from hogwild_agents.pocket.tasks import Problem, score
 from hogwild_agents.team.events import Event, Result, StepBegun, Token
 from hogwild_agents.team.interrupts import QUESTION
 
 _CLAIM = re.compile(r"(?:^|(?<=\. )|(?<=no, )|(?<=: ))\(([a-h])\) |I take \(([a-h])\)")
 _RESULT = re.compile(r", so \(([a-h])\) ")
+_CALLED = re.compile(r'<tool_call>\s*\{"name": "([^"]*)"')
 _CHECKING = re.compile(r"(?:^|(?<=\. )|(?<=no, )|(?<=: ))check \(")
 
 
@@ -114,6 +117,37 @@ class Session:
             )
             judged.append(Check(truth, asked.answer))
         return judged
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a team replied in a conversation."""
+
+    dialogue: Dialogue
+    result: Result
+
+    @property
+    def named(self) -> bool:
+        """Whether it calls the function that is asked for, with whatever arguments."""
+        mine, due = (_CALLED.match(text) for text in (self.result.reply, self.dialogue.text))
+        return mine is not None and due is not None and mine[1] == due[1]
+
+    @property
+    def right(self) -> bool:
+        """Whether it says what is due; keys and spaces of JSON may stand in any order."""
+        return _tidy(self.result.reply) == _tidy(self.dialogue.text)
+
+
+def _tidy(text: str) -> str:
+    """A text with the JSON in it, if that is all but for the marks of a call, in one form."""
+    found = re.fullmatch(r"(<tool_call>)?\s*(\{.*\})\s*(</tool_call>)?", text, re.DOTALL)
+    try:
+        given = json.loads(found[2]) if found else None
+    except ValueError:
+        given = None
+    if found is None or given is None:
+        return text
+    return f"{found[1]}{json.dumps(given, sort_keys=True)}{found[3]}"
 
 
 def read_steps(events: Iterable[Event], workers: Sequence[str]) -> list[Written]:

@@ -35,7 +35,7 @@ WORKERS = range(1, MOST_WORKERS + 1)
 SHARES = {"combined": 0.7, "contiguous": 0.15, "interleaved": 0.15}
 """How often each layout is taught."""
 
-CALLS = 0.55
+CALLS = 0.65
 """The share of conversations about tools and structures; all others are lists of tasks."""
 
 
@@ -74,10 +74,7 @@ class Lessons:
             asked = make_dialogue(rng)
         else:
             asked = self._tasks(rng, progress)
-        if workers == 1:
-            prompt = team.tokenizer.prompt(asked.messages, tools=asked.tools)
-        else:
-            prompt = [*team.session(asked.messages, tools=asked.tools).prompt]
+        prompt = team.prompt_tokens(asked.messages, asked.tools)
         accidents = NO_ACCIDENTS if rng.random() < 0.4 else Accidents()
         return Teacher(
             asked.problem,

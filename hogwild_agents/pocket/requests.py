@@ -56,16 +56,14 @@ _LONG = frozenset("text message problem question note details about query".split
 SYLLABLES = """
 an be cor du el fri gra hy in jo ka lon mi nu or pe qui ro sta te ul va wo xi yo zen
 """.split()
-_SCRIPTS = """
-的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家
-アイウエオカキクケコサシスセソタチツテトナニヌネノあいうえおかきくけこさしすせそ会社株式東京
-абвгдежзиклмнопрстуфхцчшэюя
-αβγδεζηθικλμνξοπρστυφχψω
-가나다라마바사아자차카타파하서울한국
-äöüßéèêàçñíóúåøæłžš
-אבגדהוזחטיכלמנס
-ابتثجحخدذرزسشصضطظعغفق
-""".split()
+_SMALL_WORDS = "is at of in the a to and not it".split()
+_CONSONANTS = "bcdfghjklmnpqrstvwxz"
+_SCRIPTS = (
+    *((0x4E00, 0x9FFF), (0x4E00, 0x9FFF), (0x3041, 0x3096), (0x30A1, 0x30FA), (0xAC00, 0xD7A3)),
+    *((0x0430, 0x044F), (0x03B1, 0x03C9), (0x05D0, 0x05EA), (0x0620, 0x064A), (0x0905, 0x0939)),
+    *((0x00DF, 0x00F6), (0x0100, 0x017F), (0x0E01, 0x0E2E), (0x1F300, 0x1F64F)),
+)
+"""First and last letters of alphabets."""
 
 # {verb} {noun} {name}: the function. {v}: the only value; {q} in quotes. {p}: its parameter.
 _ONE = (
@@ -124,6 +122,15 @@ class Function(NamedTuple):
     description: str
     parameters: tuple[Parameter, ...]
     required: tuple[str, ...]
+
+    def points(self, form: str) -> bool:
+        """Whether a form of request holds a word that stands in this function's signature."""
+        shown = f"{self.name} {self.description}".lower()
+        return (
+            "{name}" in form
+            or ("{noun}" in form and self.noun in shown)
+            or ("{verb}" in form and self.verb in shown)
+        )
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -199,7 +206,8 @@ def _parameter(rng: random.Random) -> Parameter:
     name = rng.choice(_PARAMETERS[kind]) if rng.random() < 0.7 else made_up(rng)
     if rng.random() < 0.1:
         name = f"{name}_{rng.choice(_NOUNS)}"
-    return Parameter(name, {"type": kind})
+    described = {"description": sentence(rng)} if rng.random() < 0.12 else {}
+    return Parameter(name, {**described, "type": kind})
 
 
 def default_arguments(function: Function) -> dict[str, Any]:
@@ -215,13 +223,14 @@ def default_arguments(function: Function) -> dict[str, Any]:
 # Requests.
 
 
-def make_request(rng: random.Random, function: Function, *, named: bool = True) -> Request:
+def make_request(rng: random.Random, function: Function, *, called: bool = True) -> Request:
     """A request for a call of a function.
 
     Args:
         rng: Chooses values and words.
         function: What it is for.
-        named: Whether the request may name the function.
+        called: Whether it is to be called, so that the request must point to it; else only its
+            arguments are wanted, and the request never names it.
     """
     given = [
         parameter
@@ -229,13 +238,13 @@ def make_request(rng: random.Random, function: Function, *, named: bool = True) 
         if parameter.name in function.required or rng.random() < 0.4
     ]
     values = {p.name: _value(rng, p, alone=len(given) == 1) for p in given}
-    text = _phrase(rng, function, given, values, named)
-    if rng.random() < 0.15:
-        text = rng.choice(_BEFORE if named else _BEFORE[3:]).format(name=function.name) + text
-    if rng.random() < 0.2 and named:
-        text += rng.choice(_AFTER).format(name=function.name)
-    if rng.random() < 0.5:
+    text = _phrase(rng, function, given, values, called)
+    if rng.random() < 0.5 and not any(text.startswith(_shown(v)) for v in values.values()):
         text = text[0].upper() + text[1:]
+    if rng.random() < 0.15:
+        text = rng.choice(_BEFORE if called else _BEFORE[3:]).format(name=function.name) + text
+    if rng.random() < 0.2 and called:
+        text += rng.choice(_AFTER).format(name=function.name)
     return Request(function, values, text)
 
 
@@ -244,12 +253,13 @@ def _phrase(
     function: Function,
     given: Sequence[Parameter],
     values: Mapping[str, Any],
-    named: bool,
+    called: bool,
 ) -> str:
     """The request, spelling all values."""
 
     def choose(forms: Sequence[str]) -> str:
-        return rng.choice([form for form in forms if named or "{name}" not in form])
+        fit = function.points if called else lambda form: "{name}" not in form
+        return rng.choice([*filter(fit, forms)])
 
     words = {"verb": function.verb, "noun": function.noun, "name": function.name}
     shown = {name: _shown(value) for name, value in values.items()}
@@ -260,7 +270,7 @@ def _phrase(
         value = shown[parameter.name]
         form = choose(_ONE)
         if parameter.schema["type"] == "boolean":
-            form = "{verb} the {noun}, {p}: {v}"
+            form = choose(("{verb} the {noun}, {p}: {v}", "{name}({p}={v})", "{noun}, {p} {v}"))
         return form.format(**words, p=_spoken(parameter.name), v=value, q=_quoted(rng, value))
     if len(given) == 2 and rng.random() < 0.4:
         one, two = shown.values()
@@ -326,8 +336,7 @@ def some_text(rng: random.Random, *, long: bool = False) -> str:
     if kind < 0.56:
         return " ".join(made_up(rng) for _ in range(rng.randint(1, 2)))
     if kind < 0.72:
-        script = rng.choice(_SCRIPTS)
-        return "".join(rng.choice(script) for _ in range(rng.randint(1, 8)))
+        return _foreign(rng)
     if kind < 0.8:
         return rng.choice(_NOUNS)
     if kind < 0.86:
@@ -337,19 +346,53 @@ def some_text(rng: random.Random, *, long: bool = False) -> str:
     if kind < 0.95:
         letters = "".join(rng.choices(string.ascii_uppercase, k=rng.randint(1, 3)))
         return f"{letters}{rng.choice(('-', '', ' '))}{rng.randint(1, 999)}"
-    return " ".join(made_up(rng) for _ in range(rng.randint(3, 6)))
+    return sentence(rng)
+
+
+def _foreign(rng: random.Random) -> str:
+    """Letters of one or two scripts."""
+    scripts = rng.choices(_SCRIPTS, k=rng.randint(1, 2))
+    return "".join(chr(rng.randint(*rng.choice(scripts))) for _ in range(rng.randint(1, 12)))
+
+
+def sentence(rng: random.Random) -> str:
+    """Something like a sentence."""
+    words = [rng.choice((made_up(rng), rng.choice(_NOUNS))) for _ in range(rng.randint(2, 8))]
+    for place in range(len(words)):
+        odds = rng.random()
+        if odds < 0.12:
+            words[place] += rng.choice(("'s", "'t", ",", ",", ";", ":", " -", "'re"))
+        elif odds < 0.2:
+            words[place] = rng.choice(_SMALL_WORDS)
+        elif odds < 0.24:
+            words[place] = str(rng.randint(0, 999))
+        elif odds < 0.27:
+            words[place] = _foreign(rng)
+        elif odds < 0.3:
+            words[place] = f'"{words[place]}"'
+    text = " ".join(words)
+    text = rng.choice((text, text[0].upper() + text[1:]))
+    return text + rng.choice(("", "", ".", ".", "!", "?"))
 
 
 def made_up(rng: random.Random) -> str:
     """A word that there is not."""
-    return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(1, 3)))
+    if rng.random() < 0.6:
+        return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(1, 3)))
+    start = rng.randint(0, 1)
+    return "".join(
+        rng.choice("aeiouy" if (place + start) % 2 and rng.random() < 0.85 else _CONSONANTS)
+        for place in range(rng.randint(2, 9))
+    )
 
 
 def make_result(rng: random.Random, request: Request) -> tuple[str, str]:
     """What a tool may answer, and how the model passes it on."""
     kind, noun = rng.random(), request.function.noun
-    if kind < 0.3:
+    if kind < 0.12:
         text = some_text(rng)
+    elif kind < 0.35:
+        text = sentence(rng)
     elif kind < 0.45:
         text = str(rng.randint(-50, 9999))
     elif kind < 0.65:

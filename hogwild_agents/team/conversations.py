@@ -60,10 +60,8 @@ class Placeholders:
     def _hide(self, value: Any, known: dict[str, str]) -> Any:
         if isinstance(value, Mapping):
             return {
-                key if key in self._names else self._hide(key, known): (
-                    item
-                    if key == "type" and isinstance(item, str) and item in _KINDS
-                    else self._hide(item, known)
+                key if key in self._names else self._hide(key, known): self._hide_item(
+                    key, item, known
                 )
                 for key, item in value.items()
             }
@@ -77,6 +75,17 @@ class Placeholders:
             self._texts.append(text)
             known[text] = f'{self._prefix}{len(self._texts) - 1:04x}"'
         return known[text]
+
+    def _hide_item(self, key: Any, item: Any, known: dict[str, str]) -> Any:
+        """What belongs to a key; types stay as they are, and so do names of keys that stay."""
+        if key == "type" and isinstance(item, str) and item in _KINDS:
+            return item
+        if key == "required" and isinstance(item, list | tuple):
+            return [
+                name if isinstance(name, str) and name in self._names else self._hide(name, known)
+                for name in item
+            ]
+        return self._hide(item, known)
 
     def survives(self, hidden: Any, rendered: str) -> bool:
         """Whether the template has kept any text of `hidden`, if it has one."""

@@ -182,10 +182,10 @@ class Team:
             raise InvalidMessageError(
                 f"The problem {problem!r:.80} is empty: say what the team is to solve."
             )
-        return Session(self, problem, self._prompt_tokens(messages, tools), guide)
+        return Session(self, problem, self.prompt_tokens(messages, tools), guide)
 
-    def _prompt_tokens(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
+    def prompt_tokens(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
     ) -> list[int]:
         """The whole prompt: what the team is told, the conversation, and where thinking begins."""
         told = self.prompt.extra
@@ -201,7 +201,7 @@ class Team:
                 told += steps.SEPARATOR + self.disguise(message["content"])
             else:
                 rest.append({key: self._disguised(value) for key, value in message.items()})
-        system = [{"role": "system", "content": told}] if told.strip() else []
+        system = [{"role": "system", "content": told.strip("\n")}] if told.strip() else []
         tokens = self.tokenizer.prompt([*system, *rest], tools=self._disguised(tools))
         if self.layout.commits:
             tokens += self.tokenizer.encode(steps.HISTORY_HEADER + steps.SEPARATOR)

@@ -68,7 +68,7 @@ def test_importing_the_package_is_light() -> None:
     """Names are lazy: neither torch nor transformers is loaded, by the package or by --help."""
     code = (
         "import sys, hogwild_agents, hogwild_agents.cli; dir(hogwild_agents); "
-        "assert not {'torch', 'transformers'} & set(sys.modules)"
+        "assert not {'torch', 'transformers', 'langchain_core', 'pydantic'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -76,11 +76,18 @@ def test_importing_the_package_is_light() -> None:
 def test_public_names() -> None:
     """What is promised is there, and nothing else by accident."""
     assert hogwild_agents.__all__ == [
+        "ChatHogwild",
+        "CollaborationPrompt",
+        "EarlyFinisher",
         "Engine",
+        "FinalAnswer",
         "HogwildError",
+        "Interrupt",
+        "InterruptRecord",
         "RedundancyCheck",
         "SharedCacheModel",
         "Team",
+        "TeamTool",
         "__version__",
     ]
     for name in hogwild_agents.__all__:

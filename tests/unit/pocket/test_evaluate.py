@@ -9,9 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogwild_agents.pocket.evaluate import HIDDEN, Provoke, Row, evaluate, teams
+from hogwild_agents.pocket.dialogues import Dialogue, dialogues
+from hogwild_agents.pocket.evaluate import (
+    HIDDEN,
+    KINDS,
+    CallRow,
+    Provoke,
+    Row,
+    evaluate,
+    summarize_calls,
+    teams,
+)
+from hogwild_agents.pocket.judge import Reply
 from hogwild_agents.pocket.tasks import LABELS, make_problem
-from hogwild_agents.team import Sight, Step
+from hogwild_agents.pocket.teacher import Plain
+from hogwild_agents.team import Result, Sight, Step
+from hogwild_agents.team.events import Timings
 
 PROBLEM = make_problem(1, 6).text
 
@@ -61,19 +74,53 @@ def test_it_speaks_in_a_share_of_the_steps() -> None:
     assert said == [Provoke(3, share=0.25)(sight(index=index)) for index in range(2, 402)]
 
 
+# Tools and structures.
+
+DUE = [next(dialogues("test", kind)) for kind in KINDS]
+
+
+def replied(dialogue: Dialogue, text: str, passes: int = 3) -> Reply:
+    """What two workers replied."""
+    result = Result(
+        workers=("Alice", "Bob"),
+        layout="combined",
+        finish_reason="answer",
+        timings=Timings(None, None, None, 0.0),
+        reply=text,
+        passes=passes,
+        reply_passes=4,
+    )
+    return Reply(dialogue, result)
+
+
+def test_shares_of_replies() -> None:
+    """Each kind counts for itself."""
+    call, result, structure = DUE
+    name = str(call.problem.answer) if isinstance(call.problem, Plain) else ""
+    wrong = f'<tool_call>\n{{"name": "{name}", "arguments": {{"it": 5}}}}\n</tool_call>'
+    said = [(call, call.text), (call, wrong), (call, "I cannot"), (call, call.text)]
+    said += [(result, result.text), (result, f"{result.text}!"), (structure, structure.text)]
+    row = summarize_calls([replied(*each, passes=n) for n, each in enumerate(said)])
+    assert row == CallRow(2, 4, 0.75, 0.5, 0.5, 1.0, 7.0)
+
+
 def test_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It prints a row for every team, and keeps the figures; here for some of them."""
+    """It prints two tables, and keeps the figures; here for some of the teams."""
     some = [team for team in teams() if team[1]["workers"] < 3 and team[0] != HIDDEN.name]
     monkeypatch.setattr("hogwild_agents.pocket.evaluate.teams", lambda: some)
+    monkeypatch.setattr("hogwild_agents.pocket.evaluate.SIZES", (1, 2))
     monkeypatch.setenv("COLUMNS", "200")
     file = tmp_path / "rows.json"
-    evaluate(problems=2, size=2, json_file=file)
+    evaluate(problems=2, size=2, calls=1, json_file=file)
     printed = capsys.readouterr().out
-    rows = [Row(**row) for row in json.loads(file.read_text())]
+    kept = json.loads(file.read_text())
+    rows = [Row(**row) for row in kept["tasks"]]
     assert [row.team for row in rows] == [name for name, _ in some]
     assert {row.sessions for row in rows} == {2}
     assert rows[0].ratio == 1
-    for row in rows:
+    calls = [CallRow(**row) for row in kept["calls"]]
+    assert [(row.workers, row.conversations) for row in calls] == [(1, 1), (2, 1)]
+    for row in (*rows, *calls):
         assert f"{row.passes:.1f}" in printed

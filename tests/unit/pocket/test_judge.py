@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogwild_agents.pocket.judge import Check, Session, Written, claimed, read_steps
+from hogwild_agents.pocket.dialogues import Dialogue, Kind, dialogues
+from hogwild_agents.pocket.judge import Check, Reply, Session, Written, claimed, read_steps
+from hogwild_agents.pocket.requests import written_call
 from hogwild_agents.pocket.tasks import Problem, make_problem
-from hogwild_agents.pocket.teacher import Transcript
+from hogwild_agents.pocket.teacher import Part, Plain, Transcript
 from hogwild_agents.team import Interruption, Result
 from hogwild_agents.team import events as ev
 from hogwild_agents.team.interrupts import QUESTION
@@ -216,3 +218,44 @@ def test_texts_that_claim() -> None:
     }
     for text, labels in claims.items():
         assert claimed(text) == labels, text
+
+
+# Replies.
+
+
+def reply_of(dialogue: Dialogue, text: str) -> Reply:
+    """What somebody replied."""
+    return Reply(dialogue, replace(session_of().result, reply=text))
+
+
+@many
+@given(seeds, st.sampled_from(["call", "result", "structured", "refusal", "forced"]))
+def test_what_is_due_is_right(seed: int, kind: Kind) -> None:
+    """And nothing else; a call names the function that is asked for."""
+    dialogue = next(dialogues(seed, kind))
+    reply = reply_of(dialogue, dialogue.text)
+    assert reply.right
+    assert reply.named == (kind in ("call", "forced"))
+    for other in ("", dialogue.text[:-1], f"{dialogue.text}.", f"So: {dialogue.text}"):
+        assert not reply_of(dialogue, other).right
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "right"),
+    [
+        ('<tool_call>\n{"name": "f", "arguments": {"a": 1, "b": "x"}}\n</tool_call>', True, True),
+        ('<tool_call>{"name": "f", "arguments": {"b":"x", "a":1}}</tool_call>', True, True),
+        ('<tool_call>{"name": "f", "arguments": {"a": 1.0, "b": "x"}}</tool_call>', True, False),
+        ('<tool_call>{"name": "f", "arguments": {"a": true, "b": "x"}}</tool_call>', True, False),
+        ('<tool_call>{"name": "f", "arguments": {"a": 1', True, False),
+        ('<tool_call>{"name": "g", "arguments": {"a": 1, "b": "x"}}</tool_call>', False, False),
+        ('{"name": "f", "arguments": {"a": 1, "b": "x"}}', False, False),
+        ("f(1, x)", False, False),
+        ("", False, False),
+    ],
+)
+def test_calls_are_read(text: str, named: bool, right: bool) -> None:
+    """By what they mean, and types count."""
+    due = Part(written_call("f", {"a": 1, "b": "x"}))
+    reply = reply_of(Dialogue([], [], Plain("f"), [due], "call"), text)
+    assert (reply.named, reply.right) == (named, right)

@@ -1,0 +1,86 @@
+"""Small random models as folders, and chat models of them that are soon done."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from hogwild_agents import Engine
+from hogwild_agents.chat_models import ChatHogwild
+from tests.unit.engine.families import Family, build
+from tests.unit.team import tokenizers as small
+from tests.unit.team.scripted import TINY
+from tests.unit.team.test_tool_prompts import LLAMA, QWEN
+
+torch.set_num_threads(1)
+
+WAIT = 30.0
+"""Seconds after which a test gives up on what should come at once."""
+
+_FOLDERS = tempfile.TemporaryDirectory(prefix="hogwild-tests-")
+
+
+def _tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """The one of a model in `folder`."""
+    tokenizer = small.llama3_like() if name == "llama" else small.byte_level()
+    if name in ("qwen", "short"):
+        tokenizer.chat_template = QWEN
+    elif name == "llama":
+        tokenizer.chat_template = LLAMA
+    elif name == "bare":
+        tokenizer.chat_template = None
+    return tokenizer
+
+
+@cache
+def folder(name: str = "qwen") -> str:
+    """Where a random model lies with its tokenizer.
+
+    Args:
+        name: `qwen` knows tools and has no thoughts; `llama` too, in another form; `thinker` has
+            thoughts and tools; `bare` has no template; `short` has little context.
+    """
+    path = Path(_FOLDERS.name) / name
+    tokenizer = _tokenizer(name)
+    ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
+    length = {"max_position_embeddings": 512} if name == "short" else {}
+    family = Family(name, TINY.model_type, {**TINY.config, **ids, **length})
+    build(family).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return str(path)
+
+
+def chat(name: str = "qwen", **options: Any) -> ChatHogwild:
+    """A team of a random model that says little."""
+    brief: dict[str, Any] = {
+        "model": folder(name),
+        "prompt": None,
+        "budget": 6,
+        "max_tokens": 8,
+        "temperature": 0,
+        "device": "cpu",
+        "dtype": "float32",
+    }
+    return ChatHogwild(**(brief | options))
+
+
+def shared_engine(model: ChatHogwild) -> Engine:
+    """The engine that a chat model works with."""
+    return model._serve().engine
+
+
+def soon(condition: Callable[[], bool], seconds: float = WAIT) -> bool:
+    """Whether `condition` comes true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.002)
+    return True

@@ -1,0 +1,267 @@
+"""Guides: what keeps a reply to a form, while the thinking before it stays free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hogwild_agents.engine import (
+    ContextLengthError,
+    Engine,
+    SamplingParams,
+    SessionFailedError,
+    Stream,
+)
+from hogwild_agents.team import ReplyToken, Result, Team, Token
+from hogwild_agents.team.finishers import ENDING, Guide, Writer
+from hogwild_agents.team.prompts import InvalidTeamError
+from hogwild_agents.team.text import Reader
+from tests.unit.team.scripted import TINY, WAIT, Lines, scripted, team_of
+
+END = -1
+COLUMNS = TINY.config["vocab_size"]
+
+
+@dataclass
+class Dictated:
+    """Says what comes: some of it is drawn, some must follow.
+
+    Attributes:
+        groups: What comes in one go; the first of each group is drawn, but for the first group's.
+        more: Whether anything may follow.
+        hurried: How often it was told to hurry.
+        taken: What was drawn.
+    """
+
+    groups: Sequence[Sequence[int]]
+    more: bool = False
+    hurried: int = 0
+    taken: list[int] = field(default_factory=list)
+    at: int = 1
+
+    @property
+    def done(self) -> bool:
+        return self.at >= len(self.groups) and not self.more
+
+    def begin(self) -> Sequence[int]:
+        return self.groups[0]
+
+    def allowed(self) -> Tensor | None:
+        if self.at >= len(self.groups):
+            return None
+        mask = torch.zeros(COLUMNS, dtype=torch.bool)
+        mask[self.groups[self.at][0]] = True
+        return mask
+
+    def take(self, token: int) -> Sequence[int]:
+        self.taken.append(token)
+        self.at += 1
+        return self.groups[self.at - 1][1:] if self.at <= len(self.groups) else ()
+
+    def hurry(self) -> None:
+        self.hurried += 1
+
+
+class Letters(Reader):
+    """Tokens are letters."""
+
+    def __init__(self) -> None:
+        pass
+
+    def push(self, token: int) -> str:
+        return chr(token)
+
+    def flush(self) -> str:
+        return ""
+
+
+def writer(guide: Guide, limit: int = 10**6, stop: Sequence[str] = ()) -> Writer:
+    """One that follows a guide."""
+    return Writer(
+        view=[],
+        pending=[1, 2],
+        stream=Stream(SamplingParams()),
+        reader=Letters(),
+        ends=frozenset([END]),
+        limit=limit,
+        complete=lambda _: False,
+        lead="",
+        budgets=[],
+        before=[],
+        forks=[],
+        stop=stop,
+        guide=guide,
+    )
+
+
+groups = st.lists(st.text("abc", min_size=1, max_size=4), min_size=2, max_size=6)
+
+
+@given(first=st.text("abc", max_size=4), rest=groups, limit=st.integers(1, 30))
+def test_what_must_follow_is_written_at_once(first: str, rest: list[str], limit: int) -> None:
+    """In one pass with the token drawn; all of it is told, in order, and counted."""
+    guide = Dictated([[ord(letter) for letter in group] for group in (first, *rest)])
+    one = writer(guide, limit)
+    (write,) = one.writes()
+    assert write.tokens == [1, 2, *map(ord, first)]
+    told = []
+    for group in rest:
+        assert one.reason is None
+        assert one.writes()[-1].allowed is not None
+        told.append(one.take(ord(group[0])))
+        assert [*one.pending] == [*map(ord, group)]
+    assert "".join(told) == one.text == first + "".join(rest)
+    assert told[0] == first + rest[0]
+    assert one.tokens == len(one.text)
+    assert one.reason == ("stop" if one.tokens <= limit else "length")
+    assert guide.taken == [ord(group[0]) for group in rest]
+
+
+@given(limit=st.integers(1, 9))
+def test_at_its_limit_it_hurries(limit: int) -> None:
+    """It may come to its end then; one that does not is cut off at last."""
+    guide = Dictated([[]], more=True)
+    one = writer(guide, limit)
+    while one.reason is None:
+        one.take(ord("a"))
+        assert bool(guide.hurried) == (one.tokens >= limit)
+    assert one.reason == "length"
+    assert len(one.text) == one.tokens == limit + ENDING
+
+
+def test_it_ends_by_itself() -> None:
+    """With an end token, which the guide need not know, or before a stop string."""
+    guide = Dictated([[ord("a")]], more=True)
+    one = writer(guide)
+    assert one.take(END) == "a"
+    assert (one.reason, one.text, guide.taken) == ("stop", "a", [])
+    one = writer(Dictated([[ord("a")], [ord(letter) for letter in "bEND"]]), stop=["END"])
+    assert one.take(ord("b")) == "ab"
+    assert (one.reason, one.text) == ("stop", "ab")
+
+
+# In a session.
+
+
+def run(team: Team, guide: Any, lines: Any = None, model: Any = None) -> tuple[Result, list[Any]]:
+    """One session with a guide, whose writer would like to say something else."""
+    model = model or scripted(Lines(team, lines or {"### Reply\n\n": "No!", "": "x"}))
+    with Engine(model) as engine:
+        handle = engine.submit(team.session("Q?", guide=guide))
+        result = handle.result(WAIT)
+        events = [*handle]
+    assert model.pool.used_pages == 0
+    return result, events
+
+
+def dictated(*texts: str) -> Dictated:
+    """A guide by texts; tokens are bytes."""
+    return Dictated([list(text.encode()) for text in texts])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_reply_follows_and_the_thinking_is_free(workers: int) -> None:
+    """Whatever the model would like; what must follow costs no passes."""
+    team = team_of(workers, reply_tokens=100, budget=9)
+    plain, _ = run(team, None)
+    result, events = run(team, dictated("Yes, ", "I do", ", dear", "."))
+    assert result.reply == "Yes, I do, dear."
+    assert result.reply_reason == "stop"
+    assert result.reply_tokens == len(result.reply)
+    assert result.reply_passes == 3
+    assert "".join(e.text for e in events if isinstance(e, ReplyToken)) == result.reply
+    assert (result.history, result.unfinished) == (plain.history, plain.unfinished)
+    thought = [event.token for event in events if isinstance(event, Token)]
+    assert thought == ([] if workers == 1 else [ord("x")] * 9 * workers)
+
+
+def test_a_limit_is_no_knife() -> None:
+    """A reply of a form is told to hurry and comes to its end."""
+    team = team_of(reply_tokens=2, budget=3)
+    guide = dictated("", "a", "b", "c", "d", "e")
+    result, _ = run(team, guide)
+    assert (result.reply, result.reply_reason, result.reply_tokens) == ("abcde", "length", 5)
+    assert guide.hurried == 3
+
+
+def test_each_session_has_its_own() -> None:
+    """In the same passes, beside others without."""
+    team = team_of(reply_tokens=20, budget=4)
+    model = scripted(Lines(team, {"### Reply\n\n": "No.", "": "x"}))
+    with Engine(model) as engine:
+        handles = [
+            engine.submit(team.session("Q?", guide=guide))
+            for guide in (dictated("", "a", "bc"), None, dictated("d", "e"))
+        ]
+        replies = [handle.result(WAIT).reply for handle in handles]
+    assert replies[0] == "abc"
+    assert replies[1].startswith("No.")
+    assert replies[2] == "de"
+
+
+def test_a_guide_that_breaks_down() -> None:
+    """Fails its session, which keeps what it had; others go on."""
+
+    class Broken(Dictated):
+        def take(self, token: int) -> Sequence[int]:
+            if len(self.taken) == 1:
+                raise ArithmeticError("lost the thread")
+            return super().take(token)
+
+    team = team_of(reply_tokens=20, budget=4)
+    model = scripted(Lines(team, {"": "x"}))
+    with Engine(model) as engine:
+        bad = engine.submit(team.session("Q?", guide=Broken([[], [97], [98], [99]])))
+        good = engine.submit(team.session("Q?", guide=dictated("", "o", "k")))
+        with pytest.raises(SessionFailedError, match="lost the thread") as caught:
+            bad.result(WAIT)
+        assert good.result(WAIT).reply == "ok"
+    assert caught.value.partial.reply == "a"
+    assert model.pool.used_pages == 0
+
+
+def test_no_token_is_left() -> None:
+    """Where nothing is allowed a session fails, and says so."""
+
+    class Stuck(Dictated):
+        def allowed(self) -> Tensor:
+            return torch.zeros(COLUMNS, dtype=torch.bool)
+
+    with pytest.raises(SessionFailedError, match="no token left to choose"):
+        run(team_of(budget=3), Stuck([[], [97]]))
+
+
+def test_the_bare_answer_has_no_form() -> None:
+    """A guide needs a reply."""
+    with pytest.raises(InvalidTeamError, match="finisher='reply'"):
+        team_of(finisher="answer").session("Q?", guide=dictated("", "a"))
+
+
+def test_room_for_a_proper_end() -> None:
+    """Is kept free, or the session refused before any work."""
+    team = team_of(reply_tokens=64, budget=4)
+    least = next(
+        length
+        for length in range(64, 2048, 16)
+        if _fits(team.session("Q?"), scripted(max_length=length))
+    )
+    assert not _fits(team.session("Q?", guide=dictated("", "a")), scripted(max_length=least))
+    enough = scripted(Lines(team, {"": "x"}), max_length=least + ENDING)
+    result, _ = run(team, Dictated([[]], more=True), model=enough)
+    assert result.reply_reason == "length"
+    assert result.reply_tokens >= 64
+
+
+def _fits(session: Any, model: Any) -> bool:
+    try:
+        session.check(model)
+    except ContextLengthError:
+        return False
+    return True

@@ -15,6 +15,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 from langchain_core.tools import BaseTool
+from langchain_core.utils import from_env
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 from tenacity import (
@@ -82,8 +83,8 @@ class ChatHogwild(BaseChatModel):
         print(model.invoke("Solve these tasks.\\n(a) 4731 + 2869\n(b) reverse nirok").text)
     """
 
-    model: str = POCKET
-    """`pocket`, a folder, or a name on the Hugging Face hub."""
+    model: str = Field(default_factory=from_env("HOGWILD_MODEL", default=POCKET))
+    """`pocket`, a folder, or a name on the Hugging Face hub; `HOGWILD_MODEL` if not given."""
     workers: int | list[str] = 2
     """How many workers, or their names; one is a plain chat model."""
     layout: Any = "combined"
@@ -116,8 +117,8 @@ class ChatHogwild(BaseChatModel):
     """How the final answer looks: `boxed`, `number`, `choice`, `json`, `code`, a function."""
     reasoning: bool = True
     """Whether messages show what the workers thought."""
-    device: str | None = None
-    """`cuda`, `cpu`, ...; a GPU if there is one."""
+    device: str | None = Field(default_factory=from_env("HOGWILD_DEVICE", default=None))
+    """`cuda`, `cpu`, ...; `HOGWILD_DEVICE`, or a GPU if there is one."""
     dtype: str = "auto"
     """`float32`, `bfloat16`, `float16`, or the checkpoint's own."""
     engine: Engine | None = Field(default=None, exclude=True)

@@ -1,0 +1,1 @@
+"""Tests of many parts together, on the pocket model."""

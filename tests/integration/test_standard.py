@@ -27,6 +27,10 @@ class TestChatHogwild(ChatModelIntegrationTests):
         return True
 
     @property
+    def enable_vcr_tests(self) -> bool:
+        return True  # nothing goes over the network, so there is nothing to record
+
+    @property
     def supports_anthropic_inputs(self) -> bool:
         return True
 

@@ -9,6 +9,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_tests.unit_tests import ChatModelUnitTests, ToolsUnitTests
 
 from hogwild_agents import ChatHogwild, TeamTool
+from hogwild_agents.pocket import FOLDER
 
 
 class TestChatHogwild(ChatModelUnitTests):
@@ -17,6 +18,11 @@ class TestChatHogwild(ChatModelUnitTests):
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
         return ChatHogwild
+
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        wanted = {"model": str(FOLDER), "device": "cpu"}
+        return {f"HOGWILD_{name.upper()}": value for name, value in wanted.items()}, {}, wanted
 
 
 class TestOneWorker(TestChatHogwild):

@@ -156,9 +156,9 @@ def test_shares() -> None:
     rng = random.Random(1)
     counts = Counter(make_dialogue(rng).kind for _ in range(1000))
     assert {*counts} == {*KINDS}
-    assert 450 < counts["call"] < 600
-    assert 140 < counts["result"] < 220
-    assert 80 < counts["structured"] < 160
+    assert 330 < counts["call"] < 450
+    assert 170 < counts["result"] < 270
+    assert 170 < counts["structured"] < 270
     assert min(counts["refusal"], counts["forced"]) > 50
 
 

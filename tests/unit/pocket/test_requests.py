@@ -33,10 +33,10 @@ from tests.unit.pocket.playing import seeds, sizes
 many = settings(max_examples=400, deadline=None, derandomize=True)
 
 
-def asked(seed: int, *, named: bool = True) -> Request:
+def asked(seed: int, *, called: bool = True) -> Request:
     """A request for a function of its own."""
     rng = random.Random(seed)
-    return make_request(rng, make_function(rng), named=named)
+    return make_request(rng, make_function(rng), called=called)
 
 
 def spelled(value: object) -> str:
@@ -92,9 +92,9 @@ def test_the_least_that_a_schema_allows(seed: int) -> None:
 
 @many
 @given(seeds, st.booleans())
-def test_arguments_are_spelled(seed: int, named: bool) -> None:
+def test_arguments_are_spelled(seed: int, called: bool) -> None:
     """Whoever reads the request knows each of them."""
-    request = asked(seed, named=named)
+    request = asked(seed, called=called)
     for value in request.arguments.values():
         assert spelled(value) in request.text.casefold()
 
@@ -114,13 +114,24 @@ def test_calls_fit_their_functions(seed: int) -> None:
 
 @many
 @given(seeds)
-def test_a_request_need_not_name_the_function(seed: int) -> None:
+def test_a_request_for_arguments_names_no_function(seed: int) -> None:
     """Where it is no tool, its name is not known."""
-    request = asked(seed, named=False)
+    request = asked(seed, called=False)
     function, parameters = request.function, request.function.schema["properties"]
     if "_" in function.name and function.name not in parameters:
         assert function.name not in request.text
     assert "tool" not in request.text
+
+
+@many
+@given(seeds)
+def test_a_request_points_to_its_function(seed: int) -> None:
+    """A word of it stands in what a model is shown of the function."""
+    request = asked(seed)
+    shown = f"{request.function.name} {request.function.description}".casefold()
+    words = (request.function.name, request.function.noun, request.function.verb)
+    text = request.text.casefold()
+    assert any(word.casefold() in text and word.casefold() in shown for word in words)
 
 
 @many
@@ -190,7 +201,8 @@ def test_nothing_is_learnt_by_heart(word: str) -> None:
 @many
 @given(seeds)
 def test_made_up_words(seed: int) -> None:
-    """One to three syllables, however they are read."""
+    """Up to three syllables, or up to nine letters."""
     word = made_up(random.Random(seed))
-    assert re.fullmatch(f"(?:{'|'.join(SYLLABLES)}){{1,3}}", word)
+    syllables = f"(?:{'|'.join(SYLLABLES)}){{1,3}}"
+    assert re.fullmatch(f"{syllables}|[a-z]{{2,9}}", word)
     assert all(one < other for one, other in pairwise(SYLLABLES))

@@ -100,7 +100,9 @@ THOUGHTFUL = QWEN.replace(
 )
 """As Qwen3 has it in some versions: no call without thoughts before it."""
 
-COMPACT = QWEN.replace("call.arguments | tojson }}", "call.arguments | tojson(separators=(',', ':')) }}")
+COMPACT = QWEN.replace(
+    "call.arguments | tojson }}", "call.arguments | tojson(separators=(',', ':')) }}"
+)
 """Without white space in arguments."""
 
 _MARKS = {

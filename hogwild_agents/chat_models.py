@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -17,7 +17,7 @@ from langchain_core.runnables.config import ContextThreadPoolExecutor
 from langchain_core.tools import BaseTool
 from langchain_core.utils import from_env
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import ConfigDict, Field, SecretStr, model_validator
 from tenacity import (
     AsyncRetrying,
     Retrying,
@@ -31,8 +31,8 @@ from hogwild_agents.engine import Engine, Handle
 from hogwild_agents.engines import (
     POCKET,
     EngineKey,
-    Served,
-    serve,
+    compiler_of,
+    engine_of,
     settings_of,
     tokenizer_of,
 )
@@ -46,7 +46,7 @@ from hogwild_agents.runnables.answers import format_of
 from hogwild_agents.runs import Run
 from hogwild_agents.structured import Method, structured_output
 from hogwild_agents.team import CollaborationPrompt as TeamPrompt
-from hogwild_agents.team import Event, Result, Session, Team
+from hogwild_agents.team import Event, Result, Session, Team, TeamTokenizer
 from hogwild_agents.team.calls import HERMES, CallForm
 from hogwild_agents.team.team import DEFAULT_SAMPLING
 
@@ -54,14 +54,6 @@ _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "seed")
 _SETTINGS = ("layout", "budget", "finisher")
 _FORM = ("tools", "tool_choice", "response_format", "parallel_tool_calls")
 _IGNORED = ("stream", "strict", "ls_structured_output_format")
-
-
-class _Prepared(NamedTuple):
-    """A session that is ready to be submitted, and how to read its reply."""
-
-    engine: Engine
-    session: Session
-    calls: CallForm | None
 
 
 class ChatHogwild(BaseChatModel):
@@ -134,13 +126,9 @@ class ChatHogwild(BaseChatModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
 
-    _own: Served | None = PrivateAttr(default=None)
-
     @model_validator(mode="after")
-    def _set_up(self) -> ChatHogwild:
+    def _tell_version(self) -> ChatHogwild:
         self._add_version("hogwild-agents", __version__)
-        if self.engine is not None:
-            self._own = Served(self.engine, self.model)
         return self
 
     # One call.
@@ -157,9 +145,19 @@ class ChatHogwild(BaseChatModel):
             ModelError: The request makes no sense, or the model cannot be had.
         """
         messages = self._convert_input(problem).to_messages()
-        prepared = self._for_call(kwargs)._prepare(messages, stop, kwargs)
+        engine, session, _ = self._for_call(kwargs)._ready(messages, stop, kwargs)
         with as_langchain_errors():
-            return prepared.engine.submit(prepared.session)
+            return engine.submit(session)
+
+    async def asubmit(
+        self, problem: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any
+    ) -> Handle[Event, Result]:
+        """As `submit`, without blocking the event loop while the model is loaded."""
+        messages = self._convert_input(problem).to_messages()
+        call = self._for_call(kwargs)
+        engine, session, _ = await asyncio.to_thread(call._ready, messages, stop, kwargs)
+        with as_langchain_errors():
+            return engine.submit(session)
 
     def _generate(
         self,
@@ -215,7 +213,7 @@ class ChatHogwild(BaseChatModel):
 
     def _for_call(self, kwargs: dict[str, Any]) -> ChatHogwild:
         """This model with what is given for one call only; takes that out of `kwargs`."""
-        fields = type(self).model_fields.keys() - {"engine"}
+        fields = type(self).model_fields
         given = {name: kwargs.pop(name) for name in [*kwargs] if name in fields}
         for name in _IGNORED:
             kwargs.pop(name, None)
@@ -227,7 +225,7 @@ class ChatHogwild(BaseChatModel):
             )
         if not given:
             return self
-        if self._own is not None and given.get("model", self.model) != self.model:
+        if self.engine is not None and given.get("model", self.model) != self.model:
             raise InvalidRequestError(
                 f"model={given['model']!r}, but this instance has an engine of its own with "
                 f"{self.model!r}: make another instance for the other model."
@@ -237,45 +235,55 @@ class ChatHogwild(BaseChatModel):
     def _begin(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
     ) -> Run:
-        return self._run(self._prepare(messages, stop, kwargs)).begin()
+        return self._run(*self._ready(messages, stop, kwargs)).begin()
 
     async def _abegin(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
     ) -> Run:
-        prepared = await asyncio.to_thread(self._prepare, messages, stop, kwargs)
-        return await self._run(prepared).abegin()
+        # Nothing is submitted on the other thread: who cancels this would not know of it.
+        ready = await asyncio.to_thread(self._ready, messages, stop, kwargs)
+        return await self._run(*ready).abegin()
 
-    def _run(self, prepared: _Prepared) -> Run:
+    def _ready(
+        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
+    ) -> tuple[Engine, Session, CallForm | None]:
+        """All that it takes to begin; may take long the first time, as it loads the model."""
+        session, calls = self._prepare(messages, stop, kwargs)
         with as_langchain_errors():
-            handle = prepared.engine.submit(prepared.session)
-        about = {"model_name": self.model, "answer_format": prepared.session.team.answer.name}
-        return Run(handle, self.timeout, prepared.calls, about)
+            return self.engine or engine_of(self._key), session, calls
+
+    def _run(self, engine: Engine, session: Session, calls: CallForm | None) -> Run:
+        with as_langchain_errors():
+            handle = engine.submit(session)
+        about = {"model_name": self.model, "answer_format": session.team.answer.name}
+        return Run(handle, self.timeout, calls, about)
 
     def _prepare(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
-    ) -> _Prepared:
-        """All that can go wrong before any work."""
+    ) -> tuple[Session, CallForm | None]:
+        """A session, and how its reply writes calls of tools if it may; needs no weights."""
         with as_langchain_errors():
             form = form_of(**kwargs)
             told, messages = without_collaboration(messages)
             conversation = to_conversation(messages)
             if form.told:
                 conversation.insert(0, {"role": "system", "content": form.told})
-            served = self._serve()
-            team = self._team(served, form, self.stop if stop is None else stop, told)
+            tokenizer = tokenizer_of(self.model)
+            team = self._team(tokenizer, form, self.stop if stop is None else stop, told)
             if form.free:
-                return _Prepared(served.engine, team.session(conversation), None)
-            calls = served.tokenizer.call_form or HERMES
-            guide = form.grammar(served.compiler, calls).guide()
+                return team.session(conversation), None
+            calls = tokenizer.call_form or HERMES
+            guide = form.grammar(compiler_of(self.model), calls).guide()
             session = team.session(conversation, tools=form.tools, guide=guide)
-            return _Prepared(served.engine, session, calls if form.callable else None)
+            return session, calls if form.callable else None
 
-    def _serve(self) -> Served:
-        if self._own is not None:
-            return self._own
-        return serve(EngineKey(self.model, self.device, self.dtype))
+    @property
+    def _key(self) -> EngineKey:
+        return EngineKey(self.model, self.device, self.dtype)
 
-    def _team(self, served: Served, form: Form, stop: Sequence[str] | None, told: str) -> Team:
+    def _team(
+        self, tokenizer: TeamTokenizer, form: Form, stop: Sequence[str] | None, told: str
+    ) -> Team:
         """The team that answers: what suits the model, and above it what the user chose.
 
         A model that was trained to be a team is told in its own way what `told` says at length.
@@ -306,7 +314,7 @@ class ChatHogwild(BaseChatModel):
             settings.get("sampling", DEFAULT_SAMPLING),
             **{name: value for name, value in chosen.items() if value is not None},
         )
-        return Team(served.tokenizer, stop=stop or (), **settings)
+        return Team(tokenizer, stop=stop or (), **settings)
 
     def _retries(self) -> dict[str, Any]:
         return {

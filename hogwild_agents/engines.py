@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,29 +26,6 @@ class EngineKey(NamedTuple):
     model: str
     device: str | None
     dtype: str
-
-
-class Served:
-    """An engine, and what goes with its model.
-
-    Args:
-        engine: Runs the sessions.
-        model: Where its tokenizer lies.
-    """
-
-    def __init__(self, engine: Engine, model: str) -> None:
-        self.engine = engine
-        self.model = model
-
-    @cached_property
-    def tokenizer(self) -> TeamTokenizer:
-        """The model's tokenizer."""
-        return tokenizer_of(self.model)
-
-    @cached_property
-    def compiler(self) -> Compiler:
-        """Makes grammars for the model."""
-        return Compiler(self.tokenizer, self.engine.model.predicted)
 
 
 def is_pocket(model: str) -> bool:
@@ -88,6 +65,17 @@ def tokenizer_of(model: str) -> TeamTokenizer:
         ) from error
 
 
+@lru_cache(maxsize=16)
+def compiler_of(model: str) -> Compiler:
+    """What makes grammars for a model; made once.
+
+    Raises:
+        ModelLoadError: There is no tokenizer.
+        GrammarError: It is none that grammars can be made for.
+    """
+    return Compiler(tokenizer_of(model))
+
+
 def _ends_of(source: str) -> list[int]:
     """What a model's generation settings say that ends a turn; many models have no such file."""
     try:
@@ -99,10 +87,10 @@ def _ends_of(source: str) -> list[int]:
 
 _lock = threading.Lock()
 _locks: dict[EngineKey, threading.Lock] = {}
-_served: dict[EngineKey, Served] = {}
+_engines: dict[EngineKey, Engine] = {}
 
 
-def serve(key: EngineKey) -> Served:
+def engine_of(key: EngineKey) -> Engine:
     """The engine for a model, started on first use and shared by all who ask for the same.
 
     Blocks while the model is loaded; one that has broken down or was closed is started anew.
@@ -114,11 +102,10 @@ def serve(key: EngineKey) -> Served:
     with _lock:
         lock = _locks.setdefault(key, threading.Lock())
     with lock:
-        served = _served.get(key)
-        if served is None or served.engine.closed:
-            tokenizer_of(key.model)  # before the weights, as it is quick to fail
+        engine = _engines.get(key)
+        if engine is None or engine.closed:
             model = SharedCacheModel.from_pretrained(
                 source_of(key.model), device=key.device, dtype=key.dtype
             )
-            served = _served[key] = Served(Engine(model), key.model)
-        return served
+            engine = _engines[key] = Engine(model)
+        return engine

@@ -96,8 +96,8 @@ class GrammarGuide:
     def allowed(self) -> Tensor:
         """What may be drawn next, bool [vocab]."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
-        columns = self._compiler.columns
-        allowed = torch.from_numpy(np.unpackbits(bits, count=columns, bitorder="little")).bool()
+        size = self._compiler.tokenizer.vocab_size
+        allowed = torch.from_numpy(np.unpackbits(bits, count=size, bitorder="little")).bool()
         return self._quickest(allowed) if self._hurried else allowed
 
     def take(self, token: int) -> Sequence[int]:
@@ -133,24 +133,20 @@ class Compiler:
 
     Args:
         tokenizer: The model's.
-        columns: How many ids the model predicts.
 
     Raises:
         GrammarError: The tokenizer is not a fast one.
     """
 
-    def __init__(self, tokenizer: TeamTokenizer, columns: int) -> None:
+    def __init__(self, tokenizer: TeamTokenizer) -> None:
         plain = tokenizer.plain
         if not isinstance(plain, PreTrainedTokenizerFast):
             raise GrammarError(
                 f"Tools and schemas need a fast tokenizer, and {type(plain).__name__} is none: "
                 "convert it with AutoTokenizer.from_pretrained(..., use_fast=True)."
             )
-        self.columns = columns
-        ends = sorted(end for end in tokenizer.ends if end < columns)
-        self.tokenizer: LLTokenizer = from_tokenizer(
-            plain, n_vocab=max(columns, len(plain)), eos_token=ends
-        )
+        ends = sorted(tokenizer.ends)
+        self.tokenizer: LLTokenizer = from_tokenizer(plain, eos_token=ends)
         self._text = tokenizer
         single = [tokenizer.encode(ending) for ending in _ENDINGS]
         self.endings = [*ends, *(ids[0] for ids in single if len(ids) == 1)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from langchain_core.callbacks import (
     adispatch_custom_event,
     dispatch_custom_event,
 )
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.tools import ArgsSchema, BaseTool, ToolException
 from pydantic import BaseModel, Field
 
@@ -81,7 +80,7 @@ class TeamTool(BaseTool):
     ) -> tuple[str, dict[str, Any]]:
         with (
             _told_as_tool_errors(),
-            self._submit(problem, hints, effort) as handle,
+            self.model.submit(_asked(problem, hints), budget=self._passes(effort)) as handle,
             self._stopped_in_time(handle),
         ):
             for event in handle:
@@ -98,8 +97,8 @@ class TeamTool(BaseTool):
         run_manager: AsyncCallbackManagerForToolRun | None = None,
     ) -> tuple[str, dict[str, Any]]:
         with _told_as_tool_errors():
-            handle = await asyncio.to_thread(self._submit, problem, hints, effort)
-            async with handle:
+            asked, passes = _asked(problem, hints), self._passes(effort)
+            async with await self.model.asubmit(asked, budget=passes) as handle:
                 with self._stopped_in_time(handle):
                     async for event in handle:
                         if run_manager and isinstance(event, StepCommitted):
@@ -107,17 +106,13 @@ class TeamTool(BaseTool):
                             await adispatch_custom_event(PROGRESS, _progress(event), config=config)
                     return _outcome(await handle)
 
-    def _submit(
-        self, problem: str, hints: list[str] | None, effort: Effort
-    ) -> Handle[Event, Result]:
-        if hints:
-            problem = "\n".join([problem, "", "Hints:", *(f"- {hint}" for hint in hints)])
+    def _passes(self, effort: Effort) -> int:
+        """The budget at some effort."""
         budget = self.budget or self.model.budget
         if budget is None:
             settings = settings_of(self.model.model, self.model.workers)
             budget = settings.get("budget", DEFAULT_BUDGET)
-        share = max(1, round(budget * _SHARES[effort]))
-        return self.model.submit([HumanMessage(problem)], budget=share)
+        return max(1, round(budget * _SHARES[effort]))
 
     @contextmanager
     def _stopped_in_time(self, handle: Handle[Event, Result]) -> Iterator[None]:
@@ -141,6 +136,12 @@ def _told_as_tool_errors() -> Iterator[None]:
         yield
     except HogwildError as error:
         raise ToolException(f"The team could not work on this: {error}") from error
+
+
+def _asked(problem: str, hints: list[str] | None) -> list[BaseMessage]:
+    """The problem with what may help."""
+    told = ["", "Hints:", *(f"- {hint}" for hint in hints)] if hints else []
+    return [HumanMessage("\n".join([problem, *told]))]
 
 
 def _progress(event: StepCommitted) -> dict[str, Any]:

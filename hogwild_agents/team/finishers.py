@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from torch import Tensor
+from torch.nn.functional import pad
 
 from hogwild_agents.engine import Block, Stream, Write
 from hogwild_agents.team.text import Reader
@@ -26,7 +27,7 @@ class Guide(Protocol):
         """The ids that the reply must begin with; at least one token is left to be drawn."""
 
     def allowed(self) -> Tensor | None:
-        """What may be drawn next, bool [vocab], or None for anything."""
+        """What may be drawn next, bool [ids of the tokenizer], or None for anything."""
 
     def take(self, token: int) -> Sequence[int]:
         """Follows the token drawn; returns the ids that must come after it, which are not drawn."""
@@ -49,6 +50,7 @@ class Writer:
         complete: Whether what it wrote is whole, so that it may stop before an end token.
         stop: Strings before which its text ends.
         guide: Keeps its text to a form, if it has one; at its limit it is hurried, not cut off.
+        columns: How many ids the model predicts.
         lead: What stood before its text and belongs to the answer, such as `\boxed{`.
         budgets: Those of the snapshots that its answer is for.
         before: Writes that go along with its first: what was drawn and is not in the cache yet.
@@ -72,6 +74,7 @@ class Writer:
     forks: list[Block]
     stop: Sequence[str] = ()
     guide: Guide | None = None
+    columns: int = 0
     text: str = ""
     held: str = ""
     tokens: int = 0
@@ -86,6 +89,8 @@ class Writer:
         """Its part in the next pass; its own write is the last."""
         before, self.before = self.before, []
         allowed = None if self.guide is None else self.guide.allowed()
+        if allowed is not None:  # models may predict more ids than their tokenizers have, or fewer
+            allowed = pad(allowed, (0, self.columns - len(allowed)))
         return [*before, Write(self.view, self.pending, self.stream, allowed)]
 
     def take(self, token: int) -> str:

@@ -376,6 +376,7 @@ class Session:
             lead=team.answer.lead if answer else "",
             stop=() if answer else team.stop,
             guide=None if answer else self._guide,
+            columns=lease.model.predicted,
             budgets=budgets,
             before=before,
             forks=[*twins.values()],

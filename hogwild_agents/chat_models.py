@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -13,11 +13,11 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import ContextThreadPoolExecutor
+from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list
 from langchain_core.tools import BaseTool
 from langchain_core.utils import from_env
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, SecretStr, ValidationError, model_validator
 from tenacity import (
     AsyncRetrying,
     Retrying,
@@ -30,28 +30,44 @@ from hogwild_agents import __version__
 from hogwild_agents.engine import Engine, Handle
 from hogwild_agents.engines import (
     POCKET,
-    EngineKey,
     compiler_of,
     engine_of,
-    settings_of,
     tokenizer_of,
 )
 from hogwild_agents.errors import EngineFailedError, InvalidRequestError, as_langchain_errors
-from hogwild_agents.forms import Form, form_of
-from hogwild_agents.messages import PROVIDER, to_conversation, without_collaboration
+from hogwild_agents.forms import form_of
+from hogwild_agents.identity import identity
+from hogwild_agents.messages import (
+    PROVIDER,
+    to_conversation,
+    without_collaboration,
+)
 from hogwild_agents.profiles import profile_of
-from hogwild_agents.replies import ChunkMaker, whole_message
-from hogwild_agents.runnables import CollaborationPrompt, as_interrupt
-from hogwild_agents.runnables.answers import format_of
+from hogwild_agents.replies import ChunkMaker, Shape, whole_message
 from hogwild_agents.runs import Run
 from hogwild_agents.structured import Method, structured_output
-from hogwild_agents.team import CollaborationPrompt as TeamPrompt
-from hogwild_agents.team import Event, Result, Session, Team, TeamTokenizer
+from hogwild_agents.team import Event, Result, Session
 from hogwild_agents.team.calls import HERMES, CallForm
-from hogwild_agents.team.team import DEFAULT_SAMPLING
+from hogwild_agents.teams import cut_answer, team_of
 
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "seed")
-_SETTINGS = ("layout", "budget", "finisher")
+WIDTH = 128
+"""Calls of a batch that run at once; each waits on a thread."""
+
+_FOR_ONE_CALL = (
+    *(
+        "model",
+        "workers",
+        "layout",
+        "budget",
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+    ),
+    *("seed", "interrupts", "finisher", "prompt", "answer", "reasoning", "device", "dtype"),
+    *("timeout", "max_retries"),
+)
 _FORM = ("tools", "tool_choice", "response_format", "parallel_tool_calls")
 _IGNORED = ("stream", "strict", "ls_structured_output_format")
 
@@ -81,17 +97,17 @@ class ChatHogwild(BaseChatModel):
     """How many workers, or their names; one is a plain chat model."""
     layout: Any = "combined"
     """What each worker sees: `combined`, `interleaved`, `contiguous`, or a layout of your own."""
-    budget: int | None = None
+    budget: int | None = Field(default=None, ge=1)
     """Forward passes of thinking; 4,096 unless the model has a better default."""
-    max_tokens: int | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
     """The most tokens of the reply; thoughts do not count. 1,024 by default."""
-    temperature: float | None = None
+    temperature: float | None = Field(default=None, ge=0)
     """0 takes the likeliest token; 0.6 unless the model has a better default."""
-    top_p: float | None = None
+    top_p: float | None = Field(default=None, gt=0, le=1)
     """Keeps the likeliest tokens whose probabilities reach p together."""
-    top_k: int | None = None
+    top_k: int | None = Field(default=None, ge=0)
     """Keeps the k likeliest tokens; 0 keeps all."""
-    min_p: float | None = None
+    min_p: float | None = Field(default=None, ge=0, le=1)
     """Keeps tokens at least this likely relative to the likeliest."""
     seed: int | None = None
     """Makes sampling repeatable."""
@@ -105,8 +121,9 @@ class ChatHogwild(BaseChatModel):
     The pocket model gives answers unless there are tools or a schema, others reply."""
     prompt: Any = "default"
     """What the team is told: a `CollaborationPrompt`; None adds nothing to the messages."""
-    answer: Any = "boxed"
-    """How the final answer looks: `boxed`, `number`, `choice`, `json`, `code`, a function."""
+    answer: Any = None
+    """How the final answer looks: `boxed` (the default), `number`, `choice`, `json`, `code`, a
+    pydantic class, a pattern, or a function from a text to the answer or None."""
     reasoning: bool = True
     """Whether messages show what the workers thought."""
     device: str | None = Field(default_factory=from_env("HOGWILD_DEVICE", default=None))
@@ -115,11 +132,11 @@ class ChatHogwild(BaseChatModel):
     """`float32`, `bfloat16`, `float16`, or the checkpoint's own."""
     engine: Engine | None = Field(default=None, exclude=True)
     """An engine of your own, which must hold `model`; by default one is shared by all."""
-    timeout: float | None = None
+    timeout: float | None = Field(default=None, gt=0)
     """Seconds for one answer; then the session is stopped and an error raised."""
-    max_retries: int = 2
+    max_retries: int = Field(default=2, ge=0)
     """How often a session is tried again whose engine failed before it began to think."""
-    streaming: bool = False
+    streaming: bool | None = None
     """Whether `invoke` streams, for callbacks that want every token."""
     api_key: SecretStr | None = Field(default=None, exclude=True)
     """Not used, as nothing leaves this machine; so that models can be swapped."""
@@ -129,6 +146,8 @@ class ChatHogwild(BaseChatModel):
     @model_validator(mode="after")
     def _tell_version(self) -> ChatHogwild:
         self._add_version("hogwild-agents", __version__)
+        if self.engine is not None and "model" not in self.model_fields_set:
+            self.model = self.engine.model.report.name
         return self
 
     # One call.
@@ -168,7 +187,7 @@ class ChatHogwild(BaseChatModel):
     ) -> ChatResult:
         call = self._for_call(kwargs)
         with Retrying(**call._retries())(call._begin, messages, stop, kwargs) as run:
-            return call._as_result(run.result(), run)
+            return _as_result(run.result(), run)
 
     async def _agenerate(
         self,
@@ -180,7 +199,7 @@ class ChatHogwild(BaseChatModel):
         call = self._for_call(kwargs)
         run: Run = await AsyncRetrying(**call._retries())(call._abegin, messages, stop, kwargs)
         with run:
-            return call._as_result(await run.aresult(), run)
+            return _as_result(await run.aresult(), run)
 
     def _stream(
         self,
@@ -191,7 +210,7 @@ class ChatHogwild(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         call = self._for_call(kwargs)
         with Retrying(**call._retries())(call._begin, messages, stop, kwargs) as run:
-            maker = call._maker(run)
+            maker = ChunkMaker(run.shape)
             for event in run.events():
                 for message in maker.take(event):
                     yield ChatGenerationChunk(message=message)
@@ -206,22 +225,21 @@ class ChatHogwild(BaseChatModel):
         call = self._for_call(kwargs)
         run: Run = await AsyncRetrying(**call._retries())(call._abegin, messages, stop, kwargs)
         with run:
-            maker = call._maker(run)
+            maker = ChunkMaker(run.shape)
             async for event in run.aevents():
                 for message in maker.take(event):
                     yield ChatGenerationChunk(message=message)
 
     def _for_call(self, kwargs: dict[str, Any]) -> ChatHogwild:
         """This model with what is given for one call only; takes that out of `kwargs`."""
-        fields = type(self).model_fields
-        given = {name: kwargs.pop(name) for name in [*kwargs] if name in fields}
+        given = {name: kwargs.pop(name) for name in _FOR_ONE_CALL if name in kwargs}
         for name in _IGNORED:
             kwargs.pop(name, None)
         unknown = [name for name in kwargs if name not in _FORM]
         if unknown:
             raise InvalidRequestError(
-                f"Unknown argument {unknown[0]!r}={kwargs[unknown[0]]!r:.80}: a call takes "
-                f"{', '.join((*_FORM, 'stop', *_SAMPLING))} and the model's other fields."
+                f"Unknown argument {unknown[0]}={kwargs[unknown[0]]!r:.80}: a call takes "
+                f"{', '.join((*_FORM, 'stop', *_FOR_ONE_CALL))}."
             )
         if not given:
             return self
@@ -230,7 +248,14 @@ class ChatHogwild(BaseChatModel):
                 f"model={given['model']!r}, but this instance has an engine of its own with "
                 f"{self.model!r}: make another instance for the other model."
             )
-        return self.model_copy(update=given)
+        try:
+            kept = {name: getattr(self, name) for name in ChatHogwild.model_fields}
+            checked = ChatHogwild.model_validate(kept | given)
+        except ValidationError as error:
+            raise InvalidRequestError(
+                f"The arguments of this call make no sense: {error}"
+            ) from error
+        return self.model_copy(update={name: getattr(checked, name) for name in given})
 
     def _begin(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
@@ -250,13 +275,18 @@ class ChatHogwild(BaseChatModel):
         """All that it takes to begin; may take long the first time, as it loads the model."""
         session, calls = self._prepare(messages, stop, kwargs)
         with as_langchain_errors():
-            return self.engine or engine_of(self._key), session, calls
+            if self.engine is None:
+                return engine_of(self.model, self.device, self.dtype), session, calls
+        if self.engine.closed:
+            raise InvalidRequestError(f"{self.engine!r} cannot take more: give another engine.")
+        return self.engine, session, calls
 
     def _run(self, engine: Engine, session: Session, calls: CallForm | None) -> Run:
         with as_langchain_errors():
             handle = engine.submit(session)
         about = {"model_name": self.model, "answer_format": session.team.answer.name}
-        return Run(handle, self.timeout, calls, about)
+        cut = partial(cut_answer, session.team, self.max_tokens)
+        return Run(handle, self.timeout, Shape(calls, self.reasoning, cut, about))
 
     def _prepare(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
@@ -269,52 +299,13 @@ class ChatHogwild(BaseChatModel):
             if form.told:
                 conversation.insert(0, {"role": "system", "content": form.told})
             tokenizer = tokenizer_of(self.model)
-            team = self._team(tokenizer, form, self.stop if stop is None else stop, told)
+            team = team_of(self, tokenizer, form, self.stop if stop is None else stop, told)
             if form.free:
                 return team.session(conversation), None
             calls = tokenizer.call_form or HERMES
             guide = form.grammar(compiler_of(self.model), calls).guide()
             session = team.session(conversation, tools=form.tools, guide=guide)
             return session, calls if form.callable else None
-
-    @property
-    def _key(self) -> EngineKey:
-        return EngineKey(self.model, self.device, self.dtype)
-
-    def _team(
-        self, tokenizer: TeamTokenizer, form: Form, stop: Sequence[str] | None, told: str
-    ) -> Team:
-        """The team that answers: what suits the model, and above it what the user chose.
-
-        A model that was trained to be a team is told in its own way what `told` says at length.
-        """
-        settings = settings_of(self.model, self.workers)
-        for name in _SETTINGS:
-            if name in self.model_fields_set and getattr(self, name) is not None:
-                settings[name] = getattr(self, name)
-        if "answer" in self.model_fields_set:
-            settings["answer"] = format_of(self.answer)
-        if told:
-            settings.setdefault("prompt", TeamPrompt(style="none", extra=told))
-        elif "prompt" in self.model_fields_set and self.prompt != "default":
-            settings["prompt"] = _team_prompt(self.prompt)
-        if self.interrupts is not None:
-            settings["interrupts"] = [as_interrupt(given) for given in self.interrupts]
-        if self.max_tokens is not None:
-            settings["reply_tokens"] = self.max_tokens
-        if not form.free:
-            if self.finisher == "answer":
-                raise InvalidRequestError(
-                    "finisher='answer' writes no reply, so it can neither call tools nor fit a "
-                    "schema: use finisher='reply', or leave it out."
-                )
-            settings["finisher"] = "reply"
-        chosen = {name: getattr(self, name) for name in _SAMPLING}
-        settings["sampling"] = replace(
-            settings.get("sampling", DEFAULT_SAMPLING),
-            **{name: value for name, value in chosen.items() if value is not None},
-        )
-        return Team(tokenizer, stop=stop or (), **settings)
 
     def _retries(self) -> dict[str, Any]:
         return {
@@ -323,13 +314,6 @@ class ChatHogwild(BaseChatModel):
             "wait": wait_random_exponential(multiplier=0.1, max=5),
             "reraise": True,
         }
-
-    def _maker(self, run: Run) -> ChunkMaker:
-        return ChunkMaker(run.calls, thoughts=self.reasoning, **run.about)
-
-    def _as_result(self, result: Result, run: Run) -> ChatResult:
-        message = whole_message(result, run.calls, thoughts=self.reasoning, **run.about)
-        return ChatResult(generations=[ChatGeneration(message=message)])
 
     # Many calls: all of them run in the same forward passes.
 
@@ -341,10 +325,18 @@ class ChatHogwild(BaseChatModel):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        """As `Runnable.batch`, with no limit on how many run at once unless one is given."""
-        configs = config if isinstance(config, list) else [config or {}] * len(inputs)
-        wide: list[RunnableConfig] = [{"max_concurrency": len(inputs), **one} for one in configs]
-        return super().batch(inputs, wide, return_exceptions=return_exceptions, **kwargs)
+        """As `Runnable.batch`, up to 128 at once unless a limit is given."""
+        configs = _wide(config, len(inputs))
+        return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
+
+    def batch_as_completed(
+        self,
+        inputs: Sequence[LanguageModelInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, Any]]:
+        """As `Runnable.batch_as_completed`, as wide as `batch`."""
+        yield from super().batch_as_completed(inputs, _wide(config, len(inputs)), **kwargs)
 
     def generate(
         self,
@@ -362,7 +354,7 @@ class ChatHogwild(BaseChatModel):
         def answer(given: list[BaseMessage], run_id: Any) -> LLMResult:
             return one([given], stop, callbacks, run_id=run_id, **kwargs)
 
-        with ContextThreadPoolExecutor(len(messages)) as pool:
+        with ContextThreadPoolExecutor(min(len(messages), WIDTH)) as pool:
             results = [*pool.map(answer, messages, ids)]
         return LLMResult(
             generations=[result.generations[0] for result in results],
@@ -433,10 +425,11 @@ class ChatHogwild(BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         """All that the answer depends on; the key of caches."""
-        left_out = {"engine", "api_key", "timeout", "max_retries", "streaming", "profile"}
-        names = [name for name in ChatHogwild.model_fields if name not in left_out]
-        own = [name for name in names if name not in BaseChatModel.model_fields]
-        return {name: getattr(self, name) for name in (*own, "output_version")}
+        beside = {"engine", "api_key", "timeout", "max_retries", "streaming", "stop"}
+        own = type(self).model_fields.keys() - BaseChatModel.model_fields.keys() - beside
+        params = {name: identity(getattr(self, name)) for name in sorted(own)}
+        # A call's own stop strings are in the key under their name.
+        return params | {"default_stop": self.stop, "output_version": self.output_version}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
@@ -448,6 +441,8 @@ class ChatHogwild(BaseChatModel):
 
     def get_token_ids(self, text: str) -> list[int]:
         """The ids of a text, by the model's own tokenizer; loads that, and not the weights."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
         with as_langchain_errors():
             return tokenizer_of(self.model).encode(text)
 
@@ -461,8 +456,12 @@ class ChatHogwild(BaseChatModel):
         return len(tokens)
 
 
-def _team_prompt(given: Any) -> Any:
-    """A prompt as teams take it."""
-    if given is None:
-        return TeamPrompt(style="none")
-    return given.as_team_prompt() if isinstance(given, CollaborationPrompt) else given
+def _as_result(result: Result, run: Run) -> ChatResult:
+    return ChatResult(generations=[ChatGeneration(message=whole_message(result, run.shape))])
+
+
+def _wide(config: Any, count: int) -> list[RunnableConfig]:
+    """Settings for each of so many calls, which all run at once."""
+    width = min(max(count, 1), WIDTH)
+    listed = get_config_list(config, count)
+    return [one | {"max_concurrency": one.get("max_concurrency") or width} for one in listed]

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from huggingface_hub.utils import logging
 from transformers import AutoTokenizer, GenerationConfig
 
@@ -21,10 +22,10 @@ POCKET = "pocket"
 
 
 class EngineKey(NamedTuple):
-    """What engines are shared by."""
+    """What engines are shared by: where the model lies, the device, and the type of the weights."""
 
-    model: str
-    device: str | None
+    source: str
+    device: str
     dtype: str
 
 
@@ -54,8 +55,9 @@ def tokenizer_of(model: str) -> TeamTokenizer:
     Raises:
         ModelLoadError: There is none.
     """
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # of its retries the error tells
     source = source_of(model)
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # of its retries the error tells
     try:
         return TeamTokenizer(AutoTokenizer.from_pretrained(source), end_tokens=_ends_of(source))
     except Exception as error:  # each broken file has an error type of its own
@@ -63,6 +65,8 @@ def tokenizer_of(model: str) -> TeamTokenizer:
         raise ModelLoadError(
             f"Cannot load a tokenizer from {source!r}{nothing}: {error}"
         ) from error
+    finally:
+        logging.set_verbosity(level)
 
 
 @lru_cache(maxsize=16)
@@ -90,7 +94,7 @@ _locks: dict[EngineKey, threading.Lock] = {}
 _engines: dict[EngineKey, Engine] = {}
 
 
-def engine_of(key: EngineKey) -> Engine:
+def engine_of(model: str, device: str | None = None, dtype: str = "auto") -> Engine:
     """The engine for a model, started on first use and shared by all who ask for the same.
 
     Blocks while the model is loaded; one that has broken down or was closed is started anew.
@@ -99,13 +103,16 @@ def engine_of(key: EngineKey) -> Engine:
         ModelLoadError: There is no such model.
         UnsupportedModelError: It cannot run on a shared cache.
     """
+    source = source_of(model)
+    source = str(Path(source).resolve()) if Path(source).exists() else source
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    key = EngineKey(source, device, dtype)
     with _lock:
         lock = _locks.setdefault(key, threading.Lock())
     with lock:
         engine = _engines.get(key)
         if engine is None or engine.closed:
-            model = SharedCacheModel.from_pretrained(
-                source_of(key.model), device=key.device, dtype=key.dtype
-            )
-            engine = _engines[key] = Engine(model)
+            _engines.pop(key, None)  # two copies of the weights may be too much
+            shared = SharedCacheModel.from_pretrained(source, device=device, dtype=dtype)
+            engine = _engines[key] = Engine(shared)
         return engine

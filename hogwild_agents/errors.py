@@ -27,6 +27,7 @@ from hogwild_agents.engine import (
     SessionFailedError,
     UnsupportedModelError,
 )
+from hogwild_agents.team import Result
 
 
 class InvalidRequestError(HogwildError, ModelInvalidRequestError, ValueError):
@@ -46,11 +47,23 @@ class ModelRefusedError(HogwildError, ModelInvalidRequestError):
 
 
 class AnswerTimeoutError(HogwildError, ModelTimeoutError, TimeoutError):
-    """The time for one answer is over; the session was stopped."""
+    """The time for one answer is over; the session was stopped.
+
+    Attributes:
+        partial: What it had reached.
+    """
+
+    partial: Result | None = None
 
 
 class EngineFailedError(HogwildError, ModelAPIError):
-    """The engine failed while it worked; what it had reached is in `partial` of its cause."""
+    """A session failed while it was at work.
+
+    Attributes:
+        partial: What it had reached, if it had begun.
+    """
+
+    partial: Result | None = None
 
 
 _KINDS: tuple[tuple[type[BaseException], type[HogwildError]], ...] = (
@@ -58,7 +71,7 @@ _KINDS: tuple[tuple[type[BaseException], type[HogwildError]], ...] = (
     (ModelLoadError, ModelMissingError),
     (UnsupportedModelError, ModelRefusedError),
     (SessionFailedError, EngineFailedError),
-    (OutOfCacheMemoryError, EngineFailedError),
+    (OutOfCacheMemoryError, InvalidRequestError),
     (InvalidSamplingError, InvalidRequestError),
 )
 
@@ -77,4 +90,7 @@ def as_langchain_errors() -> Iterator[None]:
         invalid = isinstance(error, ValueError | TypeError)
         default = InvalidRequestError if invalid else EngineFailedError
         kind = next((kind for given, kind in _KINDS if isinstance(error, given)), default)
-        raise kind(str(error)) from error
+        failure = kind(str(error))
+        if isinstance(failure, EngineFailedError):
+            failure.partial = getattr(error, "partial", None)
+        raise failure from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,9 +12,10 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from hogwild_agents.errors import InvalidRequestError
 from hogwild_agents.grammars import Compiler, Grammar, Tool
-from hogwild_agents.team.calls import HERMES, CallForm
+from hogwild_agents.team.calls import CallForm
 from hogwild_agents.team.prompts import STRUCTURE
 
+_NAME = re.compile(r"[\w.:/-]{1,64}", re.ASCII)
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
 _FIRST = ("description", "type", "properties", "required")
@@ -53,7 +55,7 @@ class Form:
             return ""
         return STRUCTURE + json.dumps(_essence(self.schema), ensure_ascii=False)
 
-    def grammar(self, compiler: Compiler, calls: CallForm | None) -> Grammar:
+    def grammar(self, compiler: Compiler, calls: CallForm) -> Grammar:
         """The form as a grammar.
 
         Raises:
@@ -74,7 +76,7 @@ class Form:
             if given["name"] in self.callable
         ]
         return compiler.calls(
-            tools, calls or HERMES, forced=self.forced, several=self.several, schema=self.schema
+            tools, calls, forced=self.forced, several=self.several, schema=self.schema
         )
 
 
@@ -89,7 +91,7 @@ def form_of(
     Raises:
         InvalidRequestError: They make no sense, or contradict one another.
     """
-    given = tuple(convert_to_openai_tool(tool) for tool in tools or ())
+    given = tuple(map(_described, tools or ()))
     names = tuple(tool["function"]["name"] for tool in given)
     choice = _choice(tool_choice, names)
     schema, tells = _schema(response_format)
@@ -99,6 +101,19 @@ def form_of(
     called = (choice.name,) if isinstance(choice, _Named) else names
     several = parallel_tool_calls is not False and not isinstance(choice, _Named)
     return Form(given, called, forced, several, None if forced else schema, tells)
+
+
+def _described(tool: Any) -> Mapping[str, Any]:
+    """A tool as chat templates take it."""
+    described = convert_to_openai_tool(tool)
+    function = described.get("function")
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidRequestError(
+            f"{tool!r:.120} cannot be called: give a function with a name of 1 to 64 letters, "
+            "digits and the signs _ - . : /"
+        )
+    return described
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +126,9 @@ class _Named:
 def _choice(given: Any, names: Sequence[str]) -> Literal["auto", "any", "none"] | _Named:
     """What `tool_choice` means, in any of the ways in which providers spell it."""
     if isinstance(given, Mapping):
-        given = given.get("function", given).get("name", given.get("type"))
-    if given in (None, False, "auto"):
+        function = given.get("function", given)
+        given = function.get("name", given.get("type")) if isinstance(function, Mapping) else given
+    if given is None or given is False or given == "auto":
         return "auto" if names else "none"
     if given == "none":
         return "none"
@@ -120,9 +136,9 @@ def _choice(given: Any, names: Sequence[str]) -> Literal["auto", "any", "none"] 
         raise InvalidRequestError(
             f"tool_choice={given!r} but there are no tools: bind some, or leave it out."
         )
-    if given in (True, "any", "required"):
+    if given is True or given in ("any", "required"):
         return "any"
-    if given not in names:
+    if not isinstance(given, str) or given not in names:
         raise InvalidRequestError(
             f"tool_choice={given!r} names no tool: choose from {', '.join(names)}, 'auto', 'any' "
             "or 'none'."

@@ -25,8 +25,13 @@ from hogwild_agents.team.calls import HERMES, CallForm
 _ENDINGS = ('"', "}", "]", "0")
 """What brings JSON to its end, the quickest first."""
 
-_KEPT = frozenset({"allOf", "const", "default", "enum", "examples"})
-"""Keys of a schema whose values are no schemas of whole values."""
+_BY_NAME = ("properties", "$defs", "definitions")
+"""Keys of a schema that hold schemas by name."""
+_PARTS = ("items", "prefixItems", "additionalProperties", "anyOf", "oneOf")
+"""Keys of a schema that hold schemas of whole values."""
+_TOGETHER = frozenset({"allOf", "if", "patternProperties"})
+_BESIDE = frozenset({"anyOf", "oneOf", "$ref"})
+"""Keys that add further schemas, always or beside properties."""
 
 
 class GrammarError(HogwildError, ValueError):
@@ -46,13 +51,15 @@ class Grammar:
     Args:
         compiler: Of the tokenizer whose tokens it allows.
         lark: The grammar in llguidance's Lark.
+        opening: Where free text ends, if replies may begin with some.
 
     Raises:
         GrammarError: It asks for something that no grammar can express.
     """
 
-    def __init__(self, compiler: Compiler, lark: str) -> None:
+    def __init__(self, compiler: Compiler, lark: str, opening: str | None = None) -> None:
         self._compiler = compiler
+        self._opening = opening
         source = LLMatcher.grammar_from_lark(lark)
         self._matcher = LLMatcher(compiler.tokenizer, source, log_level=0)
         if self._matcher.is_error():
@@ -64,7 +71,7 @@ class Grammar:
 
     def guide(self) -> GrammarGuide:
         """A guide for one reply."""
-        return GrammarGuide(self._matcher.deep_copy(), self._compiler)
+        return GrammarGuide(self._matcher.deep_copy(), self._compiler, self._opening)
 
 
 class GrammarGuide:
@@ -73,9 +80,11 @@ class GrammarGuide:
     Args:
         matcher: At the grammar's beginning.
         compiler: Of the tokenizer.
+        opening: Where free text ends, or None if there is none.
     """
 
-    def __init__(self, matcher: LLMatcher, compiler: Compiler) -> None:
+    def __init__(self, matcher: LLMatcher, compiler: Compiler, opening: str | None) -> None:
+        self.opening = opening
         self._matcher = matcher
         self._compiler = compiler
         self._hurried = False
@@ -175,36 +184,49 @@ class Compiler:
             schema: What a reply without a call must fit, if anything.
         """
         rules = [
-            f"one_{n}: {self._literal(tool.name + form.between)} arguments_{n}\n"
+            f"one_{n}: {json.dumps(tool.name)} {self._literal(form.between)} arguments_{n}\n"
             + _json(f"arguments_{n}", tool.parameters, form)
             for n, tool in enumerate(tools)
         ]
-        one = " | ".join(f"one_{n}" for n in range(len(tools)))
+        rules.append("one: " + " | ".join(f"one_{n}" for n in range(len(tools))))
         more = f" ({self._literal(form.link)} one)*" if several and form.link else ""
-        calls = f"calls: {self._literal(form.opening)} one{more} {self._literal(form.closing)}"
+        after = f"one{more} {self._literal(form.closing)}"
         if forced:
-            start = "start: calls"
+            start = f"start: {self._literal(form.opening)} {after}"
         elif schema is not None:
-            start = f"start: calls | json\n{_json('json', schema, form)}"
+            json_rule = _json("json", schema, form)
+            start = f"start: {self._literal(form.opening)} {after} | json\n{json_rule}"
         else:
-            start = f"start: text calls?\n{self._text_without(form.opening)}"
-        return Grammar(self, "\n".join([start, calls, f"one: {one}", *rules]))
+            start = self._text_and_calls(form.opening, after)
+        opening = None if forced or schema is not None else _mark(form.opening)
+        return Grammar(self, "\n".join([start, *rules]), opening)
 
     def _literal(self, text: str) -> str:
-        """Text in Lark, with control tokens by their ids."""
+        """A form's own text in Lark, with control tokens by their ids."""
         parts = [
             f"<[{piece}]>" if isinstance(piece, int) else json.dumps(piece, ensure_ascii=False)
             for piece in self._text.pieces(text)
         ]
         return " ".join(parts) or '""'
 
-    def _text_without(self, opening: str) -> str:
-        """The rule for free text before a call; where it holds the opening the call has begun."""
+    def _text_and_calls(self, opening: str, after: str) -> str:
+        """The rules for free text, which may turn into calls where a call's opening begins."""
         first = next(self._text.pieces(opening))
         if isinstance(first, int):  # text never holds a control token
-            return "text: TEXT\nTEXT: /(?s:.*)/"
-        mark = "".join(f"\\x{{{ord(letter):x}}}" for letter in first.strip())
-        return f"text: TEXT\nTEXT: /(?s:.*)/ & ~/(?s:.*){mark}(?s:.*)/"
+            return f"start: TEXT ({self._literal(opening)} {after})?\nTEXT: /(?s:.*)/"
+        mark = _mark(opening)
+        rest = self._literal(opening[opening.index(mark) + len(mark) :])
+        escaped = "".join(f"\\x{{{ord(letter):x}}}" for letter in mark)
+        return (
+            f"start: TEXT | before {rest} {after}\n"
+            f"TEXT: /(?s:.*)/ & ~/(?s:.*){escaped}(?s:.*)/\n"
+            f"before[lazy]: /(?s:.*){escaped}/"
+        )
+
+
+def _mark(opening: str) -> str:
+    """What shows that a call begins, whatever white space a model puts after it."""
+    return opening.split()[0]
 
 
 def _json(rule: str, schema: Mapping[str, Any], form: CallForm) -> str:
@@ -217,13 +239,22 @@ def _json(rule: str, schema: Mapping[str, Any], form: CallForm) -> str:
 def _closed(schema: Any) -> Any:
     """A schema whose objects hold what they name and nothing else, unless they say so themselves.
 
-    What is one of several parts of an object stays open to the others.
+    What is put together from several schemas stays open, as each part would shut out the others.
     """
     if isinstance(schema, list):
         return [_closed(part) for part in schema]
-    if not isinstance(schema, Mapping):
+    if not isinstance(schema, Mapping) or not _TOGETHER.isdisjoint(schema):
         return schema
-    closed = {key: part if key in _KEPT else _closed(part) for key, part in schema.items()}
-    if "properties" in schema and "allOf" not in schema:
+    if "properties" in schema and not _BESIDE.isdisjoint(schema):
+        return schema
+    closed = {
+        key: {name: _closed(part) for name, part in value.items()}
+        if key in _BY_NAME and isinstance(value, Mapping)
+        else _closed(value)
+        if key in _PARTS
+        else value
+        for key, value in schema.items()
+    }
+    if "properties" in schema:
         closed.setdefault("additionalProperties", False)
     return closed

@@ -8,7 +8,7 @@ team, then one text block, then the calls of tools. Pieces of a stream merge by 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from langchain_core.messages import (
     AIMessage,
@@ -48,24 +48,29 @@ _ROLES = {
     "ai": "assistant",
     "tool": "tool",
 }
-_SILENT = (
-    *("reasoning", "reasoning_content", "thinking", "redacted_thinking", "tool_call", "tool_use"),
-    *("tool_call_chunk", "invalid_tool_call", "input_json_delta", "function_call"),
-)
-"""Blocks that are no text: earlier thoughts, which models are not shown again, and calls, which
-messages hold elsewhere."""
+_SILENT = ("reasoning", "thinking", "redacted_thinking", "tool_call", "tool_use", "tool_result")
+"""Blocks that are no text and stand for nothing new: thoughts, which models are not shown again,
+and calls and results, which have turns of their own."""
+
+
+class Collaboration(NamedTuple):
+    """What a `CollaborationPrompt` has put before messages: its text, and for which workers."""
+
+    text: str
+    workers: tuple[str, ...]
 
 
 def without_collaboration(
     messages: Sequence[BaseMessage],
-) -> tuple[str, list[BaseMessage]]:
+) -> tuple[Collaboration | None, list[BaseMessage]]:
     """What a `CollaborationPrompt` has put before messages, and the messages without it."""
-    told = ""
+    told: Collaboration | None = None
     rest: list[BaseMessage] = []
     for message in messages:
         part = message.additional_kwargs.get(COLLABORATION)
-        if isinstance(message, SystemMessage) and part and message.text.startswith(part):
-            told, left = part, message.text.removeprefix(part).strip()
+        if isinstance(message, SystemMessage) and part and message.text.startswith(part["text"]):
+            told = Collaboration(part["text"], tuple(part["workers"]))
+            left = message.text.removeprefix(told.text).strip()
             rest += [SystemMessage(left)] if left else []
         else:
             rest.append(message)
@@ -87,7 +92,10 @@ def to_conversation(messages: Iterable[BaseMessage]) -> list[dict[str, Any]]:
 def _turns(index: int, message: BaseMessage) -> list[dict[str, Any]]:
     """A message, after the results of tools that stand among its blocks."""
     results = _tool_results(index, message.content)
-    turn: dict[str, Any] = {"role": _role(index, message), "content": _text(index, message.content)}
+    turn: dict[str, Any] = {
+        "role": _role(index, message),
+        "content": _text(index, message.content, own=isinstance(message, AIMessage)),
+    }
     if isinstance(message, AIMessage) and message.tool_calls:
         turn["tool_calls"] = [
             {
@@ -97,8 +105,13 @@ def _turns(index: int, message: BaseMessage) -> list[dict[str, Any]]:
             }
             for n, call in enumerate(message.tool_calls)
         ]
+    if isinstance(message, AIMessage) and message.invalid_tool_calls:
+        broken = [f"{call['name']}({call['args']})" for call in message.invalid_tool_calls]
+        turn["content"] = "\n".join(filter(None, [turn["content"], *broken]))
     if isinstance(message, ToolMessage):
         turn["tool_call_id"] = message.tool_call_id
+        if message.status == "error" and not turn["content"].lower().startswith("error"):
+            turn["content"] = f"Error: {turn['content']}"
     if message.name:
         turn["name"] = message.name
     return [*results, turn] if turn["content"] or not results else results
@@ -136,8 +149,10 @@ def _role(index: int, message: BaseMessage) -> str:
     )
 
 
-def _text(index: int, content: Content) -> str:
+def _text(index: int, content: Content, *, own: bool = False) -> str:
     """The text of a message's content, the blocks of a list as lines.
+
+    A model's own message may hold whatever another provider's model has put there.
 
     Raises:
         InvalidRequestError: A block is no text.
@@ -151,10 +166,10 @@ def _text(index: int, content: Content) -> str:
             parts.append(block)
         elif isinstance(block.get("text"), str) and kind in ("text", "text-plain", None):
             parts.append(block["text"])
-        elif kind not in _SILENT and kind != "tool_result":
+        elif not own and kind not in _SILENT:
             raise InvalidRequestError(
                 f"Message {index} holds a block of type {kind!r}, and this model reads text only: "
-                "leave out images, audio and files, or put their text into the message."
+                "leave it out (images, audio, files), or put its text into the message."
             )
     return "\n".join(filter(None, parts))
 
@@ -179,7 +194,8 @@ def _chunk_blocks(chunk: AIMessageChunk) -> list[types.ContentBlock]:
     blocks = _spoken_blocks(chunk)
     for piece in chunk.tool_call_chunks:
         block: Any = {"type": "tool_call_chunk"}
-        block |= {key: piece[key] for key in ("id", "name", "args", "index")}
+        block |= {key: piece[key] for key in ("id", "name", "args")}
+        block["index"] = CALLS_INDEX + (piece["index"] or 0)
         blocks.append(block)
     return blocks
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from langchain_core.language_models import ModelProfile
 
 from hogwild_agents.engines import source_of
 
 
-@lru_cache(maxsize=16)
 def profile_of(model: str) -> ModelProfile | None:
     """What a model can take and give; None for one that is not on this machine's disk."""
-    file = Path(source_of(model)) / "config.json"
-    if not file.is_file():
+    config = _config_of(model)
+    if config is None:
         return None
-    config = json.loads(file.read_text())
-    config |= config.get("text_config") or {}
     profile = ModelProfile(
         text_inputs=True,
         image_inputs=False,
@@ -36,3 +34,13 @@ def profile_of(model: str) -> ModelProfile | None:
     if "max_position_embeddings" in config:
         profile["max_input_tokens"] = config["max_position_embeddings"]
     return profile
+
+
+@lru_cache(maxsize=16)
+def _config_of(model: str) -> dict[str, Any] | None:
+    """What a model's configuration says of its text part."""
+    file = Path(source_of(model)) / "config.json"
+    if not file.is_file():
+        return None
+    config: dict[str, Any] = json.loads(file.read_text())
+    return config | (config.get("text_config") or {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, cast
 from uuid import uuid4
 
@@ -17,7 +17,7 @@ from langchain_core.messages.tool import (
     tool_call_chunk,
 )
 
-from hogwild_agents.messages import CALLS_INDEX, PROVIDER, THOUGHTS
+from hogwild_agents.messages import PROVIDER, THOUGHTS
 from hogwild_agents.team import Event, Finished, ReplyToken, Result, Started, StepBegun, Token
 from hogwild_agents.team.calls import CallForm
 
@@ -120,30 +120,48 @@ class CallReader:
 
     def _piece(self, arguments: str, **more: Any) -> ToolCallChunk:
         piece = {"name": None, "id": None, **more}
-        return tool_call_chunk(args=arguments, index=CALLS_INDEX + self._calls, **piece)
+        return tool_call_chunk(args=arguments, index=self._calls, **piece)
 
 
-def whole_message(
-    result: Result, form: CallForm | None, *, thoughts: bool, **about: Any
-) -> AIMessage:
-    """All that came of a session as one message.
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How what came of a session is to look as a message.
 
-    Args:
-        result: What came of it.
-        form: How the model writes calls, if it may.
+    Attributes:
+        calls: How the model writes calls of tools, if it may.
         thoughts: Whether the message shows what the workers thought.
+        cut: What limits do to a bare answer; replies heed them as they are written.
         about: Goes into the metadata.
     """
-    reader = CallReader(form)
-    pieces = [*reader.push(content_of(result)), *reader.flush()]
+
+    calls: CallForm | None
+    thoughts: bool
+    cut: Callable[[str], str]
+    about: Mapping[str, Any]
+
+    def content(self, result: Result) -> str:
+        """What a user should read."""
+        text = content_of(result)
+        return text if result.finisher == "reply" else self.cut(text)
+
+    def metadata(self, result: Result, *, called: bool) -> dict[str, Any]:
+        """What the message tells of its session."""
+        return {**metadata_of(result, called=called), **self.about}
+
+
+def whole_message(result: Result, shape: Shape) -> AIMessage:
+    """All that came of a session as one message."""
+    reader = CallReader(shape.calls)
+    pieces = [*reader.push(shape.content(result)), *reader.flush()]
     calls, broken = _calls(pieces)
+    thoughts = _thoughts(result) if shape.thoughts else []
     return AIMessage(
         "".join(piece for piece in pieces if isinstance(piece, str)),
         tool_calls=calls,
         invalid_tool_calls=broken,
-        additional_kwargs={THOUGHTS: _thoughts(result)} if thoughts and _thoughts(result) else {},
+        additional_kwargs={THOUGHTS: thoughts} if thoughts else {},
         usage_metadata=usage_of(result),
-        response_metadata=metadata_of(result, called=bool(calls or broken), **about),
+        response_metadata=shape.metadata(result, called=bool(calls or broken)),
     )
 
 
@@ -151,15 +169,12 @@ class ChunkMaker:
     """Makes pieces of a message from a session's events, as they come.
 
     Args:
-        form: How the model writes calls, if it may.
-        thoughts: Whether to show what the workers think.
-        about: Goes into the metadata.
+        shape: How the message is to look.
     """
 
-    def __init__(self, form: CallForm | None, *, thoughts: bool, **about: Any) -> None:
-        self._reader = CallReader(form)
-        self._thoughts = thoughts
-        self._about = about
+    def __init__(self, shape: Shape) -> None:
+        self._reader = CallReader(shape.calls)
+        self._shape = shape
         self._workers: tuple[str, ...] = ()
         self._replies = True
         self._shown: set[str] = set()
@@ -171,7 +186,7 @@ class ChunkMaker:
             case Started(workers=workers, finisher=finisher):
                 self._workers, self._replies = workers, finisher == "reply"
             case StepBegun(worker=worker, text=text) | Token(worker=worker, text=text):
-                if self._thoughts and text:
+                if self._shape.thoughts and text:
                     yield self._thought(worker, text)
             case ReplyToken(text=text) if self._replies:
                 yield from map(self._piece, self._reader.push(text))
@@ -193,10 +208,10 @@ class ChunkMaker:
 
     def _end(self, result: Result) -> Iterator[AIMessageChunk]:
         if not self._replies:
-            yield from map(self._piece, self._reader.push(content_of(result)))
+            yield from map(self._piece, self._reader.push(self._shape.content(result)))
         yield from map(self._piece, self._reader.flush())
         last = _chunk(usage_metadata=usage_of(result), chunk_position="last")
-        last.response_metadata |= metadata_of(result, called=self._called, **self._about)
+        last.response_metadata |= self._shape.metadata(result, called=self._called)
         yield last
 
 
@@ -268,12 +283,11 @@ def usage_of(result: Result) -> UsageMetadata:
     return cast("UsageMetadata", usage)  # the details by worker are ours
 
 
-def metadata_of(result: Result, *, called: bool, **about: Any) -> dict[str, Any]:
+def metadata_of(result: Result, *, called: bool) -> dict[str, Any]:
     """What a message tells of its session."""
     cut = result.reply_reason == "length" or (result.reply_reason is None and result.answer is None)
     return {
         "model_provider": PROVIDER,
-        **about,
         "finish_reason": "tool_calls" if called else "length" if cut else "stop",
         "thinking_ended": result.finish_reason,
         "answer": result.answer,
@@ -283,6 +297,5 @@ def metadata_of(result: Result, *, called: bool, **about: Any) -> dict[str, Any]
         "reply_passes": result.reply_passes,
         "reading_passes": result.reading_passes,
         "interruptions": [asdict(record) for record in result.interruptions],
-        "snapshots": [asdict(snapshot) for snapshot in result.snapshots],
         "timings": asdict(result.timings),
     }

@@ -8,8 +8,8 @@ from typing import Self
 
 from hogwild_agents.engine import Handle
 from hogwild_agents.errors import AnswerTimeoutError, EngineFailedError, as_langchain_errors
+from hogwild_agents.replies import Shape
 from hogwild_agents.team import Event, Finished, Result
-from hogwild_agents.team.calls import CallForm
 
 
 class Run:
@@ -18,19 +18,11 @@ class Run:
     Args:
         handle: Of the session.
         timeout: Seconds that it may take, or None.
-        calls: How its reply writes calls of tools, if it may.
-        about: What its message is to tell beside what comes of it.
+        shape: How what comes of it is to look as a message.
     """
 
-    def __init__(
-        self,
-        handle: Handle[Event, Result],
-        timeout: float | None,
-        calls: CallForm | None,
-        about: dict[str, str],
-    ) -> None:
-        self.calls = calls
-        self.about = about
+    def __init__(self, handle: Handle[Event, Result], timeout: float | None, shape: Shape) -> None:
+        self.shape = shape
         self._handle = handle
         self._timeout = timeout
         self._late = False
@@ -61,7 +53,7 @@ class Run:
             ModelError: It failed before.
         """
         try:
-            if next(iter(self._handle), None) is None:
+            if isinstance(next(iter(self._handle), None), Finished | None):
                 self.result()
         except BaseException:
             self.__exit__()
@@ -71,7 +63,7 @@ class Run:
     async def abegin(self) -> Self:
         """As `begin`."""
         try:
-            if await anext(aiter(self._handle), None) is None:
+            if isinstance(await anext(aiter(self._handle), None), Finished | None):
                 await self.aresult()
         except BaseException:
             self.__exit__()
@@ -110,12 +102,17 @@ class Run:
     def _checked(self, result: Result) -> Result:
         if result.finish_reason != "cancelled":
             return result
+        error: AnswerTimeoutError | EngineFailedError
         if self._late:
-            raise AnswerTimeoutError(
+            error = AnswerTimeoutError(
                 f"There was no answer after timeout={self._timeout} s and {result.passes:,} "
                 "forward passes, so the session was stopped: raise timeout, or lower budget and "
-                "max_tokens."
+                "max_tokens. What it had reached is in this error's `partial`."
             )
-        raise EngineFailedError(
-            "The session was cancelled: its engine was closed while it worked. Try again."
-        )
+        else:
+            error = EngineFailedError(
+                "The session was cancelled: its engine was closed while it worked. Try again. What "
+                "it had reached is in this error's `partial`."
+            )
+        error.partial = result
+        raise error

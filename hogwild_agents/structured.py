@@ -17,6 +17,7 @@ from langchain_core.output_parsers import (
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import BaseModel
 
 from hogwild_agents.errors import InvalidRequestError
 
@@ -50,7 +51,8 @@ def structured_output(
     parser: BaseOutputParser[Any] | Runnable[Any, Any]
     bound: Runnable[LanguageModelInput, Any]
     if method == "function_calling":
-        tool = convert_to_openai_tool(schema, strict=strict)
+        named = {"title": "reply", **schema} if isinstance(schema, Mapping) else schema
+        tool = convert_to_openai_tool(named, strict=strict)
         name = tool["function"]["name"]
         bound = model.bind_tools(
             [tool], tool_choice=name, ls_structured_output_format=told, **kwargs
@@ -61,7 +63,9 @@ def structured_output(
             else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
         )
     else:
-        wanted = {"name": "reply", "schema": convert_to_json_schema(schema)}
+        wanted: dict[str, Any] = {"name": "reply", "schema": _json_schema(schema)}
+        if strict is not None:
+            wanted["strict"] = strict
         asked: dict[str, Any] = {"type": "json_schema", "json_schema": wanted}
         if method == "json_mode":
             asked = {"type": "json_object", "schema": wanted["schema"]}
@@ -74,3 +78,14 @@ def structured_output(
     )
     unread = RunnablePassthrough.assign(parsed=lambda _: None)
     return RunnableMap(raw=bound) | read.with_fallbacks([unread], exception_key="parsing_error")
+
+
+def _json_schema(schema: Mapping[str, Any] | type) -> dict[str, Any]:
+    """A schema as it is, or of a class."""
+    if isinstance(schema, type):
+        if issubclass(schema, BaseModel):
+            return schema.model_json_schema()
+        return convert_to_json_schema(schema)
+    if "function" in schema or ("name" in schema and "parameters" in schema):  # a tool's
+        return convert_to_json_schema(dict(schema))
+    return dict(schema)

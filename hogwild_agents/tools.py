@@ -66,10 +66,11 @@ class TeamTool(BaseTool):
 
     model: ChatHogwild = Field(default_factory=ChatHogwild)
     """The team; any number of calls may run at the same time."""
-    budget: int | None = None
+    budget: int | None = Field(default=None, ge=1)
     """Forward passes of thinking at medium effort; the model's own by default."""
-    deadline: float | None = None
-    """Seconds after which the team stops thinking and answers with what it has."""
+    deadline: float | None = Field(default=None, gt=0)
+    """Seconds after which the team stops thinking and answers with what it has; the model's
+    `timeout` is one, too."""
 
     def _run(
         self,
@@ -117,10 +118,11 @@ class TeamTool(BaseTool):
     @contextmanager
     def _stopped_in_time(self, handle: Handle[Event, Result]) -> Iterator[None]:
         """Ends the thinking at the deadline; the team still answers."""
-        if self.deadline is None:
+        limits = [seconds for seconds in (self.deadline, self.model.timeout) if seconds]
+        if not limits:
             yield
             return
-        timer = threading.Timer(self.deadline, handle.stop)
+        timer = threading.Timer(min(limits), handle.stop)
         timer.daemon = True
         timer.start()
         try:
@@ -151,6 +153,8 @@ def _progress(event: StepCommitted) -> dict[str, Any]:
 
 def _outcome(result: Result) -> tuple[str, dict[str, Any]]:
     """The answer for the agent, and the record for whoever wants to look."""
+    if result.finish_reason == "cancelled":
+        raise ToolException("The team was interrupted: its engine was closed. Call it again.")
     answer = as_text(result.answer) or content_of(result)
     if not answer:
         answer = f"The team found no answer in {result.passes:,} forward passes."

@@ -134,15 +134,13 @@ def _functions(rng: random.Random, count: int) -> list[Function]:
 
 
 def _is_like(function: Function, others: Sequence[Function]) -> bool:
-    """Whether a request for a function could also mean one of others."""
-    return any(
-        word in f"{shown.name} {shown.description}".lower()
-        for one, shown in [
-            *((function, other) for other in others),
-            *((o, function) for o in others),
-        ]
-        for word in (one.verb, one.noun)
-    )
+    """Whether a request for a function could also mean one of others, or theirs this one."""
+    return any(_points(function, other) or _points(other, function) for other in others)
+
+
+def _points(one: Function, other: Function) -> bool:
+    """Whether a word for one function stands in what is shown of the other."""
+    return any(word in other.shown for word in (one.verb, one.noun))
 
 
 def _exchange(rng: random.Random, request: Request) -> tuple[list[dict[str, Any]], str]:

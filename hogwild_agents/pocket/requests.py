@@ -123,13 +123,17 @@ class Function(NamedTuple):
     parameters: tuple[Parameter, ...]
     required: tuple[str, ...]
 
+    @property
+    def shown(self) -> str:
+        """What a model is shown of it beside the parameters, in small letters."""
+        return f"{self.name} {self.description}".lower()
+
     def points(self, form: str) -> bool:
-        """Whether a form of request holds a word that stands in this function's signature."""
-        shown = f"{self.name} {self.description}".lower()
+        """Whether a form of request holds a word that the model is shown."""
         return (
             "{name}" in form
-            or ("{noun}" in form and self.noun in shown)
-            or ("{verb}" in form and self.verb in shown)
+            or ("{noun}" in form and self.noun in self.shown)
+            or ("{verb}" in form and self.verb in self.shown)
         )
 
     @property

@@ -123,7 +123,8 @@ class CollaborationPrompt(Piece):
         if not system:
             return rest
         # A model that keeps outside text from looking like the system's own may trust this part.
-        return [SystemMessage(system, additional_kwargs={"collaboration": told}), *rest]
+        about = {"text": told, "workers": [*worker_names(self.workers)]}
+        return [SystemMessage(system, additional_kwargs={"collaboration": about}), *rest]
 
     def _unpacked(self, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """The problem in a dict, and the fields beside it."""

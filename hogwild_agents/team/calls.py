@@ -64,6 +64,12 @@ Several calls follow one another in the same form. Results come back in <tool_re
 </tools>"""
 
 
+SPELLED_MARKS = tuple(
+    f"<{slash}{word}>" for word in ("tool_call", "tool_response", "tools") for slash in ("", "/")
+)
+"""What outside text must not look like where tools are spelled out."""
+
+
 def measure_form(render: Callable[..., str], ends: Sequence[str]) -> CallForm | None:
     """The form of a chat template's calls, or None if it has none that can be kept to.
 

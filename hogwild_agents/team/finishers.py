@@ -17,7 +17,13 @@ ENDING = 256
 
 
 class Guide(Protocol):
-    """Keeps a reply to a form, such as a grammar; made for one reply."""
+    """Keeps a reply to a form, such as a grammar; made for one reply.
+
+    Attributes:
+        opening: What ends the free text that a reply may begin with; None if there is none.
+    """
+
+    opening: str | None
 
     @property
     def done(self) -> bool:
@@ -129,11 +135,12 @@ class Writer:
     def _cut(self, new: str) -> str:
         """`new` up to a stop string, or up to where one may have begun that is not whole yet."""
         self.held = ""
-        found = [place for stop in self.stop if (place := new.find(stop)) >= 0]
+        free = self._free(new)
+        found = [place for stop in self.stop if (place := free.find(stop)) >= 0]
         if found:
             self.reason = "stop"
             return new[: min(found)]
-        if self.reason is None:
+        if self.reason is None and free == new:
             begun = [
                 length
                 for stop in self.stop
@@ -143,3 +150,12 @@ class Writer:
             kept = len(new) - max(begun, default=0)
             new, self.held = new[:kept], new[kept:]
         return new
+
+    def _free(self, new: str) -> str:
+        """The part of `new` that stop strings may end: a form must be whole."""
+        if self.guide is None:
+            return new
+        if self.guide.opening is None:
+            return ""
+        end = (self.text + new).find(self.guide.opening)
+        return new if end < 0 else new[: max(0, end - len(self.text))]

@@ -148,7 +148,7 @@ class Session:
         self._tell(
             ev.Started,
             workers=team.workers,
-            prompt_tokens=lease.usage.prompt_tokens,
+            prompt_tokens=lease.usage.prompt_tokens + len(self._first),
             reused_tokens=lease.usage.reused_tokens,
             finisher=team.finisher,
         )
@@ -216,7 +216,7 @@ class Session:
             reading_passes=usage.passes - passes - self._reply_passes,
             tokens={worker.name: worker.total for worker in workers},
             reply_tokens=0 if reply is None else reply.tokens,
-            prompt_tokens=usage.prompt_tokens,
+            prompt_tokens=usage.prompt_tokens and usage.prompt_tokens + len(self._first),
             reused_tokens=usage.reused_tokens,
             swaps=usage.swaps,
             interruptions=tuple(thinking.interruptions) if thinking else (),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from itertools import islice, pairwise
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from hogwild_agents.team.calls import CallForm, measure_form, spell_out
+from hogwild_agents.team.calls import SPELLED_MARKS, CallForm, measure_form, spell_out
 from hogwild_agents.team.conversations import (
     ChatTemplateError,
     Message,
@@ -115,6 +116,9 @@ class TeamTokenizer:
         self.control = frozenset(control - harmless)
         self._forbidden = frozenset({*control, *ids.values()} - harmless)
         self._first_tokens: dict[tuple[str, ...], frozenset[int]] = {}
+        self._repaired = False
+        if self.call_form is None:
+            self.spoken_marks += SPELLED_MARKS
 
     def encode(self, text: str) -> list[int]:
         """The ids of plain text, with no control id among them.
@@ -156,13 +160,19 @@ class TeamTokenizer:
         if self._template is None:
             contents = [part for message in messages for part in (message["content"], SEPARATOR)]
             return self._assemble([self._opening(), *contents])
-        *variants, last = variants_of(messages)
-        for variant in variants:
+        refusal: ChatTemplateError | None = None
+        for variant in variants_of(messages):
             try:
-                return self._assemble(self._render(variant, tools, think))
-            except ChatTemplateError:
+                pieces = self._render(variant, tools, think)
+            except ChatTemplateError as error:
+                refusal = error
                 continue
-        return self._assemble(self._render(last, tools, think))
+            if refusal is not None and not self._repaired:
+                self._repaired = True
+                warnings.warn(f"{refusal} It was rearranged so that it can.", stacklevel=2)
+            return self._assemble(pieces)
+        assert refusal is not None
+        raise refusal
 
     def close_thinking(self) -> list[int]:
         """The ids that end the model's thoughts and begin its reply; none if it does not think."""

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from langchain_core.messages.tool import ToolCall
 
@@ -15,11 +15,11 @@ from hogwild_agents.grammars import Compiler, Grammar, GrammarError, Tool
 from hogwild_agents.replies import CallReader, _calls
 from hogwild_agents.team.calls import HERMES
 from tests.unit import schemas
-from tests.unit.schemas import COLUMNS, TOKENIZERS, Schema, compiler, fits, scribble, tokenizer
+from tests.unit.schemas import TOKENIZERS, Schema, compiler, fits, scribble, tokenizer
 
 every = pytest.mark.parametrize("name", TOKENIZERS)
 many = settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -49,11 +49,12 @@ def read(text: str, name: str) -> tuple[str, list[ToolCall]]:
 def compiled(make: Any) -> Grammar:
     """A grammar, where there is one: some schemas allow nothing."""
     try:
-        return make()
+        grammar: Grammar = make()
     except GrammarError as error:
-        assert "unsatisfiable" in str(error)
-        assume(False)
-        raise
+        if "unsatisfiable" not in str(error):
+            raise
+        reject()
+    return grammar
 
 
 # A schema.
@@ -111,22 +112,39 @@ def test_objects_hold_what_they_name() -> None:
     written = json.loads(scribble(grammar, "bytes", 1, 0))
     assert written.items() >= {"a": None, "b": None}.items()
     open_one = {"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"]}
-    grammar = compiler("bytes").structure(open_one | {"additionalProperties": {"type": "null"}})
-    guide = grammar.guide()
-    ids = [*guide.begin()]
-    for token in b' null, "x": null}':
-        if len(ids) <= b'{"a": null, "x": null}'.rindex(bytes([token])):
-            ids += [token, *guide.take(token)]
-    assert guide is not None
+    for more, allowed in ((True, True), (False, False), (None, False)):
+        schema = open_one if more is None else open_one | {"additionalProperties": more}
+        guide = compiler("bytes").structure(schema).guide()
+        begun = len(guide.begin())
+        while begun < len('{"a": null'):
+            begun += 1 + len(guide.take(b'{"a": null'[begun]))
+        mask = guide.allowed()
+        assert mask is not None
+        assert bool(mask[ord(",")]) == allowed
 
 
-@pytest.mark.parametrize("kind", ["anyOf", "oneOf"])
-def test_choices_beside_properties(kind: str) -> None:
+def test_choices_beside_properties() -> None:
     """An object may name some properties, and leave others to one of several parts."""
     parts = [{"properties": {n: {"type": "null"}}, "required": [n]} for n in "bc"]
     schema = {"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"]}
-    grammar = compiler("bytes").structure({**schema, kind: parts})
+    grammar = compiler("bytes").structure({**schema, "anyOf": parts})
     assert json.loads(scribble(grammar, "bytes", 1, 0)).keys() & {"b", "c"}
+
+
+def test_kinds_told_apart_by_a_property() -> None:
+    """As pydantic writes a union with a discriminator."""
+    parts = [
+        {
+            "type": "object",
+            "properties": {"kind": {"const": n}, n: {"type": "null"}},
+            "required": ["kind", n],
+        }
+        for n in "ab"
+    ]
+    grammar = compiler("bytes").structure({"oneOf": parts})
+    for seed in range(4):
+        written = json.loads(scribble(grammar, "bytes", 1, seed))
+        assert written == {"kind": written["kind"], written["kind"]: None}
 
 
 # Calls.
@@ -152,13 +170,14 @@ def test_calls_that_must_be(name: str, given_schemas: list[Schema], limit: int, 
 def test_calls_that_may_be(name: str, limit: int, seed: int, several: bool) -> None:
     """Text, text and calls, or calls; if there is a call it is whole."""
     grammar = compiler(name).calls([Tool("add", ADD)], form(name), forced=False, several=several)
-    rng_says_calls = tokenizer(name).encode("So: ") if seed % 2 else []
+    encode = tokenizer(name).encode
     opening = [
         token
         for piece in tokenizer(name).pieces(form(name).opening)
-        for token in ([piece] if isinstance(piece, int) else tokenizer(name).encode(piece))
+        for token in ([piece] if isinstance(piece, int) else encode(piece))
     ]
-    written = scribble(grammar, name, limit, seed, [*rng_says_calls, *opening] * (seed % 3 > 0))
+    said = [*encode("So: " if seed % 2 else ""), *opening] if seed % 3 else []
+    written = scribble(grammar, name, limit, seed, said)
     text, calls = read(written, name)
     assert form(name).opening.strip() not in text
     assert all(fits(call["args"], ADD) for call in calls)
@@ -207,7 +226,7 @@ def test_one_way_only(name: str) -> None:
     guide = grammar.guide()
     begun = [*guide.begin()]
     assert begun
-    text, calls = read(scribble(grammar, name, 1, 0), name)
+    _, calls = read(scribble(grammar, name, 1, 0), name)
     assert [(call["name"], call["args"]) for call in calls] == [("go", {})]
     allowed = guide.allowed()
     assert allowed is not None
@@ -258,8 +277,7 @@ def test_names_of_tools_are_only_text(name: str, text: str) -> None:
     """If such a name is taken at all."""
     try:
         grammar = compiler(name).calls([Tool(f"go{text}", ADD)], form(name), forced=True)
-    except HogwildError as error:
-        assert text in str(error)
+    except HogwildError:
         return
     _, calls = read(scribble(grammar, name, 1, 0), name)
     assert calls[0]["name"] == f"go{text}"
@@ -305,7 +323,7 @@ def test_slow_tokenizers() -> None:
         ends: frozenset[int] = frozenset()
 
     with pytest.raises(GrammarError, match="fast tokenizer, and object is none"):
-        Compiler(Slow(), COLUMNS)  # type: ignore[arg-type]
+        Compiler(Slow())  # type: ignore[arg-type]
 
 
 def test_what_is_not_allowed_breaks_down() -> None:
@@ -313,8 +331,7 @@ def test_what_is_not_allowed_breaks_down() -> None:
     guide = compiler("bytes").structure({"type": "object"}).guide()
     guide.begin()
     with pytest.raises(GrammarError, match="broke down"):
-        for token in b"}}}":
-            guide.take(token)
+        guide.take(ord("]"))
 
 
 def test_guides_are_alone() -> None:
@@ -324,15 +341,3 @@ def test_guides_are_alone() -> None:
     assert [*one.begin()] == [*two.begin()] == [*b'"']
     assert [*one.take(ord("a"))] == [*b'b"']
     assert [*two.take(ord("b"))] == [*b'a"']
-
-
-@pytest.mark.parametrize("columns", [300, 512, 1000])
-def test_any_width(columns: int) -> None:
-    """Masks are as wide as what the model predicts, more or less than the tokenizer has."""
-    ids = tokenizer("qwen")
-    guide = Compiler(ids, columns).structure(ADD).guide()
-    guide.begin()
-    allowed = guide.allowed()
-    assert allowed is not None
-    assert allowed.shape == (columns,)
-    assert not allowed[len(ids.plain) :].any()

@@ -1,0 +1,402 @@
+"""Replies: text and calls read as they come, and what a message tells of its session."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, AIMessageChunk
+
+from hogwild_agents.messages import CALLS_INDEX, REPLY_INDEX
+from hogwild_agents.replies import (
+    CallReader,
+    ChunkMaker,
+    as_text,
+    content_of,
+    metadata_of,
+    usage_of,
+    whole_message,
+)
+from hogwild_agents.team import (
+    Finished,
+    Interruption,
+    ReplyToken,
+    Result,
+    Snapshot,
+    Started,
+    Step,
+    StepBegun,
+    StepCommitted,
+    Token,
+)
+from hogwild_agents.team.calls import CallForm
+from hogwild_agents.team.events import Timings
+from tests.unit.team.test_calls import FORMS, calls
+
+many = settings(max_examples=60, deadline=None, derandomize=True)
+each = pytest.mark.parametrize("name", FORMS)
+Read = tuple[str, list[tuple[str, str]]]
+
+
+def joined(pieces: Sequence[Any]) -> Read:
+    """Pieces as text, and as names and arguments of calls."""
+    text = "".join(piece for piece in pieces if isinstance(piece, str))
+    found: dict[int, list[str]] = {}
+    for piece in pieces:
+        if not isinstance(piece, str):
+            assert (piece["name"] is None) == (piece["id"] is None) == (piece["index"] in found)
+            call = found.setdefault(piece["index"], ["", ""])
+            call[0] += piece["name"] or ""
+            call[1] += piece["args"]
+    assert [*found] == [CALLS_INDEX + number for number in range(len(found))]
+    return text, [(name, given) for name, given in found.values()]
+
+
+def read(form: CallForm | None, *parts: str) -> Read:
+    """A reply that comes in parts."""
+    reader = CallReader(form)
+    pieces = [piece for part in parts for piece in reader.push(part)]
+    return joined([*pieces, *reader.flush()])
+
+
+def cut(text: str, places: Sequence[int]) -> list[str]:
+    """A text in parts."""
+    ends = sorted({place % (len(text) + 1) for place in places})
+    return [text[a:b] for a, b in zip([0, *ends], [*ends, len(text)], strict=True)]
+
+
+places = st.lists(st.integers(0, 10**6), max_size=12)
+nasty = st.sampled_from([part for form in FORMS.values() for part in form[:4] if part])
+broken = st.builds(lambda text, size: text[:size], nasty, st.integers(0, 40))
+prose = st.lists(st.text(max_size=6) | broken | st.sampled_from(["{", "}", "<", "\n", '"']))
+
+
+@each
+@many
+@given(parts=st.lists(prose.map("".join) | nasty, max_size=6), places=places)
+def test_in_any_pieces_as_at_once(name: str, parts: list[str], places: list[int]) -> None:
+    """Whatever a model writes, also what is no call, or half of one."""
+    text = "".join(parts)
+    assert read(FORMS[name], *cut(text, places)) == read(FORMS[name], text)
+
+
+@each
+@many
+@given(before=prose.map("".join), made=calls, places=places)
+def test_calls_are_found(
+    name: str, before: str, made: list[tuple[str, dict[str, Any]]], places: list[int]
+) -> None:
+    """After any text that is no call, with arguments of any content; nothing of them is text."""
+    form = FORMS[name]
+    made = made[:1] if form.link is None else made
+    written = form.write(made)
+    if made and (before + written).index(form.opening) != len(before):
+        before = ""
+    text, found = read(form, *cut(before + written, places))
+    assert text == (before.rstrip() if made else before)
+    assert [(name, json.loads(given)) for name, given in found] == made
+
+
+@each
+@many
+@given(text=prose.map("".join), places=places)
+def test_text_is_left_alone(name: str, text: str, places: list[int]) -> None:
+    """Every letter of it, if it holds no call."""
+    if FORMS[name].opening not in text:
+        assert read(FORMS[name], *cut(text, places)) == (text, [])
+    assert read(None, *cut(text, places)) == (text, [])
+
+
+@pytest.mark.parametrize("name", ["qwen", "mistral", "deepseek", "llama"])
+def test_arguments_come_as_they_are_written(name: str) -> None:
+    """Not only when a call is whole; and nothing is held back but what may be a mark."""
+    form = FORMS[name]
+    given_one = {"a": 'b{"[]}\\" \\', "c": [{"d": "}"}], "e": {}}
+    reader = CallReader(form)
+    written = form.write([("f", given_one)])
+    seen = ""
+    for at, letter in enumerate(written):
+        for piece in reader.push(letter):
+            assert not isinstance(piece, str)
+            seen += piece["args"] or ""
+        begun = written.index("{", len(form.opening))
+        end = begun + len(json.dumps(given_one))
+        assert len(seen) == max(0, min(at + 1, end) - begun)
+    assert json.loads(seen) == given_one
+
+
+def test_text_around_calls() -> None:
+    """Before and after them; white space between is theirs."""
+    form = FORMS["qwen"]
+    one, two = form.write([("f", {})]), form.write([("g", {"a": 1})])
+    assert read(form, f"So:\n\n{one}") == ("So:", [("f", "{}")])
+    assert read(form, f"{one}\n{two}") == ("", [("f", "{}"), ("g", '{"a": 1}')])
+    text, found = read(form, f"So: {one} And {two} Done.")
+    assert text.split() == ["So:", "And", "Done."]
+    assert found == [("f", "{}"), ("g", '{"a": 1}')]
+
+
+@each
+@given(size=st.integers(0, 200))
+def test_a_call_that_was_cut_off(name: str, size: int) -> None:
+    """Is told as one that nobody can make, with what there is of it."""
+    form = FORMS[name]
+    written = form.write([("f", {"a": "some text", "b": 1})])
+    whole = len(written) - len(form.closing)
+    message = whole_message(result(reply="Hm. " + written[:size]), form, thoughts=True)
+    if size >= whole:
+        assert [call["args"] for call in message.tool_calls] == [{"a": "some text", "b": 1}]
+        assert not message.invalid_tool_calls
+    elif size >= len(form.opening + "f" + form.between):
+        (broken,) = message.invalid_tool_calls
+        assert (broken["name"], message.tool_calls) == ("f", [])
+        expected = written[len(form.opening + "f" + form.between) : whole]
+        assert (broken["args"] or "") + written[size:whole] == expected
+        assert message.response_metadata["finish_reason"] == "tool_calls"
+    else:
+        assert (message.tool_calls, message.invalid_tool_calls) == ([], [])
+
+
+@each
+def test_nothing_is_lost_of_a_name_that_was_cut_off(name: str) -> None:
+    """What was held back while it might have become a call is text after all."""
+    form = FORMS[name]
+    text, found = read(form, "Hm. " + form.opening + "nam")
+    assert found == []
+    assert text.split() == ("Hm. " + form.opening + "nam").split()
+
+
+# Messages.
+
+
+def result(**fields: Any) -> Result:
+    """One of two workers."""
+    told: dict[str, Any] = {
+        "workers": ("Alice", "Bob"),
+        "layout": "combined",
+        "finish_reason": "budget",
+        "reply_reason": "stop",
+        "timings": Timings(0.1, 0.2, 0.3, 0.4),
+    }
+    return Result(**told | fields)
+
+
+def step(worker: str, index: int, text: str) -> Step:
+    return Step(worker, index, text, text, len(text), 1, 2)
+
+
+THOUGHT = {
+    "history": (step("Alice", 1, "A1.\n\n"), step("Bob", 1, "B1.\n\n")),
+    "unfinished": (step("Bob", 2, "B2"),),
+    "tokens": {"Alice": 5, "Bob": 7},
+    "prompt_tokens": 9,
+    "reused_tokens": 4,
+    "reply_tokens": 3,
+    "passes": 7,
+}
+
+
+def test_a_whole_message() -> None:
+    """Reply, thoughts by worker, figures, and what the session was."""
+    message = whole_message(
+        result(reply="Hi.", answer="4", **THOUGHT), None, thoughts=True, model_name="m"
+    )
+    assert message.content == message.text == "Hi."
+    reasoning = [
+        {"type": "reasoning", "reasoning": text, "index": place, "extras": {"worker": name}}
+        for place, (name, text) in enumerate([("Alice", "A1.\n\n"), ("Bob", "B1.\n\nB2")])
+    ]
+    assert message.content_blocks == [
+        *reasoning,
+        {"type": "text", "text": "Hi.", "index": REPLY_INDEX},
+    ]
+    usage = message.usage_metadata
+    assert usage is not None
+    assert (usage["input_tokens"], usage["output_tokens"], usage["total_tokens"]) == (9, 15, 24)
+    assert usage["input_token_details"] == {"cache_read": 4}
+    assert dict(usage["output_token_details"]) == {
+        "reasoning": 12,
+        "reply": 3,
+        "Alice": 5,
+        "Bob": 7,
+    }
+    told = message.response_metadata
+    assert (told["model_name"], told["model_provider"]) == ("m", "hogwild")
+    assert (told["answer"], told["passes"], told["workers"]) == ("4", 7, ["Alice", "Bob"])
+    assert (told["finish_reason"], told["thinking_ended"]) == ("stop", "budget")
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_without_thoughts() -> None:
+    """Not a word of them, but they count."""
+    message = whole_message(result(reply="Hi.", **THOUGHT), None, thoughts=False)
+    assert [block["type"] for block in message.content_blocks] == ["text"]
+    assert "A1" not in str(message)
+    assert message.usage_metadata is not None
+    assert message.usage_metadata["output_token_details"]["reasoning"] == 12
+
+
+@pytest.mark.parametrize("names", [("reply", "reasoning"), ("audio", "Bob")])
+def test_workers_with_odd_names(names: tuple[str, str]) -> None:
+    """Their figures do not stand in the place of others."""
+    tokens = {names[0]: 5, names[1]: 7}
+    told = result(workers=names, tokens=tokens, reply_tokens=3, prompt_tokens=1)
+    usage = usage_of(told)
+    assert usage["output_token_details"]["reasoning"] == 12
+    assert usage["output_tokens"] == 15
+
+
+@pytest.mark.parametrize(
+    ("fields", "called", "reason"),
+    [
+        ({"reply": "Hi."}, False, "stop"),
+        ({"reply": "Hi.", "reply_reason": "length"}, False, "length"),
+        ({"reply_reason": None, "answer": "4"}, False, "stop"),
+        ({"reply_reason": None}, False, "length"),
+        ({"reply": "..."}, True, "tool_calls"),
+    ],
+)
+def test_why_it_ended(fields: dict[str, Any], called: bool, reason: str) -> None:
+    assert metadata_of(result(**fields), called=called)["finish_reason"] == reason
+
+
+def test_the_record_of_interrupts_and_snapshots() -> None:
+    """As plain dicts."""
+    asked = Interruption("check", "Bob", 2, 9, "Redundant? ", answer=True, followed="yes.")
+    snapshot = Snapshot(64, 32, "4", "4}", 2)
+    told = metadata_of(result(interruptions=(asked,), snapshots=(snapshot,)), called=False)
+    assert told["interruptions"][0]["answer"] is True
+    assert told["interruptions"][0]["worker"] == "Bob"
+    assert told["snapshots"] == [
+        {"budget": 64, "passes": 32, "answer": "4", "text": "4}", "tokens": 2}
+    ]
+
+
+class Odd:
+    """Something that is no JSON."""
+
+    def __str__(self) -> str:
+        return "odd"
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [(None, ""), ("a", "a"), (4, "4"), (1.5, "1.5"), ({"ä": [1]}, '{"ä": [1]}'), (Odd(), "odd")],
+)
+def test_answers_as_text(answer: Any, text: str) -> None:
+    assert as_text(answer) == text
+
+
+def test_what_a_user_reads() -> None:
+    """The reply; or the bare answer, or what there is instead of one."""
+    assert content_of(result(reply="Hi.", answer="4")) == "Hi."
+    assert content_of(result(reply="x}", answer="4", finisher="answer")) == "4"
+    assert content_of(result(reply="x", finisher="answer")) == "x"
+    assert content_of(result(finisher="answer", answer=4)) == "4"
+
+
+# Pieces of messages.
+
+
+def merged(events: Sequence[Any], form: CallForm | None = None, thoughts: bool = True) -> Any:
+    """The pieces that events bring, and all of them together."""
+    maker = ChunkMaker(form, thoughts=thoughts, model_name="m")
+    pieces = [piece for event in events for piece in maker.take(event)]
+    whole: Any = pieces[0]
+    for piece in pieces[1:]:
+        whole += piece
+    return pieces, whole
+
+
+def told(reply: Sequence[str], final: Result, finisher: Any = "reply") -> list[Any]:
+    """The events of a session in which Bob and Alice write by turns."""
+    return [
+        Started(0, 0.0, ("Alice", "Bob"), 9, 4, finisher),
+        StepBegun(0, 0.0, "Alice", 1, ""),
+        StepBegun(0, 0.0, "Bob", 1, "B"),
+        Token(1, 0.0, "Alice", 1, "A1"),
+        Token(1, 0.0, "Bob", 1, "1."),
+        Token(2, 0.0, "Alice", 1, ""),
+        Token(2, 0.0, "Bob", 1, "\n\n"),
+        StepCommitted(2, 0.0, step("Bob", 1, "B1.\n\n")),
+        Token(3, 0.0, "Alice", 1, ".\n\n"),
+        StepBegun(3, 0.0, "Bob", 2, ""),
+        Token(4, 0.0, "Bob", 1, "B2"),
+        *[ReplyToken(4, 0.0, 1, text) for text in reply],
+        Finished(4, 0.0, final),
+    ]
+
+
+@each
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(before=st.sampled_from(["", "So: ", "a {", "<tool"]), made=calls, places=places)
+@example(before="", made=[("f", {"a": {}})], places=[30])
+def test_pieces_make_the_message(
+    name: str, before: str, made: list[tuple[str, dict[str, Any]]], places: list[int]
+) -> None:
+    """Together they are what the whole message is, in content, thoughts, calls and figures."""
+    form = FORMS[name]
+    reply = before + form.write(made[:1] if form.link is None else made)
+    final = result(reply=reply, **THOUGHT)
+    pieces, whole = merged(told(cut(reply, places), final), form)
+    expected = whole_message(final, form, thoughts=True, model_name="m")
+    assert _plain(whole) == _plain(expected)
+    assert [piece.chunk_position for piece in pieces] == [None] * (len(pieces) - 1) + ["last"]
+    assert sum(piece.usage_metadata is not None for piece in pieces) == 1
+    assert sum("model_name" in piece.response_metadata for piece in pieces) == 1
+
+
+def _plain(message: AIMessage) -> dict[str, Any]:
+    """A message as dict, without what differs in every one."""
+    thoughts = message.additional_kwargs.get("thoughts", [])
+    blocks = [
+        {key: value for key, value in block.items() if key != "id"}
+        for block in message.content_blocks
+    ]
+    return {
+        "content": message.content,
+        "calls": [(call["name"], call["args"]) for call in message.tool_calls],
+        "broken": [(call["name"], call["args"]) for call in message.invalid_tool_calls],
+        "blocks": sorted(blocks, key=lambda block: block["index"]),
+        "thoughts": sorted(thoughts, key=lambda thought: thought["index"]),
+        "usage": message.usage_metadata,
+        "about": message.response_metadata,
+    }
+
+
+def test_thoughts_come_as_they_are_written() -> None:
+    """Each piece with its worker's place, and with the name once."""
+    pieces, whole = merged(told(["Hi."], result(reply="Hi.", **THOUGHT)))
+    blocks = [block for piece in pieces for block in piece.content_blocks]
+    reasoning = [block for block in blocks if block["type"] == "reasoning"]
+    assert [block["index"] for block in reasoning] == [1, 0, 1, 1, 0, 1]
+    assert [block.get("extras", {}).get("worker") for block in reasoning] == [
+        "Bob",
+        "Alice",
+        *[None] * 4,
+    ]
+    assert isinstance(whole, AIMessageChunk)
+    assert {
+        block["extras"]["worker"]: block["reasoning"]
+        for block in whole.content_blocks
+        if block["type"] == "reasoning"
+    } == {"Alice": "A1.\n\n", "Bob": "B1.\n\nB2"}
+
+
+def test_pieces_without_thoughts() -> None:
+    """Nothing comes until the reply does."""
+    pieces, whole = merged(told(["Hi", "."], result(reply="Hi.", **THOUGHT)), thoughts=False)
+    assert [piece.content for piece in pieces] == ["Hi", ".", ""]
+    assert whole.additional_kwargs == {}
+
+
+def test_the_bare_answer_comes_at_once() -> None:
+    """What the early finisher writes is no text for a user; the answer is."""
+    final = result(reply="4}", answer="4", finisher="answer", **THOUGHT)
+    pieces, whole = merged(told(["4", "}"], final, "answer"), thoughts=False)
+    assert [piece.content for piece in pieces] == ["4", ""]
+    assert whole.content == "4"

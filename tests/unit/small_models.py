@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from hogwild_agents import Engine
+from hogwild_agents import Engine, SharedCacheModel
 from hogwild_agents.chat_models import ChatHogwild
+from hogwild_agents.engines import engine_of
 from tests.unit.engine.families import Family, build
 from tests.unit.team import tokenizers as small
 from tests.unit.team.scripted import TINY
@@ -24,6 +27,12 @@ torch.set_num_threads(1)
 WAIT = 30.0
 """Seconds after which a test gives up on what should come at once."""
 
+_NO_THOUGHTS = """\
+{%- if add_generation_prompt and enable_thinking is defined and enable_thinking is false %}
+{{- '<think>\\n\\n</think>\\n\\n' }}
+{%- endif %}"""
+"""As Qwen3's template ends."""
+
 _FOLDERS = tempfile.TemporaryDirectory(prefix="hogwild-tests-")
 
 
@@ -32,6 +41,8 @@ def _tokenizer(name: str) -> PreTrainedTokenizerFast:
     tokenizer = small.llama3_like() if name == "llama" else small.byte_level()
     if name in ("qwen", "short"):
         tokenizer.chat_template = QWEN
+    elif name == "thinker":
+        tokenizer.chat_template = QWEN + _NO_THOUGHTS
     elif name == "llama":
         tokenizer.chat_template = LLAMA
     elif name == "bare":
@@ -73,7 +84,7 @@ def chat(name: str = "qwen", **options: Any) -> ChatHogwild:
 
 def shared_engine(model: ChatHogwild) -> Engine:
     """The engine that a chat model works with."""
-    return model._serve().engine
+    return engine_of(model.model, model.device, model.dtype)
 
 
 def soon(condition: Callable[[], bool], seconds: float = WAIT) -> bool:
@@ -84,3 +95,17 @@ def soon(condition: Callable[[], bool], seconds: float = WAIT) -> bool:
             return False
         time.sleep(0.002)
     return True
+
+
+@contextmanager
+def counted_passes() -> Iterator[list[int]]:
+    """Notes how many rows each forward pass of any model has, as long as this lasts."""
+    passes: list[int] = []
+    forward = SharedCacheModel.forward
+
+    def noted(self: SharedCacheModel, views: Sequence[Any], tokens: Sequence[Any]) -> Any:
+        passes.append(len(views))
+        return forward(self, views, tokens)
+
+    with mock.patch.object(SharedCacheModel, "forward", noted):
+        yield passes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from hogwild_agents.team import TeamTokenizer
 from hogwild_agents.team.calls import HERMES
 from tests.unit.team import tokenizers as small
 from tests.unit.team.test_calls import team as tokenizer_of
-from tests.unit.test_replies import THOUGHT, result
+from tests.unit.test_replies import THOUGHT, result, shape
 
 CALL: Any = {"type": "tool_call", "name": "add", "args": {"a": 1}, "id": "call00000"}
 TEMPLATES = ("qwen", "llama", "mistral", "deepseek", "xml", "strict", "chatml", "inst", "bytes")
@@ -66,7 +67,7 @@ def reader(name: str) -> TeamTokenizer:
         ),
         (
             ToolMessage("E", tool_call_id="1", status="error", name="add"),
-            {"role": "tool", "content": "E", "tool_call_id": "1", "name": "add"},
+            {"role": "tool", "content": "Error: E", "tool_call_id": "1", "name": "add"},
         ),
         (FunctionMessage("F", name="add"), {"role": "tool", "content": "F", "name": "add"}),
         (ChatMessage("C", role="Human"), {"role": "user", "content": "C"}),
@@ -207,7 +208,7 @@ def test_calls_that_stand_among_the_blocks_only() -> None:
 def test_our_own_messages_come_back(version: str) -> None:
     """Reply and calls; thoughts stay where they were."""
     calls = HERMES.write([("add", {"a": 1})])
-    message = whole_message(result(reply=f"So: {calls}", **THOUGHT), HERMES, thoughts=True)
+    message = whole_message(result(reply=f"So: {calls}", **THOUGHT), shape(HERMES))
     if version == "v1":
         message = message.model_copy(update={"content": message.content_blocks})
     (turn,) = to_conversation([message])
@@ -221,17 +222,14 @@ def test_the_collaboration_prompt_is_taken_out() -> None:
     prompt = CollaborationPrompt(style="brief")
     messages = prompt.invoke([SystemMessage("Be kind."), HumanMessage("2 + 2?")])
     told, rest = without_collaboration(messages)
-    assert "solve one problem together" in told
-    assert [(one.type, one.content) for one in rest] == [
-        ("system", "Be kind."),
-        ("human", "2 + 2?"),
-    ]
+    assert "solve one problem together" in str(told)
+    assert [(m.type, m.content) for m in rest] == [("system", "Be kind."), ("human", "2 + 2?")]
     told, rest = without_collaboration(prompt.invoke("2 + 2?"))
-    assert [one.type for one in rest] == ["human"]
+    assert [message.type for message in rest] == ["human"]
     plain = [SystemMessage("Be kind."), HumanMessage("Hi.")]
-    assert without_collaboration(plain) == ("", plain)
+    assert without_collaboration(plain) == (None, plain)
     copied = [messages[0].model_copy(update={"content": "Something else."})]
-    assert without_collaboration(copied) == ("", copied)
+    assert without_collaboration(copied) == (None, copied)
 
 
 # Any order of roles.
@@ -258,11 +256,14 @@ def one(kind: str, number: int) -> BaseMessage:
     return made[kind]
 
 
+@pytest.mark.filterwarnings("ignore:.*rearranged")
 @pytest.mark.parametrize("name", TEMPLATES)
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=7))
 def test_any_order(name: str, kinds: list[str]) -> None:
     """Nothing that was said is lost, whatever a template demands."""
+    if name == "strict":  # it refuses a conversation whose last calls have no results
+        kinds = [*kinds, "human"]
     conversation = to_conversation([one(kind, number) for number, kind in enumerate(kinds)])
     text = reader(name).decode(reader(name).prompt(conversation))
     for number, kind in enumerate(kinds):
@@ -276,3 +277,15 @@ def test_the_usual_order_is_left_alone(name: str) -> None:
     conversation = to_conversation([one(kind, number) for number, kind in enumerate(kinds)])
     text = reader(name).decode(reader(name).prompt(conversation))
     assert re.findall(r"text(\d)!", text) == ["0", "1", "2", "3", "4", "5", "6"]
+
+
+def test_one_warning() -> None:
+    """Of what a template cannot take as it is, and not at every call."""
+    tokenizer = TeamTokenizer(small.metaspace())
+    conversation = turns(SystemMessage("S"), HumanMessage("U"))
+    with pytest.warns(UserWarning, match="rearranged"):
+        tokenizer.prompt(conversation)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tokenizer.prompt(conversation)
+        TeamTokenizer(small.byte_level()).prompt(conversation)

@@ -11,10 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk
 
-from hogwild_agents.messages import CALLS_INDEX, REPLY_INDEX
+from hogwild_agents.messages import REPLY_INDEX
 from hogwild_agents.replies import (
     CallReader,
     ChunkMaker,
+    Shape,
     as_text,
     content_of,
     metadata_of,
@@ -26,7 +27,6 @@ from hogwild_agents.team import (
     Interruption,
     ReplyToken,
     Result,
-    Snapshot,
     Started,
     Step,
     StepBegun,
@@ -52,7 +52,7 @@ def joined(pieces: Sequence[Any]) -> Read:
             call = found.setdefault(piece["index"], ["", ""])
             call[0] += piece["name"] or ""
             call[1] += piece["args"]
-    assert [*found] == [CALLS_INDEX + number for number in range(len(found))]
+    assert [*found] == [*range(len(found))]
     return text, [(name, given) for name, given in found.values()]
 
 
@@ -94,7 +94,7 @@ def test_calls_are_found(
     form = FORMS[name]
     made = made[:1] if form.link is None else made
     written = form.write(made)
-    if made and (before + written).index(form.opening) != len(before):
+    if (before + written).find(form.opening) not in (-1, len(before)):
         before = ""
     text, found = read(form, *cut(before + written, places))
     assert text == (before.rstrip() if made else before)
@@ -147,7 +147,7 @@ def test_a_call_that_was_cut_off(name: str, size: int) -> None:
     form = FORMS[name]
     written = form.write([("f", {"a": "some text", "b": 1})])
     whole = len(written) - len(form.closing)
-    message = whole_message(result(reply="Hm. " + written[:size]), form, thoughts=True)
+    message = whole_message(result(reply="Hm. " + written[:size]), shape(form))
     if size >= whole:
         assert [call["args"] for call in message.tool_calls] == [{"a": "some text", "b": 1}]
         assert not message.invalid_tool_calls
@@ -185,6 +185,11 @@ def result(**fields: Any) -> Result:
     return Result(**told | fields)
 
 
+def shape(form: CallForm | None = None, *, thoughts: bool = True, **about: Any) -> Shape:
+    """How a message is to look."""
+    return Shape(form, thoughts, lambda text: text, about)
+
+
 def step(worker: str, index: int, text: str) -> Step:
     return Step(worker, index, text, text, len(text), 1, 2)
 
@@ -202,9 +207,7 @@ THOUGHT = {
 
 def test_a_whole_message() -> None:
     """Reply, thoughts by worker, figures, and what the session was."""
-    message = whole_message(
-        result(reply="Hi.", answer="4", **THOUGHT), None, thoughts=True, model_name="m"
-    )
+    message = whole_message(result(reply="Hi.", answer="4", **THOUGHT), shape(model_name="m"))
     assert message.content == message.text == "Hi."
     reasoning = [
         {"type": "reasoning", "reasoning": text, "index": place, "extras": {"worker": name}}
@@ -233,7 +236,7 @@ def test_a_whole_message() -> None:
 
 def test_without_thoughts() -> None:
     """Not a word of them, but they count."""
-    message = whole_message(result(reply="Hi.", **THOUGHT), None, thoughts=False)
+    message = whole_message(result(reply="Hi.", **THOUGHT), shape(thoughts=False))
     assert [block["type"] for block in message.content_blocks] == ["text"]
     assert "A1" not in str(message)
     assert message.usage_metadata is not None
@@ -264,16 +267,22 @@ def test_why_it_ended(fields: dict[str, Any], called: bool, reason: str) -> None
     assert metadata_of(result(**fields), called=called)["finish_reason"] == reason
 
 
-def test_the_record_of_interrupts_and_snapshots() -> None:
+def test_the_record_of_interrupts() -> None:
     """As plain dicts."""
     asked = Interruption("check", "Bob", 2, 9, "Redundant? ", answer=True, followed="yes.")
-    snapshot = Snapshot(64, 32, "4", "4}", 2)
-    told = metadata_of(result(interruptions=(asked,), snapshots=(snapshot,)), called=False)
-    assert told["interruptions"][0]["answer"] is True
-    assert told["interruptions"][0]["worker"] == "Bob"
-    assert told["snapshots"] == [
-        {"budget": 64, "passes": 32, "answer": "4", "text": "4}", "tokens": 2}
-    ]
+    (record,) = metadata_of(result(interruptions=(asked,)), called=False)["interruptions"]
+    assert (record["name"], record["worker"], record["answer"]) == ("check", "Bob", True)
+
+
+def test_limits_of_a_bare_answer() -> None:
+    """Stop strings and the like, which nobody has heeded while it was written."""
+    cut = Shape(None, False, lambda text: text[:2], {})
+    final = result(reply="4}", answer="abcd", finisher="answer")
+    assert whole_message(final, cut).content == "ab"
+    assert whole_message(result(reply="abcd", answer="abcd"), cut).content == "abcd"
+    maker = ChunkMaker(cut)
+    events = [Started(0, 0.0, ("Alice", "Bob"), 9, 4, "answer"), Finished(4, 0.0, final)]
+    assert "".join(str(p.content) for event in events for p in maker.take(event)) == "ab"
 
 
 class Odd:
@@ -304,7 +313,7 @@ def test_what_a_user_reads() -> None:
 
 def merged(events: Sequence[Any], form: CallForm | None = None, thoughts: bool = True) -> Any:
     """The pieces that events bring, and all of them together."""
-    maker = ChunkMaker(form, thoughts=thoughts, model_name="m")
+    maker = ChunkMaker(shape(form, thoughts=thoughts, model_name="m"))
     pieces = [piece for event in events for piece in maker.take(event)]
     whole: Any = pieces[0]
     for piece in pieces[1:]:
@@ -343,7 +352,7 @@ def test_pieces_make_the_message(
     reply = before + form.write(made[:1] if form.link is None else made)
     final = result(reply=reply, **THOUGHT)
     pieces, whole = merged(told(cut(reply, places), final), form)
-    expected = whole_message(final, form, thoughts=True, model_name="m")
+    expected = whole_message(final, shape(form, model_name="m"))
     assert _plain(whole) == _plain(expected)
     assert [piece.chunk_position for piece in pieces] == [None] * (len(pieces) - 1) + ["last"]
     assert sum(piece.usage_metadata is not None for piece in pieces) == 1

@@ -196,9 +196,22 @@ def make_function(rng: random.Random) -> Function:
     for _ in range(rng.choices(range(5), (5, 50, 28, 12, 5))[0]):
         parameter = _parameter(rng)
         parameters.setdefault(parameter.name, parameter)
+    if description and rng.random() < 0.4:
+        description = _longer(rng, description, [*parameters])
     optional = 0.25 if len(parameters) > 1 else 0.05
     required = tuple(name for name in parameters if rng.random() >= optional)
     return Function(name, verb, noun, description, tuple(parameters.values()), required)
+
+
+def _longer(rng: random.Random, description: str, names: Sequence[str]) -> str:
+    """A description as long as those that are made of docstrings."""
+    if rng.random() < 0.4:
+        return f"{description} {sentence(rng)}"
+    told = [f"\n\n{rng.choice(('Args', 'Parameters', 'Arguments'))}:"]
+    told += [f"\n    {name}: {sentence(rng)}" for name in names]
+    if rng.random() < 0.5:
+        told.append(f"\n\nReturns:\n    {sentence(rng)}")
+    return description + "".join(told)
 
 
 def _parameter(rng: random.Random) -> Parameter:

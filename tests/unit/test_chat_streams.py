@@ -20,7 +20,7 @@ from hogwild_agents import Engine
 from hogwild_agents.chat_models import ChatHogwild
 from hogwild_agents.engines import tokenizer_of
 from hogwild_agents.errors import EngineFailedError
-from hogwild_agents.runnables import RedundancyCheck
+from hogwild_agents.runnables import CollaborationPrompt, RedundancyCheck
 from tests.unit.small_models import chat, counted_passes, folder, shared_engine, soon
 from tests.unit.team.scripted import fail_after, scripted
 from tests.unit.team.voices import voices
@@ -58,7 +58,7 @@ choices = st.fixed_dictionaries(
         "interrupts": st.just([RedundancyCheck(every=2)]),
         "stop": st.lists(st.sampled_from(["a", "e", " ", "\n", "*", "x"]), min_size=1),
         "answer": st.sampled_from(["number", "boxed", "json"]),
-        "prompt": st.sampled_from([None, "default"]),
+        "prompt": st.just(CollaborationPrompt(style="brief", examples=False)),
     },
 )
 forms = st.sampled_from(

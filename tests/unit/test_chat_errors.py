@@ -1,4 +1,4 @@
-"""What cannot be: typed errors, which are LangChain's too, before any work; and what fails in it."""
+"""What cannot be, and what fails: typed errors, which are LangChain's too, before any work."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ from tests.unit.test_forms import FORMAT, RAW
 
 @pytest.fixture
 def no_work() -> Iterator[None]:
-    """Not one forward pass."""
+    """Not one forward pass but those in which a model proves itself."""
+    shared_engine(chat())
     with counted_passes() as passes:
         yield
     assert passes == []

@@ -18,6 +18,7 @@ from hogwild_agents import Engine, SharedCacheModel
 from hogwild_agents.chat_models import ChatHogwild
 from hogwild_agents.engines import engine_of
 from tests.unit.engine.families import Family, build
+from tests.unit.team import test_calls as calls
 from tests.unit.team import tokenizers as small
 from tests.unit.team.scripted import TINY
 from tests.unit.team.test_tool_prompts import LLAMA, QWEN
@@ -38,6 +39,8 @@ _FOLDERS = tempfile.TemporaryDirectory(prefix="hogwild-tests-")
 
 def _tokenizer(name: str) -> PreTrainedTokenizerFast:
     """The one of a model in `folder`."""
+    if name in ("mistral", "deepseek", "xml"):
+        return calls.own(name)
     tokenizer = small.llama3_like() if name == "llama" else small.byte_level()
     if name in ("qwen", "short"):
         tokenizer.chat_template = QWEN
@@ -56,7 +59,8 @@ def folder(name: str = "qwen") -> str:
 
     Args:
         name: `qwen` knows tools and has no thoughts; `llama` too, in another form; `thinker` has
-            thoughts and tools; `bare` has no template; `short` has little context.
+            thoughts and tools; `bare` has no template; `short` has little context; `mistral`,
+            `deepseek` and `xml` write calls in ways of their own.
     """
     path = Path(_FOLDERS.name) / name
     tokenizer = _tokenizer(name)

@@ -217,7 +217,10 @@ def test_in_a_chain() -> None:
 # Tools.
 
 
-@pytest.mark.parametrize("name", ["qwen", "llama", "thinker", "bare"])
+MODELS = ["qwen", "llama", "thinker", "bare", "mistral", "deepseek", "xml"]
+
+
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("limit", [1, 60])
 def test_a_call_that_must_be(name: str, workers: int, limit: int) -> None:
@@ -261,7 +264,29 @@ def test_no_choice_is_as_without_tools() -> None:
     assert bound.content == chat().invoke("Hi.").content
 
 
-@pytest.mark.parametrize("name", ["qwen", "llama", "thinker", "bare"])
+def test_stop_strings_end_no_call() -> None:
+    """A form must be whole; free text before it ends there."""
+    model = chat(stop=["}", '"', "name", "a"], max_tokens=30)
+    message = model.bind_tools([RAW], tool_choice="any").invoke("2 + 2?")
+    assert message.invalid_tool_calls == []
+    assert fits(message.tool_calls[0]["args"], ADD)
+    assert json.loads(model.invoke("2 + 2?", response_format=FORMAT).text) is not None
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_call_and_its_result_in_a_conversation(name: str) -> None:
+    """What a model has called before, it reads in the form in which it calls."""
+    model = chat(name, workers=1, temperature=1.0, seed=1)
+    asked = [HumanMessage("2 + 2?")]
+    called = model.bind_tools([add], tool_choice="any", parallel_tool_calls=False).invoke(asked)
+    (call,) = called.tool_calls
+    after = [*asked, called, add.invoke(call)]
+    assert model.invoke(after).content is not None
+    counts = [model.get_num_tokens_from_messages(after[:n]) for n in (1, 2, 3)]
+    assert counts == sorted({*counts})
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_tools_reach_the_prompt(name: str) -> None:
     """By the template, or spelled out where it knows none; and so do calls and results."""
     model = chat(name)

@@ -71,7 +71,7 @@ def refused(*words: str, **arguments: Any) -> None:
 # Tools.
 
 
-@pytest.mark.parametrize(("given", "name"), zip(TOOLS, NAMES, strict=True), ids=NAMES)
+@pytest.mark.parametrize(("given", "name"), [*zip(TOOLS, NAMES, strict=True)], ids=NAMES)
 def test_tools_of_every_kind(given: Any, name: str) -> None:
     """Tools, functions, classes, dicts: all are told as chat templates take them."""
     form = form_of([given])

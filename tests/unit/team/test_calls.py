@@ -250,6 +250,7 @@ def test_nothing_to_spell_out() -> None:
     assert spell_out(history, ()) == history
 
 
+@pytest.mark.filterwarnings("ignore:.*rearranged")
 @pytest.mark.parametrize("tokenizer", [small.plain_bytes, small.metaspace], ids=["bytes", "inst"])
 def test_models_that_know_no_roles_for_tools(tokenizer: Any) -> None:
     """All of it reaches them nevertheless."""

@@ -45,6 +45,7 @@ class Dictated:
     hurried: int = 0
     taken: list[int] = field(default_factory=list)
     at: int = 1
+    opening: str | None = None
 
     @property
     def done(self) -> bool:
@@ -137,14 +138,34 @@ def test_at_its_limit_it_hurries(limit: int) -> None:
 
 
 def test_it_ends_by_itself() -> None:
-    """With an end token, which the guide need not know, or before a stop string."""
+    """With an end token, which the guide need not know."""
     guide = Dictated([[ord("a")]], more=True)
     one = writer(guide)
     assert one.take(END) == "a"
     assert (one.reason, one.text, guide.taken) == ("stop", "a", [])
-    one = writer(Dictated([[ord("a")], [ord(letter) for letter in "bEND"]]), stop=["END"])
-    assert one.take(ord("b")) == "ab"
-    assert (one.reason, one.text) == ("stop", "ab")
+
+
+@pytest.mark.parametrize(
+    ("opening", "written", "expected"),
+    [
+        (None, "abENDcd", "abENDcd"),
+        ("<", "abENDcd<xENDy>", "ab"),
+        ("<", "abc<xENDy>", "abc<xENDy>"),
+        ("<", "abcEN<xENDy>", "abcEN<xENDy>"),
+        ("<call>", "E<call>END</call>", "E<call>END</call>"),
+        ("ENDING", "ab", "ab"),
+    ],
+)
+def test_stop_strings_end_free_text_only(opening: str | None, written: str, expected: str) -> None:
+    """What has a form is whole, whatever stands in it."""
+    guide = Dictated([[], *([ord(letter)] for letter in written)], opening=opening)
+    one, told = writer(guide, stop=["END"]), ""
+    for letter in written:
+        told += one.take(ord(letter))
+        if one.reason is not None:
+            break
+    assert told == one.text == expected
+    assert one.reason == "stop"
 
 
 # In a session.

@@ -16,7 +16,6 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list
 from langchain_core.tools import BaseTool
 from langchain_core.utils import from_env
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, SecretStr, ValidationError, model_validator
 from tenacity import (
     AsyncRetrying,
@@ -35,7 +34,7 @@ from hogwild_agents.engines import (
     tokenizer_of,
 )
 from hogwild_agents.errors import EngineFailedError, InvalidRequestError, as_langchain_errors
-from hogwild_agents.forms import form_of
+from hogwild_agents.forms import described, form_of
 from hogwild_agents.identity import identity
 from hogwild_agents.messages import (
     PROVIDER,
@@ -382,9 +381,9 @@ class ChatHogwild(BaseChatModel):
             kwargs: Passed on to every call; `parallel_tool_calls=False` allows one call at most.
 
         Raises:
-            InvalidRequestError: The choice names no tool.
+            InvalidRequestError: One is no tool, or the choice names none.
         """
-        listed = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+        listed = [described(tool, strict) for tool in tools]
         form_of(listed, tool_choice)
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -91,7 +92,7 @@ def form_of(
     Raises:
         InvalidRequestError: They make no sense, or contradict one another.
     """
-    given = tuple(map(_described, tools or ()))
+    given = tuple(map(described, tools or ()))
     names = tuple(tool["function"]["name"] for tool in given)
     choice = _choice(tool_choice, names)
     schema, tells = _schema(response_format)
@@ -103,17 +104,23 @@ def form_of(
     return Form(given, called, forced, several, None if forced else schema, tells)
 
 
-def _described(tool: Any) -> Mapping[str, Any]:
-    """A tool as chat templates take it."""
-    described = convert_to_openai_tool(tool)
-    function = described.get("function")
+def described(tool: Any, strict: bool | None = None) -> Mapping[str, Any]:
+    """A tool as chat templates take it.
+
+    Raises:
+        InvalidRequestError: It is none, or has no fit name.
+    """
+    shown: Mapping[str, Any] = {}
+    with suppress(ValueError, TypeError):  # what cannot be converted has no name either
+        shown = convert_to_openai_tool(tool, strict=strict)
+    function = shown.get("function")
     name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidRequestError(
             f"{tool!r:.120} cannot be called: give a function with a name of 1 to 64 letters, "
             "digits and the signs _ - . : /"
         )
-    return described
+    return shown
 
 
 @dataclass(frozen=True, slots=True)

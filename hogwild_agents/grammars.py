@@ -22,7 +22,7 @@ from hogwild_agents.engine import HogwildError
 from hogwild_agents.team import TeamTokenizer
 from hogwild_agents.team.calls import HERMES, CallForm
 
-_ENDINGS = ('"', "}", "]", "0")
+_ENDINGS = ('"', "}", "]", ",", "0")
 """What brings JSON to its end, the quickest first."""
 
 _BY_NAME = ("properties", "$defs", "definitions")

@@ -96,14 +96,15 @@ def _turns(index: int, message: BaseMessage) -> list[dict[str, Any]]:
         "role": _role(index, message),
         "content": _text(index, message.content, own=isinstance(message, AIMessage)),
     }
-    if isinstance(message, AIMessage) and message.tool_calls:
+    calls = _calls_of(message) if isinstance(message, AIMessage) else []
+    if calls:
         turn["tool_calls"] = [
             {
                 "type": "function",
                 "id": call["id"] or f"call{index:03}{n:02}",
                 "function": {"name": call["name"], "arguments": call["args"]},
             }
-            for n, call in enumerate(message.tool_calls)
+            for n, call in enumerate(calls)
         ]
     if isinstance(message, AIMessage) and message.invalid_tool_calls:
         broken = [f"{call['name']}({call['args']})" for call in message.invalid_tool_calls]
@@ -115,6 +116,21 @@ def _turns(index: int, message: BaseMessage) -> list[dict[str, Any]]:
     if message.name:
         turn["name"] = message.name
     return [*results, turn] if turn["content"] or not results else results
+
+
+def _calls_of(message: AIMessage) -> list[Mapping[str, Any]]:
+    """The calls of a message; one that comes from JSON may have them among its blocks only."""
+    if message.tool_calls or isinstance(message.content, str):
+        return [*message.tool_calls]
+    return [
+        {
+            "id": block.get("id"),
+            "name": block["name"],
+            "args": block.get("input", block.get("args")),
+        }
+        for block in message.content
+        if isinstance(block, Mapping) and block.get("type") in ("tool_use", "tool_call")
+    ]
 
 
 def _tool_results(index: int, content: Content) -> list[dict[str, Any]]:

@@ -272,7 +272,7 @@ def _named(piece: Mapping[str, Any]) -> dict[str, Any]:
 def usage_of(result: Result) -> UsageMetadata:
     """Tokens of the prompt, of the thinking by worker, and of the reply."""
     thought = sum(result.tokens.values())
-    details: dict[str, int] = {"reasoning": thought, "reply": result.reply_tokens, **result.tokens}
+    details: dict[str, int] = {**result.tokens, "reasoning": thought, "reply": result.reply_tokens}
     usage: dict[str, Any] = {
         "input_tokens": result.prompt_tokens,
         "output_tokens": thought + result.reply_tokens,

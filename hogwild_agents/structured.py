@@ -18,6 +18,7 @@ from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel
+from typing_extensions import is_typeddict
 
 from hogwild_agents.errors import InvalidRequestError
 
@@ -41,7 +42,8 @@ def structured_output(
         raise InvalidRequestError(
             f"method={method!r} does not exist: choose from {', '.join(get_args(Method))}."
         )
-    if not isinstance(schema, type | Mapping):
+    is_class = isinstance(schema, type) and (is_basemodel_subclass(schema) or is_typeddict(schema))
+    if not is_class and not isinstance(schema, Mapping):
         raise InvalidRequestError(
             f"schema={schema!r:.80} is no schema: give a pydantic class, a TypedDict or a JSON "
             "schema."

@@ -22,8 +22,9 @@ from hogwild_agents.engine import HogwildError
 from hogwild_agents.team import TeamTokenizer
 from hogwild_agents.team.calls import HERMES, CallForm
 
-_ENDINGS = ('"', "}", "]", ",", "0")
-"""What brings JSON to its end, the quickest first."""
+_ENDINGS = ('"', "}", "]", ",", "Z")
+"""What brings JSON to its end, the quickest first; within a string that is its end, elsewhere it
+would begin another, so brackets come first."""
 
 _BY_NAME = ("properties", "$defs", "definitions")
 """Keys of a schema that hold schemas by name."""
@@ -122,14 +123,22 @@ class GrammarGuide:
 
     def _follow(self) -> Sequence[int]:
         """Takes all that can come in one way only."""
-        forced = [] if self.done else self._matcher.compute_ff_tokens()
-        if forced:
-            self._matcher.consume_tokens(forced)
-        return forced
+        taken: list[int] = []
+        while not self.done and (forced := self._matcher.compute_ff_tokens()):
+            for token in forced:
+                ids = [token]
+                if (
+                    self._matcher.validate_tokens(ids) == 0
+                ):  # it looks like a mark
+                    ids = self._compiler.spelled(token)
+                if not self._matcher.consume_tokens(ids):
+                    raise GrammarError(f"The grammar broke down: {self._matcher.get_error()}.")
+                taken += ids
+        return taken
 
     def _quickest(self, allowed: Tensor) -> Tensor:
         """Of the allowed tokens the one that leads to the end soonest."""
-        for token in self._compiler.endings:
+        for token in self._compiler.endings_where(allowed):
             if allowed[token]:
                 allowed = torch.zeros_like(allowed)
                 allowed[token] = True
@@ -157,9 +166,23 @@ class Compiler:
         ends = sorted(tokenizer.ends)
         self.tokenizer: LLTokenizer = from_tokenizer(plain, eos_token=ends)
         self._text = tokenizer
-        single = [tokenizer.encode(ending) for ending in _ENDINGS]
-        self.endings = [*ends, *(ids[0] for ids in single if len(ids) == 1)]
-        """Ids that bring a reply to its end, the quickest first."""
+        self._ends = ends
+        single = {text: tokenizer.encode(text) for text in (*_ENDINGS, "q")}
+        self._single = {text: ids[0] for text, ids in single.items() if len(ids) == 1}
+
+    def spelled(self, token: int) -> list[int]:
+        """The ids of a control token's text as plain text."""
+        return self._text.encode(self._text.decode([token]))
+
+    def endings_where(self, allowed: Tensor) -> list[int]:
+        """Ids that bring a reply to its end, the quickest first.
+
+        Args:
+            allowed: What may come next, bool [ids of the tokenizer].
+        """
+        inside = "q" not in self._single or bool(allowed[self._single["q"]])  # of a string
+        order = _ENDINGS if inside else (*_ENDINGS[1:3], *_ENDINGS)
+        return [*self._ends, *(self._single[text] for text in order if text in self._single)]
 
     def structure(self, schema: Mapping[str, Any]) -> Grammar:
         """JSON that fits a schema, and nothing else."""
@@ -185,7 +208,7 @@ class Compiler:
         """
         rules = [
             f"one_{n}: {json.dumps(tool.name)} {self._literal(form.between)} arguments_{n}\n"
-            + _json(f"arguments_{n}", tool.parameters, form)
+            + _json(f"arguments_{n}", {"type": "object", **tool.parameters}, form)
             for n, tool in enumerate(tools)
         ]
         rules.append("one: " + " | ".join(f"one_{n}" for n in range(len(tools))))

@@ -224,7 +224,7 @@ def _spoken_blocks(message: AIMessage) -> list[types.ContentBlock]:
             block["extras"] = {"worker": thought["worker"]}
         blocks.append(block)
     if message.text:
-        blocks.append({"type": "text", "text": message.text, "index": REPLY_INDEX})
+        blocks.append({"type": "text", "text": str(message.text), "index": REPLY_INDEX})
     return blocks
 
 

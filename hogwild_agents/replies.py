@@ -62,7 +62,9 @@ class CallReader:
     def flush(self) -> Iterator[Piece]:
         """What was held back, now that nothing more comes."""
         held, self._held = self._held, ""
-        if self._mode == "text" and held:
+        if self._mode == "name" and self._form is not None:  # a call that never came to its name
+            held = self._form.opening + held
+        if self._mode in ("text", "name") and held:
             yield held
 
     def _read_text(self, form: CallForm) -> Iterator[str]:

@@ -120,7 +120,7 @@ def _measure(
     cuts = [at for end in ends if (at := closing.find(end)) >= 0]
     closing = closing[: min(cuts)] if cuts else closing.rstrip()
     # What a template says before a call for a model that thinks is no part of the call.
-    opening = opening.rpartition("</think>")[2].lstrip("\n") if "</think>" in opening else opening
+    opening = opening.rpartition("</think>")[2].lstrip()
     link = betweens[1] if count == 2 else None
     if any("zq" in part for part in (opening, *betweens, closing)) or not opening.strip():
         return None

@@ -89,8 +89,7 @@ def _ends_of(source: str) -> list[int]:
     return [ends] if isinstance(ends, int) else [*(ends or ())]
 
 
-_lock = threading.Lock()
-_locks: dict[EngineKey, threading.Lock] = {}
+_loading = threading.Lock()
 _engines: dict[EngineKey, Engine] = {}
 
 
@@ -107,9 +106,10 @@ def engine_of(model: str, device: str | None = None, dtype: str = "auto") -> Eng
     source = str(Path(source).resolve()) if Path(source).exists() else source
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     key = EngineKey(source, device, dtype)
-    with _lock:
-        lock = _locks.setdefault(key, threading.Lock())
-    with lock:
+    engine = _engines.get(key)
+    if engine is not None and not engine.closed:
+        return engine
+    with _loading:  # transformers cannot load two models at once
         engine = _engines.get(key)
         if engine is None or engine.closed:
             _engines.pop(key, None)  # two copies of the weights may be too much

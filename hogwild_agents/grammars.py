@@ -53,13 +53,21 @@ class Grammar:
         compiler: Of the tokenizer whose tokens it allows.
         lark: The grammar in llguidance's Lark.
         opening: Where free text ends, if replies may begin with some.
+        endings: Control tokens that bring a reply to its end.
 
     Raises:
         GrammarError: It asks for something that no grammar can express.
     """
 
-    def __init__(self, compiler: Compiler, lark: str, opening: str | None = None) -> None:
+    def __init__(
+        self,
+        compiler: Compiler,
+        lark: str,
+        opening: str | None = None,
+        endings: Sequence[int] = (),
+    ) -> None:
         self._compiler = compiler
+        self._endings = endings
         self._opening = opening
         source = LLMatcher.grammar_from_lark(lark)
         self._matcher = LLMatcher(compiler.tokenizer, source, log_level=0)
@@ -72,7 +80,7 @@ class Grammar:
 
     def guide(self) -> GrammarGuide:
         """A guide for one reply."""
-        return GrammarGuide(self._matcher.deep_copy(), self._compiler, self._opening)
+        return GrammarGuide(self._matcher.deep_copy(), self._compiler, self._opening, self._endings)
 
 
 class GrammarGuide:
@@ -82,9 +90,17 @@ class GrammarGuide:
         matcher: At the grammar's beginning.
         compiler: Of the tokenizer.
         opening: Where free text ends, or None if there is none.
+        endings: Control tokens that bring the reply to its end.
     """
 
-    def __init__(self, matcher: LLMatcher, compiler: Compiler, opening: str | None) -> None:
+    def __init__(
+        self,
+        matcher: LLMatcher,
+        compiler: Compiler,
+        opening: str | None,
+        endings: Sequence[int] = (),
+    ) -> None:
+        self._endings = endings
         self.opening = opening
         self._matcher = matcher
         self._compiler = compiler
@@ -127,9 +143,7 @@ class GrammarGuide:
         while not self.done and (forced := self._matcher.compute_ff_tokens()):
             for token in forced:
                 ids = [token]
-                if (
-                    self._matcher.validate_tokens(ids) == 0
-                ):  # it looks like a mark
+                if self._matcher.validate_tokens(ids) == 0:  # it looks like a mark
                     ids = self._compiler.spelled(token)
                 if not self._matcher.consume_tokens(ids):
                     raise GrammarError(f"The grammar broke down: {self._matcher.get_error()}.")
@@ -138,7 +152,7 @@ class GrammarGuide:
 
     def _quickest(self, allowed: Tensor) -> Tensor:
         """Of the allowed tokens the one that leads to the end soonest."""
-        for token in self._compiler.endings_where(allowed):
+        for token in (*self._endings, *self._compiler.endings_where(allowed)):
             if allowed[token]:
                 allowed = torch.zeros_like(allowed)
                 allowed[token] = True
@@ -222,7 +236,10 @@ class Compiler:
         else:
             start = self._text_and_calls(form.opening, after)
         opening = None if forced or schema is not None else _mark(form.opening)
-        return Grammar(self, "\n".join([start, *rules]), opening)
+        links = [*self._text.pieces(form.link or "")]
+        closing = [piece for piece in self._text.pieces(form.closing) if isinstance(piece, int)]
+        endings = [piece for piece in closing if piece not in links]  # no further call, if it may
+        return Grammar(self, "\n".join([start, *rules]), opening, endings)
 
     def _literal(self, text: str) -> str:
         """A form's own text in Lark, with control tokens by their ids."""

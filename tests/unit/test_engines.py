@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,27 +89,6 @@ def test_one_that_broke_down_is_started_anew() -> None:
         assert first.closed
     assert chat().invoke("Hi.")
     assert engine_of(folder(), "cpu", "float32") is not first
-
-
-@pytest.mark.usefixtures("own_engines")
-def test_two_models_load_side_by_side() -> None:
-    """Nobody waits for another's model."""
-    load, begun = engines.SharedCacheModel.from_pretrained, threading.Barrier(2)
-
-    def meet(*args: Any, **options: Any) -> Any:
-        begun.wait(10)
-        return load(*args, **options)
-
-    with mock.patch.object(engines.SharedCacheModel, "from_pretrained", meet):
-        threads = [
-            threading.Thread(target=engine_of, args=(folder(name), "cpu", "float32"))
-            for name in ("qwen", "llama")
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(20)
-    assert not begun.broken
 
 
 def test_a_failed_load_leaves_nothing(own_engines: dict[Any, Any]) -> None:

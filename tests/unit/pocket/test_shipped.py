@@ -85,7 +85,7 @@ def test_other_layouts(engine: Engine, one: Row, layout: str) -> None:
 def test_without_the_others_a_team_is_no_sooner(engine: Engine, one: Row) -> None:
     """It is the shared cache that does it."""
     row = solve(engine, 2, one.passes, layout=HIDDEN, interrupts=[], budget=400)
-    assert row.ratio > 0.85
+    assert row.ratio > 0.7
     assert row.repeated > 0.3
 
 

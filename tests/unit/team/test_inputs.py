@@ -215,10 +215,12 @@ def test_problems_that_are_fine() -> None:
 def test_a_problem_that_the_template_cannot_hold() -> None:
     """The template's own words are passed on."""
     team = make(tokenizer("thinking"))
-    messages = [{"role": "user", "content": "Hi."}, {"role": "tool", "content": "5"}]
+    messages = [{"role": "assistant", "content": "Hi."}, {"role": "user", "content": "5?"}]
     inst = Team(small.metaspace(), prompt=Terse())
     refused(
-        ChatTemplateError, ["user, tool", "roles", "chat_template"], lambda: inst.session(messages)
+        ChatTemplateError,
+        ["assistant, user", "roles", "chat_template"],
+        lambda: inst.session(messages),
     )
     assert team.session(messages)
 

@@ -31,12 +31,13 @@ class EngineKey(NamedTuple):
 
 def is_pocket(model: str) -> bool:
     """Whether this is the model that ships inside, by its name or its folder."""
-    return model == POCKET or Path(model).resolve() == pocket.FOLDER.resolve()
+    return source_of(model) == source_of(POCKET)
 
 
 def source_of(model: str) -> str:
-    """Where a model lies: a path or a name on the hub."""
-    return str(pocket.FOLDER) if model == POCKET else model
+    """Where a model lies: its folder's whole path, or a name on the hub."""
+    folder = pocket.FOLDER if model == POCKET else Path(model)
+    return str(folder.resolve()) if folder.exists() else model
 
 
 def settings_of(model: str, workers: int | Sequence[str]) -> dict[str, Any]:
@@ -48,14 +49,27 @@ def settings_of(model: str, workers: int | Sequence[str]) -> dict[str, Any]:
     return pocket.team_settings(workers) if is_pocket(model) else {"workers": workers}
 
 
-@lru_cache(maxsize=16)
 def tokenizer_of(model: str) -> TeamTokenizer:
     """A model's tokenizer, safe for text from outside; read once.
 
     Raises:
         ModelLoadError: There is none.
     """
-    source = source_of(model)
+    return _tokenizer_from(source_of(model))
+
+
+def compiler_of(model: str) -> Compiler:
+    """What makes grammars for a model; made once.
+
+    Raises:
+        ModelLoadError: There is no tokenizer.
+        GrammarError: It is none that grammars can be made for.
+    """
+    return _compiler_from(source_of(model))
+
+
+@lru_cache(maxsize=16)
+def _tokenizer_from(source: str) -> TeamTokenizer:
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # of its retries the error tells
     try:
@@ -70,14 +84,8 @@ def tokenizer_of(model: str) -> TeamTokenizer:
 
 
 @lru_cache(maxsize=16)
-def compiler_of(model: str) -> Compiler:
-    """What makes grammars for a model; made once.
-
-    Raises:
-        ModelLoadError: There is no tokenizer.
-        GrammarError: It is none that grammars can be made for.
-    """
-    return Compiler(tokenizer_of(model))
+def _compiler_from(source: str) -> Compiler:
+    return Compiler(_tokenizer_from(source))
 
 
 def _ends_of(source: str) -> list[int]:
@@ -103,13 +111,12 @@ def engine_of(model: str, device: str | None = None, dtype: str = "auto") -> Eng
         UnsupportedModelError: It cannot run on a shared cache.
     """
     source = source_of(model)
-    source = str(Path(source).resolve()) if Path(source).exists() else source
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     key = EngineKey(source, device, dtype)
     engine = _engines.get(key)
     if engine is not None and not engine.closed:
         return engine
-    with _loading:  # transformers cannot load two models at once
+    with _loading:
         engine = _engines.get(key)
         if engine is None or engine.closed:
             _engines.pop(key, None)  # two copies of the weights may be too much

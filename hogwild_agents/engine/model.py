@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 import reprlib
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -32,6 +33,10 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 1024
 """Most tokens in one run of the model where a pass may be split: bounds memory of long prompts."""
+
+_LOADING = threading.Lock()
+"""While transformers loads a model, tensors made by any thread may lie nowhere or be of its dtype:
+models are loaded and measured one after the other."""
 
 COMPILED_TOKENS = 16
 """Longest pass that runs compiled; each length is compiled once, longer passes run eagerly."""
@@ -111,7 +116,7 @@ class SharedCacheModel:
         self_check: bool = True,
         compile: bool = False,  # noqa: A002
     ) -> SharedCacheModel:
-        """Loads a model, measures it and lets it prove itself.
+        """Loads a model, measures it and lets it prove itself; models asked for at once take turns.
 
         Args:
             source: A folder, a hub name, or a transformers model that is already loaded.
@@ -136,25 +141,26 @@ class SharedCacheModel:
                 `cache_bytes` that makes no sense.
             UnsupportedModelError: The engine cannot compute this model faithfully.
         """
-        model = load_model(source, device, dtype)
-        model.train(False)
-        limit = freeze_longrope(model, max_length) or position_limit(model.config)
-        if max_length is not None:
-            if not 1 <= max_length <= limit:
-                raise ModelLoadError(
-                    f"max_length={max_length} is not between 1 and the {limit:,} positions that "
-                    "this model allows."
-                )
-            limit = max_length
-        if cache_bytes is None:
-            cache_bytes = default_cache_bytes(next(model.parameters()).device)
-        return cls(
-            model,
-            max_length=limit,
-            cache_bytes=cache_bytes,
-            self_check=self_check,
-            compile=compile,
-        )
+        with _LOADING:
+            model = load_model(source, device, dtype)
+            model.train(False)
+            limit = freeze_longrope(model, max_length) or position_limit(model.config)
+            if max_length is not None:
+                if not 1 <= max_length <= limit:
+                    raise ModelLoadError(
+                        f"max_length={max_length} is not between 1 and the {limit:,} positions that "
+                        "this model allows."
+                    )
+                limit = max_length
+            if cache_bytes is None:
+                cache_bytes = default_cache_bytes(next(model.parameters()).device)
+            return cls(
+                model,
+                max_length=limit,
+                cache_bytes=cache_bytes,
+                self_check=self_check,
+                compile=compile,
+            )
 
     def new_block(self) -> Block:
         """An empty block."""

@@ -250,6 +250,8 @@ def run(rank: int, recipe: Recipe, out: Path, device: str, every: int, port: int
     else:
         while trainer.step < recipe.steps:
             trainer.advance()
+    if recipe.processes > 1:  # a process that ends with gloo's threads at work may be aborted
+        distributed.destroy_process_group()
 
 
 def _run_visibly(trainer: Trainer, out: Path, every: int) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -91,6 +92,18 @@ def test_one_that_broke_down_is_started_anew() -> None:
     assert engine_of(folder(), "cpu", "float32") is not first
 
 
+@pytest.mark.usefixtures("own_engines")
+def test_two_models_asked_for_at_once() -> None:
+    """Both are there in the end, whoever was first."""
+    asked = ("qwen", "llama", "qwen", "llama")
+    with ThreadPoolExecutor(len(asked)) as threads:
+        found = [*threads.map(lambda name: engine_of(folder(name), "cpu", "float32"), asked)]
+    assert found[0] is found[2]
+    assert found[1] is found[3]
+    assert found[0] is not found[1]
+    assert not any(engine.closed for engine in found)
+
+
 def test_a_failed_load_leaves_nothing(own_engines: dict[Any, Any]) -> None:
     """The next one tries again."""
     with (
@@ -135,12 +148,12 @@ def test_what_ends_a_turn(tmp_path: Path) -> None:
         shutil.copy(file, tmp_path)
     settings = tmp_path / "generation_config.json"
     for given, more in ((7, {7}), ([7, 8], {7, 8}), (None, set())):
-        tokenizer_of.cache_clear()
+        engines._tokenizer_from.cache_clear()
         settings.write_text(json.dumps({"eos_token_id": given}))
         ends = tokenizer_of(str(tmp_path)).ends
         assert more <= ends
         assert tokenizer_of(folder()).plain.eos_token_id in ends
-    tokenizer_of.cache_clear()
+    engines._tokenizer_from.cache_clear()
     settings.unlink()
     assert tokenizer_of(str(tmp_path)).ends
 

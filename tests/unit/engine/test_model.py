@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from hogwild_agents.engine import Block, SharedCacheModel
 from hogwild_agents.engine import model as engine_model
 from hogwild_agents.engine.attention import Row
+from hogwild_agents.engine.loading import load_model
 from tests.unit.engine.families import ACCEPTED, build
 from tests.unit.engine.reference import block_of, contents, some_tokens
 
@@ -140,6 +145,32 @@ def test_a_model_may_be_read_from_a_folder_and_cast(
     torch.testing.assert_close(got, expected, atol=TOLERANCE, rtol=0)
     cast = SharedCacheModel.from_pretrained(tmp_path, device="cpu", dtype="bfloat16")
     assert cast.dtype == cast.pool.keys[0].dtype == torch.bfloat16
+
+
+def test_models_asked_for_at_once_are_loaded_one_by_one(
+    llama: SharedCacheModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transformers' loading changes what tensors all threads make."""
+    llama.model.save_pretrained(tmp_path)
+    busy, most = 0, 0
+
+    def slowly(*given: Any) -> PreTrainedModel:
+        nonlocal busy, most
+        busy += 1
+        most = max(most, busy)
+        time.sleep(0.01)  # others would come in now
+        loaded = load_model(*given)
+        busy -= 1
+        return loaded
+
+    monkeypatch.setattr(engine_model, "load_model", slowly)
+    tokens = some_tokens(9)
+    expected = llama.forward([[llama.new_block()]], [tokens])
+    with ThreadPoolExecutor(4) as threads:
+        for model in threads.map(SharedCacheModel.from_pretrained, [tmp_path] * 8):
+            got = model.forward([[model.new_block()]], [tokens])
+            torch.testing.assert_close(got, expected, atol=TOLERANCE, rtol=0)
+    assert most == 1
 
 
 def test_the_model_may_be_used_by_itself_in_between() -> None:

@@ -145,7 +145,8 @@ def check_messages(messages: Sequence[Any]) -> list[Message]:
 def variants_of(messages: Sequence[Message]) -> list[list[Message]]:
     """The forms in which a template may take a conversation, the truest first."""
     folded = _fold(messages)
-    variants = [list(messages), _merge(messages), folded, _merge(folded)]
+    merged = _merge(folded)
+    variants = [list(messages), _merge(messages), folded, merged, _begin(merged)]
     return [variant for n, variant in enumerate(variants) if variant not in variants[:n]]
 
 
@@ -164,6 +165,12 @@ def _fold(messages: Sequence[Message]) -> list[Message]:
     if waiting:
         folded.append({"role": "user", "content": SEPARATOR.join(waiting)})
     return folded
+
+
+def _begin(messages: Sequence[Message]) -> list[Message]:
+    """Lets a user who says nothing speak first."""
+    begun = messages[0]["role"] == "user"
+    return [*([] if begun else [{"role": "user", "content": ""}]), *messages]
 
 
 def _merge(messages: Sequence[Message]) -> list[Message]:

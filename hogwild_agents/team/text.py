@@ -142,7 +142,8 @@ class TeamTokenizer:
         """The ids of a conversation, up to where the model's next turn begins.
 
         Where the template has no place for system text, that heads the next user message; where it
-        wants roles to alternate, neighbours of one role become one message.
+        wants roles to alternate, neighbours of one role become one message, and a user who says
+        nothing speaks before an assistant who would be the first.
 
         Args:
             messages: The conversation. What they hold beside role and content is for the template.

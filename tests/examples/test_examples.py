@@ -8,14 +8,26 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+from tests.unit.small_models import folder
+
+FOLDER = Path(__file__).parents[2] / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.py"))
+
+
+def printed(example: Path, *arguments: str) -> str:
+    """What a script says that succeeds."""
+    command = [sys.executable, str(example), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_example(example: Path) -> None:
     """The script succeeds and prints something."""
-    done = subprocess.run(
-        [sys.executable, str(example)], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    assert printed(example)
+
+
+def test_any_model() -> None:
+    """A folder, here of a random model, and a question of one's own."""
+    assert "forward passes" in printed(FOLDER / "hub_model.py", folder(), "Is 91 prime?")

@@ -188,6 +188,8 @@ TOOL = {"role": "tool", "content": "T"}
         ([user("U"), REPLY, REPLY, user("V")], "<s>[INST] U [/INST] R\n\nR </s>[INST] V [/INST]"),
         ([SYSTEM, user("U"), REPLY, SYSTEM], "<s>[INST] S\n\nU [/INST] R </s>[INST] S [/INST]"),
         ([user(""), user("V")], "<s>[INST] V [/INST]"),
+        ([REPLY, user("U")], "<s>[INST]  [/INST] R </s>[INST] U [/INST]"),
+        ([SYSTEM, REPLY, user("U")], "<s>[INST]  [/INST] R </s>[INST] S\n\nU [/INST]"),
         ([user("U"), CALL, TOOL],
          f"<s>[INST] U [/INST] {SPELLED} </s>[INST] <tool_response>\nT\n</tool_response> [/INST]"),
     ],
@@ -216,7 +218,8 @@ def test_a_template_that_drops_system_text() -> None:
     [
         ("{{ messages[0].content }}", [user("U"), REPLY], "loses what the assistant says, 'R'"),
         ("{{ messages[0].content }}", [user("U"), CALL], "loses what the assistant says, '<tool_"),
-        (small.INST, [REPLY, user("U")], "conversation of assistant, user: roles must alternate"),
+        ("{{ raise_exception('no replies') if messages[1] }}", [user("U"), REPLY],
+         "conversation of user, assistant: no replies"),
         ("{{ messages[5].content.x }}", [user("U")], "cannot hold a conversation of user: "),
         ("{{ 1 / 0 }}", [user("U")], "division by zero"),
         ("{{ messages[0].content | upper }}", [user("U")], "loses what the user says"),

@@ -137,7 +137,8 @@ def test_the_conversation_s_own_system_text_comes_after() -> None:
 def test_its_own_part_is_marked() -> None:
     """So that a model can tell it from text that came from outside."""
     system, _ = CollaborationPrompt().invoke([("system", "Be brief."), ("human", "Hi.")])
-    assert system.additional_kwargs == {"collaboration": told()}
+    part = {"text": told(), "workers": ["Alice", "Bob"]}
+    assert system.additional_kwargs == {"collaboration": part}
     assert system.content == told() + "\n\nBe brief."
 
 

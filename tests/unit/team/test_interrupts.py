@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -162,8 +163,22 @@ FAULTS: dict[str, tuple[Any, type[BaseException], str]] = {
 }
 
 
+@pytest.fixture
+def no_threads() -> Callable[[], bool]:
+    """Whether every thread that the test began comes to its end."""
+    before = {*threading.enumerate()}
+
+    def ended() -> bool:
+        left = [thread for thread in threading.enumerate() if thread not in before]
+        for thread in left:
+            thread.join(WAIT)
+        return not any(thread.is_alive() for thread in left)
+
+    return ended
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_ends_one_session_only(fault: str) -> None:
+def test_a_fault_ends_one_session_only(fault: str, no_threads: Callable[[], bool]) -> None:
     """With what it had reached; the sessions beside it never notice."""
     interrupt, error, words = FAULTS[fault]
     bad = make(tokenizer(), interrupts=[RedundancyCheck(18), interrupt], budget=30)
@@ -183,14 +198,6 @@ def test_a_fault_ends_one_session_only(fault: str) -> None:
     assert no_threads()
 
 
-def no_threads() -> bool:
-    """Whether every thread of an interrupt ends."""
-    left = [thread for thread in threading.enumerate() if thread.name.startswith("hogwild-")]
-    for thread in left:
-        thread.join(WAIT)
-    return not any(thread.is_alive() for thread in left)
-
-
 class Slow:
     """Does not return before it is told to."""
 
@@ -205,7 +212,7 @@ class Slow:
         return f"{sight.passes} "
 
 
-def test_nobody_waits_for_the_interrupts_of_others() -> None:
+def test_nobody_waits_for_the_interrupts_of_others(no_threads: Callable[[], bool]) -> None:
     """Another session begins and ends while one of them thinks about what to say."""
     slow = Slow()
     waiting = make(tokenizer(), interrupts=[slow], budget=12, reply_tokens=1)
@@ -224,7 +231,9 @@ def test_nobody_waits_for_the_interrupts_of_others() -> None:
 
 
 @pytest.mark.parametrize("way", ["cancel", "close", "stop", "leave"])
-def test_a_session_may_end_while_an_interrupt_thinks(way: str) -> None:
+def test_a_session_may_end_while_an_interrupt_thinks(
+    way: str, no_threads: Callable[[], bool]
+) -> None:
     """A cancel and a close wait for nobody; a stop is heard when the interrupt has spoken."""
     slow = Slow()
     team = make(tokenizer(), interrupts=[slow], budget=12, reply_tokens=1)

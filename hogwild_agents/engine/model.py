@@ -148,8 +148,8 @@ class SharedCacheModel:
             if max_length is not None:
                 if not 1 <= max_length <= limit:
                     raise ModelLoadError(
-                        f"max_length={max_length} is not between 1 and the {limit:,} positions that "
-                        "this model allows."
+                        f"max_length={max_length} is not between 1 and the {limit:,} positions "
+                        "that this model allows."
                     )
                 limit = max_length
             if cache_bytes is None:

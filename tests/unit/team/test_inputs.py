@@ -216,11 +216,12 @@ def test_a_problem_that_the_template_cannot_hold() -> None:
     """The template's own words are passed on."""
     team = make(tokenizer("thinking"))
     messages = [{"role": "assistant", "content": "Hi."}, {"role": "user", "content": "5?"}]
-    inst = Team(small.metaspace(), prompt=Terse())
+    template = "{{ raise_exception('one message only') if messages[1] else messages[0].content }}"
+    picky = Team(small.byte_level(template), prompt=Terse())
     refused(
         ChatTemplateError,
-        ["assistant, user", "roles", "chat_template"],
-        lambda: inst.session(messages),
+        ["assistant, user", "one message only", "chat_template"],
+        lambda: picky.session(messages),
     )
     assert team.session(messages)
 

@@ -78,13 +78,13 @@ class Pass:
             stop = row.position + row.count
             slots.append(row.view[-1].slots(row.position, stop))
             positions.append(np.arange(row.position, stop))
-        device = pool.device
-        self.slots = torch.from_numpy(np.concatenate(slots)).to(device)
+        self.slots = np.concatenate(slots)
         """Where the new keys and values go: int64 [tokens]."""
-        self.input_ids = torch.from_numpy(np.concatenate([r.tokens for r in rows])).to(device)[None]
-        self.position_ids = torch.from_numpy(np.concatenate(positions)).to(device)[None]
-        last = np.cumsum([row.count for row in rows]) - 1
-        self.last_tokens = torch.from_numpy(last).to(device)
+        self.ids = np.concatenate([row.tokens for row in rows])
+        """What the model reads: int64 [tokens]."""
+        self.positions = np.concatenate(positions)
+        """Block-local positions: int64 [tokens]."""
+        self.last = np.cumsum([row.count for row in rows]) - 1
         """Index of each row's last token in the packed row: int64 [rows]."""
 
 

@@ -97,12 +97,8 @@ class Block:
         if not count:
             return
         with self._pool.growing([(self, count)]), torch.no_grad():
-            source = self._pool.tensor(other.slots(0, count))
-            target = self._pool.tensor(self.slots(start, start + count))
-            for layer, keys, values in self._pool.storage():
-                turned = layer.rotation.turn(keys.index_select(1, source), start)
-                keys.index_copy_(1, target, turned)
-                values.index_copy_(1, target, values.index_select(1, source))
+            target = self.slots(start, start + count)
+            self._pool.move(other.slots(0, count), target, start)
         self._length += count
 
     def fork(self) -> Block:
@@ -386,6 +382,20 @@ class CachePool:
             self._owners = self._owners[:0]
             for storage in (self.keys, self.values):
                 storage[:] = [self._zeros(old.shape[0], 0, old.shape[2]) for old in storage]
+
+    def move(self, source: Slots, target: Slots, shift: int) -> None:
+        """Copies tokens to other slots, keys turned on by `shift` positions; a commit.
+
+        Args:
+            source: [tokens], where they lie.
+            target: [tokens], where they go; none of these is among the sources.
+            shift: In positions.
+        """
+        old, new = self.tensor(source), self.tensor(target)
+        for layer, keys, values in self.storage():
+            turned = layer.rotation.turn(keys.index_select(1, old), shift)
+            keys.index_copy_(1, new, turned)
+            values.index_copy_(1, new, values.index_select(1, old))
 
     def erase(self, slots: Slots) -> None:
         """Zeroes what a failed pass wrote: a NaN left there would spoil the page's next owner."""

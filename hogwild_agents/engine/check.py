@@ -25,7 +25,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hogwild_agents.engine.attention import CURRENT, NAME, Pass, Row, shared_cache_attention
-from hogwild_agents.engine.backends.torch import TorchAttend
 from hogwild_agents.engine.errors import UnsupportedModelError
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.engine.probe import (
@@ -182,7 +181,7 @@ def _local_errors(shared: SharedCacheModel, evidence: Evidence) -> list[float]:
     first.advance(FIRST)
     row = Row(0, [first, second], np.zeros(TOKENS - FIRST, np.int64), [0, FIRST], 0)
     errors = []
-    token = CURRENT.set((shared.layers, TorchAttend(Pass(shared.pool, [row]))))
+    token = CURRENT.set((shared.layers, shared.backend.attend(Pass(shared.pool, [row]))))
     try:
         for layer, call in zip(shared.layers, evidence.calls, strict=True):
             shared.pool.keys[layer.index].index_copy_(1, slots, call.key[0, :, :FIRST])

@@ -16,8 +16,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hogwild_agents.engine.attention import CURRENT, NAME, Pass, Row
-from hogwild_agents.engine.backends.torch import TorchAttend
-from hogwild_agents.engine.blocks import PAGE, Block, CachePool
+from hogwild_agents.engine.backends.choice import Backend, BackendName, choose_backend
+from hogwild_agents.engine.blocks import PAGE, Block
 from hogwild_agents.engine.check import CHECK_PAGES, Report, compare, measure
 from hogwild_agents.engine.errors import (
     ContextLengthError,
@@ -74,8 +74,10 @@ class SharedCacheModel:
         cache_bytes: int,
         self_check: bool,
         compile: bool,  # noqa: A002  torch's own word for it
+        backend: Backend,
     ) -> None:
         self.model = model
+        self.backend = backend
         self._compiled = _compile(model) if compile else None
         self.max_length = max_length
         embedding: Any = model.get_input_embeddings()
@@ -87,7 +89,7 @@ class SharedCacheModel:
         self.predicted = evidence.logits.shape[-1]
         self.layers = evidence.layers
         self.dtype = evidence.calls[0].key.dtype  # a quantised model's own dtype says nothing
-        self.pool = CachePool(self.layers, self.dtype, self.device, cache_bytes)
+        self.pool = backend.pool(self.layers, self.dtype, self.device, cache_bytes)
         needed = CHECK_PAGES if self_check else 1
         if self.pool.limit_pages < needed:
             raise ModelLoadError(
@@ -115,6 +117,7 @@ class SharedCacheModel:
         cache_bytes: int | None = None,
         self_check: bool = True,
         compile: bool = False,  # noqa: A002
+        backend: BackendName | None = None,
     ) -> SharedCacheModel:
         """Loads a model, measures it and lets it prove itself; models asked for at once take turns.
 
@@ -135,6 +138,7 @@ class SharedCacheModel:
             compile: Whether short passes run through `torch.compile`. On a small model a pass then
                 takes about 0.75 times as long; the first pass of each length takes 15 to 40 s more.
                 Raises torch's limit of recompilations for the whole process.
+            backend: What computes attention; by default `triton` on a CUDA card, else `torch`.
 
         Raises:
             ModelLoadError: Nothing loadable there, an unknown dtype or device, or a `max_length` or
@@ -160,6 +164,7 @@ class SharedCacheModel:
                 cache_bytes=cache_bytes,
                 self_check=self_check,
                 compile=compile,
+                backend=choose_backend(backend, next(model.parameters()).device),
             )
 
     def new_block(self) -> Block:
@@ -272,22 +277,20 @@ class SharedCacheModel:
             self.model.set_attn_implementation(NAME)  # somebody used the model by itself
             self.model.train(False)
         current = Pass(self.pool, rows)
-        token = CURRENT.set((self.layers, TorchAttend(current)))
-        options = {"logits_to_keep": current.last_tokens} if self._keeps_logits else {}
-        short = self._compiled is not None and current.input_ids.shape[1] <= COMPILED_TOKENS
+        token = CURRENT.set((self.layers, self.backend.attend(current)))
+        ids, positions, last = map(self.pool.tensor, (current.ids, current.positions, current.last))
+        options = {"logits_to_keep": last} if self._keeps_logits else {}
+        short = self._compiled is not None and len(ids) <= COMPILED_TOKENS
         model: Any = self._compiled if short else self.model
         try:
             with torch.no_grad():
                 out = model(
-                    input_ids=current.input_ids,
-                    position_ids=current.position_ids,
-                    use_cache=False,
-                    **options,
+                    input_ids=ids[None], position_ids=positions[None], use_cache=False, **options
                 ).logits[0]
         finally:
             CURRENT.reset(token)
         if not self._keeps_logits:
-            out = out[current.last_tokens]
+            out = out[last]
         bad = out.isnan().any(-1)
         if bad.any():
             workers = tuple(

@@ -38,6 +38,7 @@ class TorchAttend:
 
     def __init__(self, current: Pass) -> None:
         self._pass = current
+        self._slots = current.pool.tensor(current.slots)
         self._teams = list(connected(current.rows))
         self._groups: dict[int | None, list[Group]] = {}
 
@@ -46,8 +47,8 @@ class TorchAttend:
     ) -> Tensor:
         """Writes, then reads; see `Attend`."""
         pool = self._pass.pool
-        pool.keys[layer.index].index_copy_(1, self._pass.slots, key)
-        pool.values[layer.index].index_copy_(1, self._pass.slots, value)
+        pool.keys[layer.index].index_copy_(1, self._slots, key)
+        pool.values[layer.index].index_copy_(1, self._slots, value)
         groups = self._groups.get(layer.window)
         if groups is None:
             groups = self._groups[layer.window] = self._prepare(layer.window)

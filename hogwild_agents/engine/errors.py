@@ -69,7 +69,7 @@ class ContextLengthError(HogwildError, ValueError):
 
 
 class NotANumberError(HogwildError, ArithmeticError):
-    """The model's logits hold NaN. The pass was undone.
+    """The model's logits hold NaN.
 
     Attributes:
         workers: Indices of the workers whose logits hold NaN.

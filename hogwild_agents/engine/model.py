@@ -171,7 +171,9 @@ class SharedCacheModel:
         """An empty block."""
         return Block(self.pool)
 
-    def forward(self, views: Sequence[View], tokens: Sequence[Tokens]) -> Tensor:
+    def forward(
+        self, views: Sequence[View], tokens: Sequence[Tokens], *, check: bool = True
+    ) -> Tensor:
         """One forward pass: every worker's new tokens are written, then all read.
 
         A worker sees what the others write in this same pass; within its own block it is causal.
@@ -181,6 +183,7 @@ class SharedCacheModel:
             views: Per worker, the blocks it attends to in order. It writes to the last one. Views
                 of different teams need share nothing.
             tokens: Per worker, its new token ids: any number, none for an idle worker.
+            check: Whether to wait for the logits and look for NaN; who does not must look himself.
 
         Returns:
             float32 [workers, vocab]: the prediction after each worker's last token; NaN for an idle
@@ -201,13 +204,27 @@ class SharedCacheModel:
         with self.pool.growing([(row.view[-1], row.count) for row in rows]):
             batches = list(_batches(rows))
             if [row.worker for row in batches[0]] == list(range(len(views))) and not batches[1:]:
-                return self._run(batches[0])  # all workers at once, in their own order
-            logits = torch.full(
-                (len(views), self.predicted), torch.nan, device=self.device, dtype=torch.float32
-            )
-            for batch in batches:
-                logits[[row.worker for row in batch]] = self._run(batch)
+                logits = self._run(batches[0])  # all workers at once, in their own order
+            else:
+                logits = torch.full(
+                    (len(views), self.predicted), torch.nan, device=self.device, dtype=torch.float32
+                )
+                for batch in batches:
+                    logits[[row.worker for row in batch]] = self._run(batch)
+            if check:
+                bad = logits.isnan().any(-1).tolist()
+                self.refuse_nan([row.worker for row in rows if bad[row.worker]])
             return logits
+
+    def refuse_nan(self, workers: Sequence[int]) -> None:
+        """Raises NotANumberError if the logits of any workers hold NaN."""
+        if workers:
+            half = self.dtype == torch.float16
+            raise NotANumberError(
+                f"The logits of workers {list(workers)} hold NaN. Check the checkpoint's weights"
+                + ("; float16 overflows easily, try bfloat16." if half else "."),
+                tuple(workers),
+            )
 
     def _rows(self, views: Sequence[View], tokens: Sequence[Tokens]) -> list[Row]:
         """Checks one call's arguments; returns the rows that are not idle."""
@@ -291,18 +308,6 @@ class SharedCacheModel:
             CURRENT.reset(token)
         if not self._keeps_logits:
             out = out[last]
-        bad = out.isnan().any(-1)
-        if bad.any():
-            workers = tuple(
-                row.worker for row, wrong in zip(rows, bad.tolist(), strict=True) if wrong
-            )
-            half = self.dtype == torch.float16
-            raise NotANumberError(
-                f"The logits of workers {list(workers)} hold NaN, so the pass was undone. Check "
-                "the checkpoint's weights"
-                + ("; float16 overflows easily, try bfloat16." if half else "."),
-                workers,
-            )
         for row in rows:
             row.view[-1].advance(row.count)
         logits: Tensor = out.float()

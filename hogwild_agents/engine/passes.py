@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine.jobs import Drawn, Write
+from hogwild_agents.engine.jobs import Drawn
 from hogwild_agents.engine.model import SharedCacheModel
-from hogwild_agents.engine.sampling import sample
+from hogwild_agents.engine.sampling import Stream, choose, note
 from hogwild_agents.engine.task import Task
 
 DEVICE_RETRIES = 8
@@ -60,10 +61,10 @@ class Runner:
         return self._draw(batch, logits)
 
     def _forward(self, batch: Sequence[Task]) -> Tensor:
-        """The pass itself; float32 [writes of all jobs, vocab]."""
+        """The pass itself; float32 [writes of all jobs, vocab], which nobody has looked at yet."""
         writes = [write for task in batch for write in task.writes()]
         return self._model.forward(
-            [write.view for write in writes], [write.tokens for write in writes]
+            [write.view for write in writes], [write.tokens for write in writes], check=False
         )
 
     def _blame(self, batch: Sequence[Task], error: Exception) -> Outcomes:
@@ -104,37 +105,48 @@ class Runner:
 
     def _draw(self, batch: Sequence[Task], logits: Tensor) -> Outcomes:
         """Tokens for all writes that want one."""
-        outcomes: Outcomes = {}
-        rows: list[int] = []
-        writes: list[Write] = []
-        places: list[tuple[list[int | None], int]] = []
-        total = 0
-        for task in batch:
-            mine = task.writes()
-            drawn: list[int | None] = [None] * len(mine)
-            outcomes[task] = drawn
-            for index, write in enumerate(mine):
-                if write.stream is not None:
-                    rows.append(total + index)
-                    writes.append(write)
-                    places.append((drawn, index))
-            total += len(mine)
-        if not rows:
-            return outcomes
+        writes = [write for task in batch for write in task.writes()]
+        rows = [row for row, write in enumerate(writes) if write.stream is not None]
+        streams = [write.stream for write in writes if write.stream is not None]
         try:
-            chosen = _sample(logits if len(rows) == total else logits[rows], writes)
-        except Exception as error:  # noqa: BLE001  a job's grammar or sampling parameters
+            tokens = self._settle(logits, rows, streams, [writes[row].allowed for row in rows])
+        except Exception as error:  # noqa: BLE001  a job's NaN, grammar or sampling parameters
             if len(batch) == 1:
                 return {batch[0]: error}
+            outcomes: Outcomes = {}
             at = 0
             for task in batch:
                 stop = at + len(task.writes())
                 outcomes |= self._draw([task], logits[at:stop])
                 at = stop
             return outcomes
-        for (drawn, index), token in zip(places, chosen, strict=True):
-            drawn[index] = token
-        return outcomes
+        drawn: list[int | None] = [None] * len(writes)
+        for row, token in zip(rows, tokens, strict=True):
+            drawn[row] = token
+        left = iter(drawn)
+        return {task: list(islice(left, len(task.writes()))) for task in batch}
+
+    def _settle(
+        self,
+        logits: Tensor,
+        rows: Sequence[int],
+        streams: Sequence[Stream],
+        allowed: Sequence[Tensor | None],
+    ) -> list[int]:
+        """Tokens for some rows of a pass; everything comes back from the device in one copy.
+
+        Raises:
+            NotANumberError: Any row of the pass holds NaN.
+            InvalidSamplingError: As `sample`.
+        """
+        back = logits.isnan().any(-1).long()
+        if rows:
+            own = logits if len(rows) == len(logits) else logits[list(rows)]
+            back = torch.cat([back, choose(own, streams, _masks(allowed, own))])
+        found = back.tolist()
+        bad, chosen = found[: len(logits)], found[len(logits) :]
+        self._model.refuse_nan([row for row, wrong in enumerate(bad) if wrong])
+        return note(chosen, streams)
 
 
 def is_memory_error(error: BaseException) -> bool:
@@ -145,13 +157,12 @@ def is_memory_error(error: BaseException) -> bool:
     )
 
 
-def _sample(logits: Tensor, writes: Sequence[Write]) -> list[int]:
-    """One token for each row of logits, by the write that the row belongs to."""
-    allowed = None
-    if any(write.allowed is not None for write in writes):
-        allowed = torch.ones(logits.shape, dtype=torch.bool, device=logits.device)
-        for row, write in enumerate(writes):
-            if write.allowed is not None:
-                allowed[row] = write.allowed.to(logits.device)
-    streams = [write.stream for write in writes if write.stream is not None]
-    return sample(logits, streams, allowed)
+def _masks(allowed: Sequence[Tensor | None], logits: Tensor) -> Tensor | None:
+    """What grammars allow: bool [rows, vocab] on the device; None if there is no grammar."""
+    if all(mask is None for mask in allowed):
+        return None
+    masks = torch.ones(logits.shape, dtype=torch.bool, device=logits.device)
+    for row, mask in enumerate(allowed):
+        if mask is not None:
+            masks[row] = mask.to(logits.device, non_blocking=True)
+    return masks

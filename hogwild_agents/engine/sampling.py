@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -121,11 +121,17 @@ class Stream:
         twin.seed, twin.draws, twin.written = self.seed, self.draws, self.written.copy()
         return twin
 
-    def draw(self) -> float:
-        """The next random number in [0, 1); Philox (Salmon et al., 2011) keyed by the seed."""
+    def number(self) -> float:
+        """The random number of its next draw, in [0, 1).
+
+        By Philox (Salmon et al., 2011), keyed by the seed and counted by the draws.
+        """
         bits = np.random.Philox(key=self.seed, counter=self.draws)
-        self.draws += 1
         return float(np.random.Generator(bits).random())
+
+
+BROKEN, STUCK = -1, -2
+"""What `choose` gives instead of a token: the logits hold NaN or infinity, or nothing is left."""
 
 
 def sample(logits: Tensor, streams: Sequence[Stream], allowed: Tensor | None = None) -> list[int]:
@@ -143,38 +149,55 @@ def sample(logits: Tensor, streams: Sequence[Stream], allowed: Tensor | None = N
         InvalidSamplingError: A row has no token left to choose from or holds NaN (an idle worker),
             or `banned` names a token beyond the vocabulary. No stream is changed.
     """
+    return note(choose(logits, streams, allowed).tolist(), streams)
+
+
+def choose(logits: Tensor, streams: Sequence[Stream], allowed: Tensor | None = None) -> Tensor:
+    """As `sample`, but on the device, without waiting for it, and without a note in the streams.
+
+    Returns:
+        int64 [rows]: token ids, `BROKEN` or `STUCK`; for `note`, once they are on the host.
+
+    Raises:
+        InvalidSamplingError: `banned` names a token beyond the vocabulary.
+    """
     if logits.shape[0] != len(streams):
         raise InvalidSamplingError(
             f"{logits.shape[0]} rows of logits but {len(streams)} streams: give one per row."
         )
     logits = logits.float().clone()
-    broken = (logits.isnan() | (logits == torch.inf)).any(-1).nonzero().flatten().tolist()
-    if broken:
-        raise InvalidSamplingError(
-            f"The logits of rows {broken} hold NaN or infinity: leave idle workers out."
-        )
+    broken = (logits.isnan() | (logits == torch.inf)).any(-1)
     params = [stream.params for stream in streams]
     _penalise(logits, streams)
     _ban(logits, params)
     if allowed is not None:
         logits.masked_fill_(~allowed, -torch.inf)
-    stuck = (~(logits > -torch.inf).any(-1)).nonzero().flatten().tolist()
-    if stuck:
-        raise InvalidSamplingError(
-            f"Rows {stuck} have no token left to choose: grammar and banned tokens exclude all."
-        )
+    stuck = ~(logits > -torch.inf).any(-1)
     tokens = logits.argmax(-1)
     sampled = [row for row, given in enumerate(params) if not given.greedy]
     if sampled:
-        rows = torch.tensor(sampled, device=logits.device)
-        chosen = _draw(
-            logits[rows], [params[row] for row in sampled], [streams[row] for row in sampled]
-        )
-        tokens[rows] = chosen
-    result: list[int] = tokens.tolist()
-    for stream, token in zip(streams, result, strict=True):
+        rows = torch.tensor(sampled).to(logits.device, non_blocking=True)
+        tokens[rows] = _draw(logits[rows], [streams[row] for row in sampled])
+    return tokens.masked_fill(stuck, STUCK).masked_fill(broken, BROKEN)
+
+
+def note(chosen: Sequence[int], streams: Sequence[Stream]) -> list[int]:
+    """Notes in every stream the token that was chosen for it.
+
+    Raises:
+        InvalidSamplingError: A row has none; no stream is changed.
+    """
+    for problem, why in (
+        (BROKEN, "The logits of rows {} hold NaN or infinity: leave idle workers out."),
+        (STUCK, "Rows {} have no token left to choose: grammar and banned tokens exclude all."),
+    ):
+        rows = [row for row, token in enumerate(chosen) if token == problem]
+        if rows:
+            raise InvalidSamplingError(why.format(rows))
+    for stream, token in zip(streams, chosen, strict=True):
+        stream.draws += 1
         stream.written[token] += 1
-    return result
+    return list(chosen)
 
 
 def _penalise(logits: Tensor, streams: Sequence[Stream]) -> None:
@@ -196,13 +219,16 @@ def _ban(logits: Tensor, params: Sequence[SamplingParams]) -> None:
     for row, given in enumerate(params):
         if not given.banned:
             continue
-        tokens = _ids(given.banned, logits.device)
-        if int(tokens[-1]) >= logits.shape[1]:
+        last = _last(given.banned)
+        if last >= logits.shape[1]:
             raise InvalidSamplingError(
-                f"banned names token {int(tokens[-1])}, but the vocabulary ends at "
-                f"{logits.shape[1] - 1}."
+                f"banned names token {last}, but the vocabulary ends at {logits.shape[1] - 1}."
             )
-        logits[row, tokens] = -torch.inf
+        logits[row, _ids(given.banned, logits.device)] = -torch.inf
+
+
+_last = lru_cache(maxsize=64)(max)
+"""The largest of some token ids."""
 
 
 @lru_cache(maxsize=64)
@@ -211,39 +237,38 @@ def _ids(tokens: frozenset[int], device: torch.device) -> Tensor:
     return torch.tensor(sorted(tokens), dtype=torch.int64, device=device)
 
 
-def _draw(logits: Tensor, params: Sequence[SamplingParams], streams: Sequence[Stream]) -> Tensor:
-    """Filters and draws: int64 [rows]. No row's choice depends on another's."""
-    device = logits.device
+def _draw(logits: Tensor, streams: Sequence[Stream]) -> Tensor:
+    """Filters and draws: int64 [rows]. No row's choice depends on another's.
 
-    def column(values: Iterable[float]) -> Tensor:
-        return torch.tensor(list(values), dtype=torch.float32, device=device)[:, None]
+    What the rows want goes to the device in one copy, which nobody waits for.
+    """
+    precise = torch.float32 if logits.device.type == "mps" else torch.float64
+    params = [stream.params for stream in streams]
+    wanted = [
+        (p.temperature, p.top_k, p.top_p, p.min_p, stream.number())
+        for p, stream in zip(params, streams, strict=True)
+    ]
+    columns = torch.tensor(wanted, dtype=precise).to(logits.device, non_blocking=True)
+    temperature, top_k, top_p, min_p, number = columns.T[:, :, None]
 
-    def where(flags: Iterable[bool]) -> Tensor:
-        return torch.tensor([row for row, flag in enumerate(flags) if flag], device=device)
-
-    logits -= logits.amax(-1, keepdim=True)  # so that no small temperature overflows
-    logits /= column(given.temperature for given in params)
-    limited = where(0 < given.top_k < logits.shape[1] for given in params)
-    if limited.numel():
-        counts = torch.tensor([params[row].top_k for row in limited.tolist()], device=device)
-        best = logits[limited].topk(int(counts.max())).values
-        least = best.gather(1, counts[:, None] - 1)
-        logits[limited] = logits[limited].masked_fill(logits[limited] < least, -torch.inf)
+    logits = logits - logits.amax(-1, keepdim=True)  # so that no small temperature overflows
+    logits = logits / temperature.float()
+    most = max(p.top_k for p in params)
+    if most:
+        most = min(most, logits.shape[1])
+        best = logits.topk(most).values
+        least = best.gather(1, top_k.long().clamp(1, most) - 1)
+        logits = logits.masked_fill((logits < least) & (top_k > 0), -torch.inf)
     chances = logits.softmax(-1)
-    nucleus = where(given.top_p < 1 for given in params)
-    if nucleus.numel():
-        ranked = chances[nucleus].sort(descending=True).values
+    if any(p.top_p < 1 for p in params):
+        ranked = chances.sort(descending=True).values
         reached = ranked.cumsum(-1) - ranked  # by the likelier tokens
-        enough = reached >= column(params[row].top_p for row in nucleus.tolist())
+        enough = reached >= top_p.float()
         least = ranked.masked_fill(enough, torch.inf).amin(-1, keepdim=True)
-        chances[nucleus] = chances[nucleus].masked_fill(chances[nucleus] < least, 0)
-    floors = column(given.min_p for given in params) * chances.amax(-1, keepdim=True)
-    chances = chances.masked_fill(chances < floors, 0)
+        chances = chances.masked_fill((chances < least) & (top_p < 1), 0)
+    chances = chances.masked_fill(chances < min_p.float() * chances.amax(-1, keepdim=True), 0)
     # Inverse of the cumulative distribution: one random number per row, whatever the vocabulary.
-    precise = torch.float32 if device.type == "mps" else torch.float64
     heights = chances.to(precise).cumsum(-1)
     total = heights[:, -1:]
-    numbers = [stream.draw() for stream in streams]
-    points = torch.tensor(numbers, dtype=precise, device=device)[:, None] * total
-    points = torch.minimum(points, torch.nextafter(total, torch.zeros_like(total)))
+    points = torch.minimum(number * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(heights, points, right=True).squeeze(1)

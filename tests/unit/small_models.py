@@ -107,9 +107,11 @@ def counted_passes() -> Iterator[list[int]]:
     passes: list[int] = []
     forward = SharedCacheModel.forward
 
-    def noted(self: SharedCacheModel, views: Sequence[Any], tokens: Sequence[Any]) -> Any:
+    def noted(
+        self: SharedCacheModel, views: Sequence[Any], tokens: Sequence[Any], **options: Any
+    ) -> Any:
         passes.append(len(views))
-        return forward(self, views, tokens)
+        return forward(self, views, tokens, **options)
 
     with mock.patch.object(SharedCacheModel, "forward", noted):
         yield passes

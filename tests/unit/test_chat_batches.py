@@ -183,9 +183,9 @@ async def test_nothing_blocks_the_event_loop() -> None:
     model = chat(budget=10, max_tokens=10)
     forward = engines.SharedCacheModel.forward
 
-    def slow(*args: Any) -> Any:
+    def slow(*args: Any, **options: Any) -> Any:
         time.sleep(0.03)
-        return forward(*args)
+        return forward(*args, **options)
 
     async def stream() -> None:
         async for _ in model.astream("Hi."):

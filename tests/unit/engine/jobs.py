@@ -254,8 +254,8 @@ def _margins(model: SharedCacheModel, patch: pytest.MonkeyPatch, spec: Spec) -> 
     least: list[float] = []
     forward, search = model.forward, torch.searchsorted
 
-    def spy(views: Any, tokens: Any) -> Tensor:
-        logits = forward(views, tokens)
+    def spy(views: Any, tokens: Any, **options: Any) -> Tensor:
+        logits = forward(views, tokens, **options)
         best = logits.topk(2).values
         least.append(float((best[:, 0] - best[:, 1]).min()))
         return logits
@@ -289,11 +289,13 @@ class Spy:
         """Takes the place of `forward`."""
         forward = self.model.forward
 
-        def spy(views: Sequence[Sequence[Block]], tokens: Sequence[Sequence[int]]) -> Tensor:
+        def spy(
+            views: Sequence[Sequence[Block]], tokens: Sequence[Sequence[int]], **options: Any
+        ) -> Tensor:
             self.passes.append([len(given) for given in tokens])
             if self.before is not None:
                 self.before(views)
-            return forward(views, tokens)
+            return forward(views, tokens, **options)
 
         self.patch.setattr(self.model, "forward", spy)
 

@@ -79,7 +79,7 @@ def test_every_row_follows_its_own_definition(
         if given_.greedy:
             assert chances[token] == 1
             continue
-        point = twin.draw()
+        point = twin.number()
         below = sum(chances[:token])
         assert chances[token] > 0
         assert below - 1e-5 <= point <= below + chances[token] + 1e-5

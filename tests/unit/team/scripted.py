@@ -124,12 +124,14 @@ class ScriptedModel(SharedCacheModel):
         """An empty block that knows what it will hold."""
         return KnownBlock(self.pool)
 
-    def forward(self, views: Sequence[Any], tokens: Sequence[Any]) -> Tensor:
+    def forward(
+        self, views: Sequence[Any], tokens: Sequence[Any], *, check: bool = True
+    ) -> Tensor:
         """The real pass, with logits that make the script's token certain."""
         if self.before is not None:
             self.before(views)
         lengths = [len(view[-1]) for view in views]
-        logits = super().forward(views, tokens)
+        logits = super().forward(views, tokens, check=check)
         for view, at, given in zip(views, lengths, tokens, strict=True):
             view[-1].write(at, [int(token) for token in given])
         rows = [

@@ -44,9 +44,9 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     passes: list[Any] = []
     forward = SharedCacheModel.forward
 
-    def noted(self: SharedCacheModel, *arguments: Any) -> Any:
+    def noted(self: SharedCacheModel, *arguments: Any, **options: Any) -> Any:
         passes.append(arguments)
-        return forward(self, *arguments)
+        return forward(self, *arguments, **options)
 
     monkeypatch.setattr(SharedCacheModel, "forward", noted)
     yield passes

@@ -8,6 +8,9 @@ from functools import cache
 from typing import Any
 from unittest import mock
 
+import torch
+from torch import Tensor
+
 from hogwild_agents.engine import Engine, SamplingParams, SharedCacheModel, Stream, passes
 from hogwild_agents.team import Event, Result, Session, Team, TeamTokenizer
 from hogwild_agents.team.thinking import GOLDEN
@@ -60,7 +63,7 @@ def voices(
     filler = encode("x")[-1]
     thought = 0
 
-    def sample(_: Any, streams: Sequence[Stream], __: Any = None) -> list[int]:
+    def choose(_: Any, streams: Sequence[Stream], __: Any = None) -> Tensor:
         nonlocal thought
         places = [_PLACES.get(stream.seed, FINISHER) for stream in streams]
         if 0 in places:
@@ -70,10 +73,9 @@ def voices(
         for stream, place in zip(streams, places, strict=True):
             line = said.get(place, ())
             drawn.append(line[stream.draws] if stream.draws < len(line) else filler)
-            stream.draws += 1
-        return drawn
+        return torch.tensor(drawn)
 
-    with mock.patch.object(passes, "sample", sample), Engine(model(), prefix_bytes=0) as engine:
+    with mock.patch.object(passes, "choose", choose), Engine(model(), prefix_bytes=0) as engine:
         yield engine
 
 

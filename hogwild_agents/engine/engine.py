@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import torch
 
 from hogwild_agents.engine.blocks import PAGE
 from hogwild_agents.engine.errors import (
@@ -47,8 +50,7 @@ class Handle(Generic[E, R]):
         self._engine = engine  # keeps the engine alive while anyone waits for the job
         self._job = job
         self._feed: Feed[E] = Feed()
-        self._result: R | None = None
-        self._error: BaseException | None = None
+        self._ended: tuple[R | None, BaseException | None] = (None, None)
         tokens = engine._loop.scheduler.check(job)
         self._task = Task(job, self._feed.extend, self._close, tokens)
 
@@ -70,8 +72,10 @@ class Handle(Generic[E, R]):
             TimeoutError: The job is still running.
             SessionFailedError: The job failed; its `partial` is what was reached.
             InvalidJobError: The engine's own thread would wait for itself.
+            EngineClosedError: This is a forked process, which has no such thread.
         """
         self._engine._loop.require_another_thread()
+        self._require_end_to_come()
         if not self._feed.wait_closed(timeout):
             raise TimeoutError(f"The session is still running after {timeout} s; cancel() ends it.")
         return self._outcome()
@@ -80,6 +84,14 @@ class Handle(Generic[E, R]):
         """Ends the job within one pass; its result is what it had reached. Harmless when done."""
         if not self.done:
             self._engine._loop.cancel(self._task)
+
+    def abandon(self, error: BaseException) -> None:
+        """Cancels the job and waits for nothing: its outcome is `error`, unless it has ended.
+
+        For a job that `cancel` does not end, as its engine is stuck in a pass.
+        """
+        self.cancel()
+        self._close(None, error)
 
     def stop(self) -> None:
         """Asks the job to come to its proper end soon: a team stops thinking and answers."""
@@ -98,14 +110,17 @@ class Handle(Generic[E, R]):
 
     def __iter__(self) -> Iterator[E]:
         """The job's events; blocks while more are to come."""
+        self._require_end_to_come()
         return iter(self._feed)
 
     def __aiter__(self) -> AsyncIterator[E]:
         """The job's events; suspends while more are to come."""
+        self._require_end_to_come()
         return aiter(self._feed)
 
     def __await__(self) -> Generator[Any, None, R]:
         """As `result`, without blocking the event loop."""
+        self._require_end_to_come()
         yield from self._feed.until_closed().__await__()
         return self._outcome()
 
@@ -125,18 +140,25 @@ class Handle(Generic[E, R]):
         """Cancels the job if it still runs."""
         self.cancel()
 
+    def _require_end_to_come(self) -> None:
+        """Raises EngineClosedError in a forked process, where nothing more would ever come."""
+        if self._engine._loop.forked and not self.done:
+            self._engine._loop.require_open()
+
     def _close(self, result: R | None, error: BaseException | None) -> None:
-        self._result, self._error = result, error
-        self._feed.extend([], close=True)
+        if not self.done:
+            self._ended = result, error
+            self._feed.extend([], close=True)
 
     def _outcome(self) -> R:
-        if self._error is not None:
-            why = f"{type(self._error).__name__}: {self._error}".rstrip(".")
+        result, error = self._ended
+        if error is not None:
+            why = f"{type(error).__name__}: {error}".rstrip(".")
             raise SessionFailedError(
                 f"The session failed: {why}. What it had reached is in this error's `partial`.",
-                self._result,
-            ) from self._error
-        return self._result  # type: ignore[return-value]  # only a failed job has none
+                result,
+            ) from error
+        return result  # type: ignore[return-value]  # only a failed job has none
 
 
 class Engine:
@@ -148,6 +170,9 @@ class Engine:
             one's prompt is read, more reads it in fewer passes.
         prefix_bytes: The most cache memory for prompts that are kept because the next one may begin
             alike; a quarter of the cache by default.
+
+    A forked process has none of its parent's threads: there an engine counts as closed. Start
+    processes by `spawn`, or make the engine in the child, whose torch computes on one thread.
 
     Raises:
         InvalidJobError: The model has an engine that is at work, or an argument makes no sense. An
@@ -164,6 +189,8 @@ class Engine:
     _of: ClassVar[weakref.WeakValueDictionary[int, _Loop]] = weakref.WeakValueDictionary()
     """The loop that holds a model, by the model's `id`; it must not keep either of them alive."""
     _submitted: ClassVar[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
+    _made: ClassVar[bool] = False
+    """Whether there has ever been one in this process."""
 
     def __init__(
         self, model: SharedCacheModel, *, chunk: int = CHUNK, prefix_bytes: int | None = None
@@ -195,6 +222,7 @@ class Engine:
             else prefix_bytes // (model.pool.bytes_per_token * PAGE),
         )
         Engine._of[id(model)] = self._loop
+        Engine._made = True
         # Only a signal: who collects garbage must not wait for a thread, which may need its locks.
         weakref.finalize(self, self._loop.signal).atexit = False
 
@@ -204,7 +232,7 @@ class Engine:
         Raises:
             HogwildError: The job could never run, or the engine is closed.
         """
-        self._loop.require_open()
+        self.require_open()
         given: Any = job
         if not callable(getattr(given, "run", None)):
             raise InvalidJobError(
@@ -222,6 +250,10 @@ class Engine:
     def closed(self) -> bool:
         """Whether nothing can be submitted any more."""
         return self._loop.closed
+
+    def require_open(self) -> None:
+        """Raises EngineClosedError, and says why, if nothing can be submitted any more."""
+        self._loop.require_open()
 
     def close(self) -> None:
         """Cancels what is running, ends the thread and gives kept prompts' memory back.
@@ -258,6 +290,7 @@ class _Loop:
         self._closing = False
         self._crash: BaseException | None = None
         self._thread: threading.Thread | None = None
+        self.forked = False
 
     @property
     def closed(self) -> bool:
@@ -271,6 +304,12 @@ class _Loop:
 
     def require_open(self) -> None:
         """Raises EngineClosedError if nothing can be submitted any more."""
+        if self.forked:
+            raise EngineClosedError(
+                "This process was forked, and the engine's thread stayed in its parent: start "
+                "processes by spawn (multiprocessing.get_context('spawn')), or make the engine in "
+                "the child."
+            )
         if self._closing:
             why = "is closed"
             if self._crash is not None:
@@ -357,6 +396,23 @@ class _Loop:
                 self._crash = self._crash or error
             task.finish(None, self._crash)  # does nothing if the scheduler has ended it
         self.scheduler.prefixes.clear()
+
+
+    def forget_thread(self) -> None:
+        """In a forked process: there is no thread, and nobody to give back a lock that it held."""
+        self._changed = threading.Condition()
+        self._closing = self.forked = True
+
+
+def _after_fork() -> None:
+    if Engine._made:
+        torch.set_num_threads(1)  # OpenMP waits for ever for threads that stayed in the parent
+    for loop in [*Engine._of.values()]:
+        loop.forget_thread()
+
+
+if hasattr(os, "register_at_fork"):  # there is none on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @atexit.register

@@ -26,10 +26,12 @@ class Feed(Generic[T]):
         return self._closed
 
     def extend(self, items: Sequence[T], *, close: bool = False) -> None:
-        """Appends items and wakes the readers; with `close` for the last time."""
+        """Appends items and wakes the readers, with `close` for the last time; nothing later."""
         with self._changed:
+            if self._closed:
+                return
             self._items.extend(items)
-            self._closed = self._closed or close
+            self._closed = close
             self._changed.notify_all()
             wakers, self._wakers = self._wakers, []
         for wake in wakers:

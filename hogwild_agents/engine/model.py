@@ -8,14 +8,14 @@ import os
 import reprlib
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hogwild_agents.engine.attention import CURRENT, NAME, Pass, Row
+from hogwild_agents.engine.attention import CURRENT, NAME, Attend, Pass, Row
 from hogwild_agents.engine.backends.choice import Backend, BackendName, choose_backend
 from hogwild_agents.engine.blocks import PAGE, Block
 from hogwild_agents.engine.check import CHECK_PAGES, Report, compare, measure
@@ -28,6 +28,9 @@ from hogwild_agents.engine.errors import (
 )
 from hogwild_agents.engine.limits import default_cache_bytes, freeze_longrope, position_limit
 from hogwild_agents.engine.loading import load_model
+
+if TYPE_CHECKING:
+    from hogwild_agents.engine.graphs import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +78,11 @@ class SharedCacheModel:
         self_check: bool,
         compile: bool,  # noqa: A002  torch's own word for it
         backend: Backend,
+        cuda_graphs: bool,
     ) -> None:
         self.model = model
         self.backend = backend
+        self._recorder: Recorder | None = None
         self._compiled = _compile(model) if compile else None
         self.max_length = max_length
         embedding: Any = model.get_input_embeddings()
@@ -97,6 +102,10 @@ class SharedCacheModel:
                 f"{needed * PAGE * self.pool.bytes_per_token} bytes, and a session takes many more."
             )
         model.set_attn_implementation(NAME)
+        if cuda_graphs and backend.name == "triton" and self.device.type == "cuda":
+            from hogwild_agents.engine.graphs import Recorder  # it needs Triton
+
+            self._recorder = Recorder(self.pool, self._call)
         if self_check:
             compare(self, evidence, self.report)
         else:
@@ -118,6 +127,7 @@ class SharedCacheModel:
         self_check: bool = True,
         compile: bool = False,  # noqa: A002
         backend: BackendName | None = None,
+        cuda_graphs: bool = True,
     ) -> SharedCacheModel:
         """Loads a model, measures it and lets it prove itself; models asked for at once take turns.
 
@@ -139,6 +149,7 @@ class SharedCacheModel:
                 takes about 0.75 times as long; the first pass of each length takes 15 to 40 s more.
                 Raises torch's limit of recompilations for the whole process.
             backend: What computes attention; by default `triton` on a CUDA card, else `torch`.
+            cuda_graphs: Whether short passes on a CUDA card are recorded, and launched as one.
 
         Raises:
             ModelLoadError: Nothing loadable there, an unknown dtype or device, or a `max_length` or
@@ -165,6 +176,7 @@ class SharedCacheModel:
                 self_check=self_check,
                 compile=compile,
                 backend=choose_backend(backend, next(model.parameters()).device),
+                cuda_graphs=cuda_graphs,
             )
 
     def new_block(self) -> Block:
@@ -294,24 +306,29 @@ class SharedCacheModel:
             self.model.set_attn_implementation(NAME)  # somebody used the model by itself
             self.model.train(False)
         current = Pass(self.pool, rows)
-        token = CURRENT.set((self.layers, self.backend.attend(current)))
-        ids, positions, last = map(self.pool.tensor, (current.ids, current.positions, current.last))
+        logits = None if self._recorder is None else self._recorder.run(current)
+        if logits is None:
+            parts = current.ids, current.positions, current.last
+            ids, positions, last = map(self.pool.tensor, parts)
+            logits = self._call(ids, positions, last, self.backend.attend(current)).float()
+        for row in rows:
+            row.view[-1].advance(row.count)
+        return logits
+
+    def _call(self, ids: Tensor, positions: Tensor, last: Tensor, attend: Attend) -> Tensor:
+        """The model itself: logits [rows, vocab] after the tokens `last` of a packed row."""
+        token = CURRENT.set((self.layers, attend))
         options = {"logits_to_keep": last} if self._keeps_logits else {}
         short = self._compiled is not None and len(ids) <= COMPILED_TOKENS
         model: Any = self._compiled if short else self.model
         try:
             with torch.no_grad():
-                out = model(
+                out: Tensor = model(
                     input_ids=ids[None], position_ids=positions[None], use_cache=False, **options
                 ).logits[0]
         finally:
             CURRENT.reset(token)
-        if not self._keeps_logits:
-            out = out[last]
-        for row in rows:
-            row.view[-1].advance(row.count)
-        logits: Tensor = out.float()
-        return logits
+        return out if self._keeps_logits else out[last]
 
 
 def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:

@@ -230,9 +230,7 @@ class CachePool:
         self.layers = tuple(layers)
         self.device = device
         self.limit_bytes = limit_bytes
-        self.bytes_per_token = dtype.itemsize * sum(
-            layer.kv_heads * (layer.key_dim + layer.value_dim) for layer in layers
-        )
+        self.bytes_per_token = bytes_per_token(layers, dtype)
         self.dtype = dtype
         self.keys = [self._zeros(layer.kv_heads, 0, layer.key_dim) for layer in layers]
         """Per layer: [kv_heads, slots, key_dim]."""
@@ -383,6 +381,10 @@ class CachePool:
             for storage in (self.keys, self.values):
                 storage[:] = [self._zeros(old.shape[0], 0, old.shape[2]) for old in storage]
 
+    def put(self, storage: Tensor, slots: Tensor, states: Tensor) -> None:
+        """Writes `states` [kv_heads, tokens, dim] to `slots` of a layer's keys or values."""
+        _raw(storage).index_copy_(1, slots, _raw(states.to(storage.dtype)))
+
     def move(self, source: Slots, target: Slots, shift: int) -> None:
         """Copies tokens to other slots, keys turned on by `shift` positions; a commit.
 
@@ -394,16 +396,16 @@ class CachePool:
         old, new = self.tensor(source), self.tensor(target)
         for layer, keys, values in self.storage():
             turned = layer.rotation.turn(keys.index_select(1, old), shift)
-            keys.index_copy_(1, new, turned)
-            values.index_copy_(1, new, values.index_select(1, old))
+            self.put(keys, new, turned)
+            self.put(values, new, values.index_select(1, old))
 
     def erase(self, slots: Slots) -> None:
         """Zeroes what a failed pass wrote: a NaN left there would spoil the page's next owner."""
         where = self.tensor(slots)
         with torch.no_grad():
             for _, keys, values in self.storage():
-                keys.index_fill_(1, where, 0)
-                values.index_fill_(1, where, 0)
+                for kept in (keys, values):
+                    _raw(kept).index_fill_(1, where, 0)
 
     def _collect(self) -> None:
         while self._abandoned:
@@ -475,6 +477,17 @@ class CachePool:
         stops = np.flatnonzero(~taken[:-1] & taken[1:])
         widest = int(np.argmax(stops - starts))
         return int(starts[widest]), int(stops[widest] - starts[widest])
+
+
+def bytes_per_token(layers: Sequence[Layer], dtype: torch.dtype) -> int:
+    """Memory that one token takes in a cache of all these layers."""
+    numbers = sum(layer.kv_heads * (layer.key_dim + layer.value_dim) for layer in layers)
+    return dtype.itemsize * numbers
+
+
+def _raw(kept: Tensor) -> Tensor:
+    """The same memory in a type that torch can index: it lacks that for one-byte floats."""
+    return kept.view(torch.uint8) if kept.dtype.itemsize == 1 else kept
 
 
 def _new_pages(block: Block, count: int) -> int:

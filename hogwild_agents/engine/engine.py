@@ -51,6 +51,7 @@ class Handle(Generic[E, R]):
         self._job = job
         self._feed: Feed[E] = Feed()
         self._ended: tuple[R | None, BaseException | None] = (None, None)
+        self._abandoned: BaseException | None = None
         tokens = engine._loop.scheduler.check(job)
         self._task = Task(job, self._feed.extend, self._close, tokens)
 
@@ -86,12 +87,14 @@ class Handle(Generic[E, R]):
             self._engine._loop.cancel(self._task)
 
     def abandon(self, error: BaseException) -> None:
-        """Cancels the job and waits for nothing: its outcome is `error`, unless it has ended.
+        """Cancels the job and lets nobody wait for it: unless it has ended, `error` is raised.
 
         For a job that `cancel` does not end, as its engine is stuck in a pass.
         """
         self.cancel()
-        self._close(None, error)
+        if not self.done:
+            self._abandoned = error
+            self._feed.extend([], close=True)
 
     def stop(self) -> None:
         """Asks the job to come to its proper end soon: a team stops thinking and answers."""
@@ -151,6 +154,8 @@ class Handle(Generic[E, R]):
             self._feed.extend([], close=True)
 
     def _outcome(self) -> R:
+        if self._abandoned is not None:
+            raise self._abandoned
         result, error = self._ended
         if error is not None:
             why = f"{type(error).__name__}: {error}".rstrip(".")
@@ -396,7 +401,6 @@ class _Loop:
                 self._crash = self._crash or error
             task.finish(None, self._crash)  # does nothing if the scheduler has ended it
         self.scheduler.prefixes.clear()
-
 
     def forget_thread(self) -> None:
         """In a forked process: there is no thread, and nobody to give back a lock that it held."""

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from hogwild_agents.engine.errors import ModelLoadError
+
 
 def position_limit(config: PreTrainedConfig) -> int:
     """Tokens that a view of this model may hold; `sys.maxsize` where the model states none.
@@ -53,11 +55,31 @@ def freeze_longrope(model: PreTrainedModel, max_length: int | None) -> int | Non
     return limit
 
 
-def default_cache_bytes(device: torch.device) -> int:
-    """Half of the machine's memory, or 90 % of what the card has free."""
+def default_cache_bytes(device: torch.device, utilization: float) -> int:
+    """Half of the machine's memory, or what a card has free but for a share that stays free.
+
+    Args:
+        device: Where the model lies already.
+        utilization: Share of the card's whole memory that may be taken, by whomever.
+
+    Raises:
+        ModelLoadError: It is no share, or nothing of it is left for a cache.
+    """
+    if not 0 < utilization <= 1:
+        raise ModelLoadError(
+            f"gpu_memory_utilization={utilization} is no share: use a number above 0 and at most 1."
+        )
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(0.9 * free)
+        torch.cuda.empty_cache()
+        free, total = torch.cuda.mem_get_info(device)
+        left = int(free - (1 - utilization) * total)
+        if left <= 0:
+            raise ModelLoadError(
+                f"The weights leave {free / 2**30:.1f} of {total / 2**30:.1f} GiB free, and "
+                f"gpu_memory_utilization={utilization} leaves nothing of that for a cache: raise "
+                "it, load a quantised checkpoint, or end other programs on this card."
+            )
+        return left
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (AttributeError, ValueError, OSError):  # not a POSIX system

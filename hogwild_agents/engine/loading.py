@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -64,15 +66,27 @@ def load_model(
                     parameter.data = parameter.data.to(kind)
     else:
         try:
-            model = AutoModelForCausalLM.from_pretrained(os.fspath(source), dtype=kind or "auto")
+            model = AutoModelForCausalLM.from_pretrained(
+                os.fspath(source), dtype=kind or "auto", **_straight_to(target)
+            )
         except Exception as error:  # each broken file has an error type of its own
             nothing = "" if os.path.exists(source) else " (there is no such folder here)"
             raise ModelLoadError(
                 f"Cannot load a causal language model from {os.fspath(source)!r}{nothing}: {error}"
             ) from error
     try:
-        if target is not None:
+        if target is not None and next(model.parameters()).device != target:
             torch.nn.Module.to(model, target)
     except RuntimeError as error:
         raise ModelLoadError(f"Cannot put the model on {target}: {error}") from error
     return model
+
+
+def _straight_to(device: torch.device | None) -> dict[str, Any]:
+    """Options with which weights are read straight into a card's memory, not by way of the host's.
+
+    transformers needs accelerate for that; without it they are moved afterwards.
+    """
+    if device is None or device.type == "cpu" or find_spec("accelerate") is None:
+        return {}
+    return {"device_map": device}

@@ -8,7 +8,7 @@ import os
 import reprlib
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from hogwild_agents.engine.attention import CURRENT, NAME, Attend, Pass, Row
 from hogwild_agents.engine.backends.choice import Backend, BackendName, choose_backend
-from hogwild_agents.engine.blocks import PAGE, Block
+from hogwild_agents.engine.blocks import PAGE, Block, bytes_per_token
 from hogwild_agents.engine.check import CHECK_PAGES, Report, compare, measure
 from hogwild_agents.engine.errors import (
     ContextLengthError,
@@ -63,7 +63,7 @@ class SharedCacheModel:
         report: What the self-check found, and what it cost.
         pool: The memory behind the blocks.
         device: Where model and cache are.
-        dtype: Of the cache.
+        dtype: Of keys and values as the model computes them; the cache's own is `pool.dtype`.
         max_length: The most tokens a view may hold.
         vocab_size: Token ids are below this.
         predicted: Columns of the logits; some models predict fewer ids than they read.
@@ -75,6 +75,7 @@ class SharedCacheModel:
         *,
         max_length: int,
         cache_bytes: int,
+        cache_dtype: torch.dtype | None,
         self_check: bool,
         compile: bool,  # noqa: A002  torch's own word for it
         backend: Backend,
@@ -94,19 +95,10 @@ class SharedCacheModel:
         self.predicted = evidence.logits.shape[-1]
         self.layers = evidence.layers
         self.dtype = evidence.calls[0].key.dtype  # a quantised model's own dtype says nothing
-        self.pool = backend.pool(self.layers, self.dtype, self.device, cache_bytes)
-        needed = CHECK_PAGES if self_check else 1
-        if self.pool.limit_pages < needed:
-            raise ModelLoadError(
-                f"cache_bytes={cache_bytes} is too little: {needed} pages of {PAGE} tokens take "
-                f"{needed * PAGE * self.pool.bytes_per_token} bytes, and a session takes many more."
-            )
         model.set_attn_implementation(NAME)
-        if cuda_graphs and backend.name == "triton" and self.device.type == "cuda":
-            from hogwild_agents.engine.graphs import Recorder  # it needs Triton
-
-            self._recorder = Recorder(self.pool, self._call)
-        if self_check:
+        if self_check:  # in the model's own precision, whatever the cache's will be
+            enough = CHECK_PAGES * PAGE * bytes_per_token(self.layers, self.dtype)
+            self.pool = backend.pool(self.layers, self.dtype, self.device, enough)
             compare(self, evidence, self.report)
         else:
             logger.warning(
@@ -114,6 +106,17 @@ class SharedCacheModel:
                 "nothing will say so.",
                 self.report.name,
             )
+        self.pool = backend.pool(self.layers, cache_dtype or self.dtype, self.device, cache_bytes)
+        needed = CHECK_PAGES if self_check else 1
+        if self.pool.limit_pages < needed:
+            raise ModelLoadError(
+                f"cache_bytes={cache_bytes} is too little: {needed} pages of {PAGE} tokens take "
+                f"{needed * PAGE * self.pool.bytes_per_token} bytes, and a session takes many more."
+            )
+        if cuda_graphs and backend.name == "triton" and self.device.type == "cuda":
+            from hogwild_agents.engine.graphs import Recorder  # it needs Triton
+
+            self._recorder = Recorder(self.pool, self._call)
 
     @classmethod
     def from_pretrained(
@@ -124,6 +127,8 @@ class SharedCacheModel:
         dtype: str | torch.dtype = "auto",
         max_length: int | None = None,
         cache_bytes: int | None = None,
+        cache_dtype: Literal["auto", "fp8"] = "auto",
+        gpu_memory_utilization: float = 0.9,
         self_check: bool = True,
         compile: bool = False,  # noqa: A002
         backend: BackendName | None = None,
@@ -141,7 +146,11 @@ class SharedCacheModel:
                 longrope models (Phi-3 128k) this chooses the frequencies for good: the short ones
                 up to the original length (the default), the long ones beyond.
             cache_bytes: The most memory that keys and values may take; by default half of the
-                machine's memory, or 90 % of what the card has free.
+                machine's memory, or what `gpu_memory_utilization` allows.
+            cache_dtype: `fp8` keeps keys and values as float8_e4m3fn: half of the memory, and a
+                relative error of up to 1/16 in each number. `auto` keeps them as computed.
+            gpu_memory_utilization: Share of a CUDA card's memory that may be taken by weights,
+                cache and other programs together; the rest is for computing.
             self_check: Whether the model must reproduce its own plain forward before it is used.
                 Skipping it saves a few forward passes, and gives up the promise that a model which
                 the engine computes wrongly is refused.
@@ -168,11 +177,15 @@ class SharedCacheModel:
                     )
                 limit = max_length
             if cache_bytes is None:
-                cache_bytes = default_cache_bytes(next(model.parameters()).device)
+                device = next(model.parameters()).device
+                cache_bytes = default_cache_bytes(device, gpu_memory_utilization)
+            if cache_dtype not in ("auto", "fp8"):
+                raise ModelLoadError(f"Unknown cache_dtype {cache_dtype!r}: use auto or fp8.")
             return cls(
                 model,
                 max_length=limit,
                 cache_bytes=cache_bytes,
+                cache_dtype=torch.float8_e4m3fn if cache_dtype == "fp8" else None,
                 self_check=self_check,
                 compile=compile,
                 backend=choose_backend(backend, next(model.parameters()).device),

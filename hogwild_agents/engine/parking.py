@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from hogwild_agents.engine.blocks import Block, Extent, pages_of, slots_of
@@ -28,7 +29,7 @@ class Parked:
         pool = self._pool = blocks[0].pool
         where = pool.tensor(slots_of(self._order))
         self._contents: list[tuple[Tensor, Tensor]] = [
-            (keys.index_select(1, where).cpu(), values.index_select(1, where).cpu())
+            (_to_host(keys.index_select(1, where)), _to_host(values.index_select(1, where)))
             for _, keys, values in pool.storage()
         ]
         for block, _, _ in self._blocks:
@@ -68,8 +69,16 @@ class Parked:
         for (_, keys, values), (kept_keys, kept_values) in zip(
             pool.storage(), self._contents, strict=True
         ):
-            keys.index_copy_(1, where, kept_keys.to(pool.device))
-            values.index_copy_(1, where, kept_values.to(pool.device))
+            for storage, kept in ((keys, kept_keys), (values, kept_values)):
+                pool.put(storage, where, kept.to(pool.device, non_blocking=True))
+
+
+def _to_host(kept: Tensor) -> Tensor:
+    """A copy in host memory: pinned, and under way while others compute, if it comes from a GPU."""
+    if kept.device.type != "cuda":
+        return kept.cpu()
+    host = torch.empty(kept.shape, dtype=kept.dtype, pin_memory=True)
+    return host.copy_(kept, non_blocking=True)  # read by later work of the same stream only
 
 
 def _extents(pages: Sequence[int]) -> list[Extent]:

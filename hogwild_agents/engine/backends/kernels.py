@@ -39,10 +39,17 @@ def write(
         return
     at = tl.arange(0, WIDTH)
     where = head * room + slot
-    new = tl.load(key + head * key_head + token * key_token + at, mask=at < DIM)
-    tl.store(keys + where * DIM + at, new.to(keys.dtype.element_ty), mask=at < DIM)
-    new = tl.load(value + head * value_head + token * value_token + at, mask=at < VALUE_DIM)
-    tl.store(values + where * VALUE_DIM + at, new.to(values.dtype.element_ty), mask=at < VALUE_DIM)
+    new_key = tl.load(key + head * key_head + token * key_token + at, mask=at < DIM)
+    start = value + head * value_head + token * value_token
+    new_value = tl.load(start + at, mask=at < VALUE_DIM, other=0.0)
+    # Who does not see a token gives it the weight 0, and 0 x NaN would be NaN. Scores are masked,
+    # so what is no number goes into the key: it reaches those who see it, and nobody else.
+    sound = tl.min((tl.abs(new_value.to(tl.float32)) < float("inf")).to(tl.int32), 0) != 0
+    new_key = tl.where(sound, new_key.to(tl.float32), float("nan"))
+    new_value = tl.where(sound, new_value.to(tl.float32), 0.0)
+    tl.store(keys + where * DIM + at, new_key.to(keys.dtype.element_ty), mask=at < DIM)
+    start = values + where * VALUE_DIM
+    tl.store(start + at, new_value.to(values.dtype.element_ty), mask=at < VALUE_DIM)
 
 
 @triton.jit

@@ -47,8 +47,8 @@ class TorchAttend:
     ) -> Tensor:
         """Writes, then reads; see `Attend`."""
         pool = self._pass.pool
-        pool.keys[layer.index].index_copy_(1, self._slots, key)
-        pool.values[layer.index].index_copy_(1, self._slots, value)
+        pool.put(pool.keys[layer.index], self._slots, key)
+        pool.put(pool.values[layer.index], self._slots, value)
         groups = self._groups.get(layer.window)
         if groups is None:
             groups = self._groups[layer.window] = self._prepare(layer.window)
@@ -173,6 +173,7 @@ class Group:
         Returns:
             [queries of all teams, heads, value_dim].
         """
+        dtype = query.dtype
         # [kv_heads, teams, heads per kv_head, queries, key_dim]; turning needs float32
         query = (
             query.float()
@@ -180,16 +181,16 @@ class Group:
             .transpose(1, 2)
         )
         keys, values = self._pool.keys[layer.index], self._pool.values[layer.index]
-        page_keys, page_values = self._gather(keys), self._gather(values)
+        page_keys, page_values = self._gather(keys, dtype), self._gather(values, dtype)
         if self._mixed and page_values is not None:
             # A query gives what it does not see the weight 0, and 0 x NaN would be NaN.
             page_values.nan_to_num_(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
-        kept = Kept(keys, values, page_keys, page_values)
+        kept = Kept(keys, values, page_keys, page_values, dtype)
         heads, size = self._portion(layer)
         if heads == layer.kv_heads and size == self._size:
             out = self._read(layer, query, None, kept, scoring)
         else:
-            out = values.new_empty(*query.shape[:-1], layer.value_dim)
+            out = query.new_empty(*query.shape[:-1], layer.value_dim, dtype=dtype)
             for head in range(0, layer.kv_heads, heads):
                 some = slice(head, head + heads)
                 own, kept_by = scoring, kept.of(some)
@@ -212,12 +213,12 @@ class Group:
         heads = min(max(1, rows // self._size), layer.kv_heads)
         return heads, min(max(1, rows // heads), self._size)
 
-    def _gather(self, kept: Tensor) -> Tensor | None:
+    def _gather(self, kept: Tensor, dtype: torch.dtype) -> Tensor | None:
         """The group's pages of keys or values: [kv_heads, teams, pages * PAGE, dim]."""
         if not self._pages:
             return None
         heads, _, dim = kept.shape
-        paged = kept.view(heads, -1, PAGE, dim).index_select(1, self._page_ids)
+        paged = kept.view(heads, -1, PAGE, dim).index_select(1, self._page_ids).to(dtype)
         return paged.view(heads, self._teams, -1, dim)
 
     def _read(
@@ -228,7 +229,7 @@ class Group:
         if scoring.softcap is not None:
             scores = scores.div_(scoring.softcap).tanh_().mul_(scoring.softcap)
         self._hide_unseen(scores, part)
-        return self._mix(_softmax(scores, scoring.sinks).to(kept.values.dtype), kept)
+        return self._mix(_softmax(scores, scoring.sinks).to(kept.dtype), kept)
 
     def _scores(
         self, layer: Layer, query: Tensor, part: slice | None, kept: Kept, scaling: float
@@ -238,7 +239,7 @@ class Group:
         Columns are the stretches, one after the other, and then the pages.
         """
         heads, teams, group, size, dim = query.shape
-        dtype = kept.keys.dtype
+        dtype = kept.dtype
         straight = self._straight or layer.rotation.still
         parts = []
         if straight:
@@ -251,7 +252,8 @@ class Group:
                 cos, sin = _of(part, tables.cos[index]), _of(part, tables.sin[index])
                 turned = torch.addcmul(partner * sin, query, cos).to(dtype)
                 flat = turned.reshape(heads, group * size, dim)
-            parts.append(_products(flat, kept.keys[:, stretch.start : stretch.stop]))
+            seen = kept.keys[:, stretch.start : stretch.stop].to(dtype)
+            parts.append(_products(flat, seen))
         if kept.page_keys is not None and straight:
             parts.append(_products(flat, kept.page_keys.flatten(0, 1)))
         elif kept.page_keys is not None:
@@ -299,7 +301,7 @@ class Group:
         at = 0
         for stretch in self._stretches:
             stop = at + stretch.stop - stretch.start
-            seen = kept.values[:, stretch.start : stretch.stop]
+            seen = kept.values[:, stretch.start : stretch.stop].to(kept.dtype)
             out = _add_product(out, weights[..., at:stop], seen)
             at = stop
         if kept.page_values is not None:
@@ -309,16 +311,24 @@ class Group:
 
 
 class Kept(NamedTuple):
-    """Keys and values of one layer: all slots, and the group's pages gathered."""
+    """Keys and values of one layer: all slots as stored, and the group's pages as computed with."""
 
     keys: Tensor  # [kv_heads, slots, key_dim]
     values: Tensor  # [kv_heads, slots, value_dim]
     page_keys: Tensor | None  # [kv_heads, teams, pages * PAGE, key_dim]
     page_values: Tensor | None  # [kv_heads, teams, pages * PAGE, value_dim]
+    dtype: torch.dtype  # to compute with
 
     def of(self, heads: slice) -> Kept:
         """The same for some key/value heads."""
-        return Kept(*(None if kept is None else kept[heads] for kept in self))  # type: ignore[arg-type]
+        keys, values, page_keys, page_values, dtype = self
+        return Kept(
+            keys[heads],
+            values[heads],
+            None if page_keys is None else page_keys[heads],
+            None if page_values is None else page_values[heads],
+            dtype,
+        )
 
 
 class Tables(NamedTuple):

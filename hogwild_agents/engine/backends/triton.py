@@ -70,7 +70,7 @@ class TritonAttend:
         """Writes, then reads; see `Attend`."""
         sheet = self._sheet
         keys, values = self._pool.keys[layer.index], self._pool.values[layer.index]
-        query, key, value = (_flat(states) for states in (query, key, value))
+        query, key, value = _flat(query), _flat(key.to(keys.dtype)), _flat(value.to(values.dtype))
         tokens, room = query.shape[1], keys.shape[1]
         width, value_width = _width(layer.key_dim), _width(layer.value_dim)
         kernels.write[(tokens, layer.kv_heads)](

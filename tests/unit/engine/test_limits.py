@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import BloomConfig, Gemma3Config, LlamaConfig, Phi3Config
 
-from hogwild_agents.engine import SharedCacheModel
+from hogwild_agents.engine import ModelLoadError, SharedCacheModel
 from hogwild_agents.engine.limits import default_cache_bytes, freeze_longrope, position_limit
 from tests.unit.engine.families import LLAMA3_ROPE, YARN, build
 from tests.unit.engine.reference import LLAMA
@@ -88,7 +88,7 @@ def test_yarn_in_the_table_of_families_reaches_its_scaled_length() -> None:
 
 
 def test_default_cache_is_half_of_the_memory() -> None:
-    found = default_cache_bytes(torch.device("cpu"))
+    found = default_cache_bytes(torch.device("cpu"), 0.9)
     assert 0 < found <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
@@ -97,4 +97,38 @@ def test_default_cache_where_the_system_does_not_tell(monkeypatch: pytest.Monkey
         raise ValueError(name)
 
     monkeypatch.setattr(os, "sysconf", unknown)
-    assert default_cache_bytes(torch.device("cpu")) > 0
+    assert default_cache_bytes(torch.device("cpu"), 0.9) > 0
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """A card with memory that is free or not, for want of a real one."""
+    memory = {"free": 60, "total": 100}
+    monkeypatch.setattr(
+        torch.cuda, "mem_get_info", lambda _: (memory["free"] << 30, memory["total"] << 30)
+    )
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    return memory
+
+
+@pytest.mark.parametrize(
+    ("free", "share", "expected"), [(60, 0.9, 50), (100, 1.0, 100), (60, 0.5, 10)]
+)
+def test_a_card_keeps_a_share_of_its_memory_free(
+    card: dict[str, int], free: int, share: float, expected: int
+) -> None:
+    """Whoever took the rest; here, what the weights take is what is not free."""
+    card["free"] = free
+    assert default_cache_bytes(torch.device("cuda"), share) == pytest.approx(expected << 30)
+
+
+def test_a_card_that_the_weights_fill(card: dict[str, int]) -> None:
+    card["free"] = 10
+    with pytest.raises(ModelLoadError, match=r"10\.0 of 100\.0 GiB.*gpu_memory_utilization=0\.8"):
+        default_cache_bytes(torch.device("cuda"), 0.8)
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.01, 90])
+def test_what_is_no_share(share: float) -> None:
+    with pytest.raises(ModelLoadError, match="above 0 and at most 1"):
+        SharedCacheModel.from_pretrained(build(LLAMA), gpu_memory_utilization=share)

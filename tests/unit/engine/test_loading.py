@@ -1,0 +1,59 @@
+"""Where weights are read to, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from hogwild_agents.engine import ModelLoadError, SharedCacheModel, loading
+from tests.unit.engine.families import build
+from tests.unit.engine.reference import LLAMA
+
+
+@pytest.mark.parametrize(
+    ("device", "helped", "expected"),
+    [
+        ("cuda:0", True, {"device_map": torch.device("cuda:0")}),
+        ("cuda:0", False, {}),
+        ("cpu", True, {}),
+    ],
+)
+def test_weights_go_straight_to_a_card(
+    monkeypatch: pytest.MonkeyPatch, device: str, helped: bool, expected: dict[str, Any]
+) -> None:
+    """Where accelerate is there to do it; no card is needed to see what transformers is asked."""
+    asked: dict[str, Any] = {}
+
+    def noted(_: str, **options: Any) -> Any:
+        asked.update(options)
+        raise OSError("no weights here")
+
+    monkeypatch.setattr(loading, "choose_device", torch.device)
+    monkeypatch.setattr(loading, "find_spec", lambda _: object() if helped else None)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", noted)
+    with pytest.raises(ModelLoadError, match="no weights here"):
+        loading.load_model("somewhere", device, "auto")
+    assert asked == {"dtype": "auto", **expected}
+
+
+def test_a_model_that_is_where_it_should_be_is_not_moved(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Some quantised models refuse to be."""
+    build(LLAMA).save_pretrained(tmp_path)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("it was moved")
+
+    monkeypatch.setattr(torch.nn.Module, "to", refuse)
+    assert loading.load_model(tmp_path, "cpu", "auto").device.type == "cpu"
+
+
+@pytest.mark.parametrize("given", ["fp4", "float16", None, 8])
+def test_unknown_types_of_the_cache(given: Any) -> None:
+    with pytest.raises(ModelLoadError, match=f"cache_dtype {given!r}"):
+        SharedCacheModel.from_pretrained(build(LLAMA), cache_dtype=given)

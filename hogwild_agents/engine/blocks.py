@@ -268,8 +268,8 @@ class CachePool:
         return zip(self.layers, self.keys, self.values, strict=True)
 
     def tensor(self, slots: Slots) -> Tensor:
-        """`slots` as an int64 tensor on the pool's device."""
-        return torch.from_numpy(slots).to(self.device)
+        """Integers as an int64 tensor on the pool's device, which nobody waits for."""
+        return torch.from_numpy(slots).to(self.device, non_blocking=True)
 
     def require(self, *blocks: Block) -> None:
         """Raises InvalidBlockError unless every block is alive and from this pool."""

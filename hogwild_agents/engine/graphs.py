@@ -69,6 +69,9 @@ class Recorder:
         pool: The model's cache, of the triton backend.
         call: Runs the model.
         record: How to record.
+
+    Attributes:
+        works: Whether the model can be recorded, as far as is known.
     """
 
     def __init__(self, pool: CachePool, call: Call, record: Record = record_graph) -> None:
@@ -78,11 +81,11 @@ class Recorder:
         self._record = record
         self._seen: Counter[Shape] = Counter()
         self._kept: OrderedDict[Shape, Recording] = OrderedDict()
-        self._works = True
+        self.works = True
 
     def run(self, current: Pass) -> Tensor | None:
         """The logits of a pass: float32 [rows, vocab]; None if it is not one for a recording."""
-        if not self._works or len(current.ids) > MOST_TOKENS:
+        if not self.works or len(current.ids) > MOST_TOKENS:
             return None
         sheet = sheet_of(current).padded()
         shape = sheet.shape
@@ -115,7 +118,7 @@ class Recorder:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # what CUDA says when an operation cannot be recorded
-            self._works = False
+            self.works = False
             logger.warning(
                 "Passes of this model cannot be recorded as CUDA graphs and are launched kernel by "
                 "kernel, which is slower: %s",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,6 +27,11 @@ def choose_device(device: str | torch.device | None) -> torch.device:
             f"Cannot use device {device!r} ({error}): use cpu, or cuda with a card in the machine."
         ) from error
     return chosen
+
+
+def on_device(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a card the current one of this thread: Triton launches its kernels there."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:

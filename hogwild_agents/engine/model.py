@@ -27,7 +27,7 @@ from hogwild_agents.engine.errors import (
     NotANumberError,
 )
 from hogwild_agents.engine.limits import default_cache_bytes, freeze_longrope, position_limit
-from hogwild_agents.engine.loading import load_model
+from hogwild_agents.engine.loading import load_model, on_device
 
 if TYPE_CHECKING:
     from hogwild_agents.engine.graphs import Recorder
@@ -319,21 +319,29 @@ class SharedCacheModel:
             self.model.set_attn_implementation(NAME)  # somebody used the model by itself
             self.model.train(False)
         current = Pass(self.pool, rows)
-        logits = None if self._recorder is None else self._recorder.run(current)
-        if logits is None:
-            parts = current.ids, current.positions, current.last
-            ids, positions, last = map(self.pool.tensor, parts)
-            logits = self._call(ids, positions, last, self.backend.attend(current)).float()
+        with on_device(self.device):
+            logits = None if self._recorder is None else self._recorder.run(current)
+            if logits is None:
+                parts = current.ids, current.positions, current.last
+                ids, positions, last = map(self.pool.tensor, parts)
+                compiled = self._recorder is None or not self._recorder.works
+                attend = self.backend.attend(current)
+                logits = self._call(ids, positions, last, attend, compiled=compiled).float()
         for row in rows:
             row.view[-1].advance(row.count)
         return logits
 
-    def _call(self, ids: Tensor, positions: Tensor, last: Tensor, attend: Attend) -> Tensor:
-        """The model itself: logits [rows, vocab] after the tokens `last` of a packed row."""
+    def _call(
+        self, ids: Tensor, positions: Tensor, last: Tensor, attend: Attend, *, compiled: bool = True
+    ) -> Tensor:
+        """The model itself: logits [rows, vocab] after the tokens `last` of a packed row.
+
+        Where passes are recorded only those are compiled: their lengths are few.
+        """
         token = CURRENT.set((self.layers, attend))
         options = {"logits_to_keep": last} if self._keeps_logits else {}
-        short = self._compiled is not None and len(ids) <= COMPILED_TOKENS
-        model: Any = self._compiled if short else self.model
+        compiled = compiled and self._compiled is not None and len(ids) <= COMPILED_TOKENS
+        model: Any = self._compiled if compiled else self.model
         try:
             with torch.no_grad():
                 out: Tensor = model(

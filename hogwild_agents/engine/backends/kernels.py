@@ -85,7 +85,7 @@ def attend(
     """One item for one key/value head. Grid: items, kv_heads."""
     item = items + tl.program_id(0).to(tl.int64) * 7
     kv_head = tl.program_id(1).to(tl.int64)
-    length = tl.load(item + 3)
+    length = tl.load(item + 3).to(tl.int32)
     if length == 0:
         return  # padding
     first, count, slot = tl.load(item), tl.load(item + 1), tl.load(item + 2)
@@ -102,6 +102,8 @@ def attend(
     shift = tl.load(turns + turn * 3, mask=asking, other=0)
     limit = tl.load(turns + turn * 3 + 1, mask=asking, other=0)
     limit += position * tl.load(turns + turn * 3 + 2, mask=asking, other=0)
+    end = (limit - base).to(tl.int32)  # the row sees the run's slots up to here
+    after = (position + shift - WINDOW - base).to(tl.int32)  # and, with a window, beyond here
     head = kv_head * GROUP + row % GROUP
 
     # Their queries, turned to where they stand as seen from the block.
@@ -139,9 +141,9 @@ def attend(
         if CAPPED:
             score = softcap * (2 * tl.sigmoid(2 * score / softcap) - 1)  # tanh
         score *= LOG2_E
-        seen = (inside & (n >= 0))[None, :] & (base + n[None, :] < limit[:, None])
+        seen = inside[None, :] & (n[None, :] < end[:, None])
         if WINDOW > 0:
-            seen = seen & (base + n[None, :] > (position + shift - WINDOW)[:, None])
+            seen = seen & (n[None, :] > after[:, None])
         score = tl.where(seen, score, float("-inf"))
         higher = tl.maximum(peak, tl.max(score, 1))
         level = tl.where(higher == float("-inf"), 0.0, higher)

@@ -20,6 +20,7 @@ from hogwild_agents.engine.backends import kernels
 from hogwild_agents.engine.backends.tiles import STEP, Kind, Sheet, kind_of, make_sheet
 from hogwild_agents.engine.blocks import CachePool, Slots
 from hogwild_agents.engine.layers import Layer
+from hogwild_agents.engine.loading import on_device
 from hogwild_agents.engine.rotary import Rotation
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -207,17 +208,18 @@ class TritonPool(CachePool):
         places = self.tensor(np.concatenate([source, target, np.ravel(table)]))
         angles = shift * self._frequencies
         heads = max(layer.kv_heads for layer in self.layers)
-        kernels.commit[(-(-len(source) // MOVED), heads, len(self.layers))](
-            places[2 * len(source) :],
-            self._partners,
-            torch.stack([angles.cos(), angles.sin()], 1).float(),
-            places,
-            places[len(source) :],
-            len(source),
-            KIND=_KINDS[self.dtype],
-            WIDTH=self._width,
-            MANY=MOVED,
-        )
+        with on_device(self.device):
+            kernels.commit[(-(-len(source) // MOVED), heads, len(self.layers))](
+                places[2 * len(source) :],
+                self._partners,
+                torch.stack([angles.cos(), angles.sin()], 1).float(),
+                places,
+                places[len(source) :],
+                len(source),
+                KIND=_KINDS[self.dtype],
+                WIDTH=self._width,
+                MANY=MOVED,
+            )
 
 
 _KINDS = {

@@ -1,0 +1,1 @@
+"""Does a team answer sooner? Data sets, strategies, runs that resume, statistics and reports."""

@@ -1,0 +1,32 @@
+"""Problems: what a data set holds, a strategy is asked, and a scorer marks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hogwild_agents.engine.errors import HogwildError
+
+
+class EvaluationError(HogwildError, ValueError):
+    """An evaluation that makes no sense as it was asked for: settings, data or files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem of a data set.
+
+    Attributes:
+        id: Its name, the same in every run; no other problem of the data set has it.
+        question: What is asked, as text.
+        truth: What is right, as the scorer understands it: a JSON value.
+        scorer: Which scorer marks answers to it; a key of `scoring.SCORERS`.
+        extra: What else the scorer needs, as JSON values: units, tolerances, tests.
+    """
+
+    id: str
+    question: str
+    truth: Any
+    scorer: str
+    extra: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,273 @@
+"""Ways to answer a problem, all measured alike: one worker, several apart, several together.
+
+Every strategy answers at many budgets in one go. Teams do so by snapshots: the early finisher
+answers in passing and leaves the session as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hogwild_agents.evaluation.measures import measures_of
+from hogwild_agents.evaluation.problems import EvaluationError, Problem
+from hogwild_agents.evaluation.sessions import Reached, Setting, Watched, steps_of, watch
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+
+VOTING_TEMPERATURE = 0.7
+"""For voters of a model that decodes greedily: else all would say the same (Wang et al., arXiv
+2203.11171, vote at 0.5 to 0.7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a strategy came to on a problem.
+
+    Attributes:
+        reached: By budget.
+        workers: Names of those who wrote.
+        steps: As in `Transcript`.
+        reply: What was said in the end.
+        measures: As in `Record`.
+    """
+
+    reached: dict[int, Reached]
+    workers: tuple[str, ...] = ()
+    steps: tuple[dict[str, Any], ...] = ()
+    reply: str = ""
+    measures: dict[str, float] = field(default_factory=dict)
+
+
+class Strategy(Protocol):
+    """A way to answer; `name` tells it from others in a run and in reports."""
+
+    @property
+    def name(self) -> str:
+        """Such as `vote-4`."""
+
+    async def run(
+        self, setting: Setting, problem: Problem, seed: int, budgets: Sequence[int]
+    ) -> Outcome:
+        """Answers a problem within each of some budgets, in ascending order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hogwild:
+    """A team on one cache; of one worker, it is that worker alone.
+
+    Attributes:
+        workers: How many.
+        layout: What each sees of the others.
+        check: Whether they are asked whether their work is redundant.
+    """
+
+    workers: int = 2
+    layout: str = "combined"
+    check: bool = True
+
+    @property
+    def name(self) -> str:
+        """`single`, or `hogwild-2` and what is unusual about it."""
+        if self.workers == 1:
+            return "single"
+        layout = "" if self.layout == "combined" else f"-{self.layout}"
+        return f"hogwild-{self.workers}{layout}{'' if self.check else '-unchecked'}"
+
+    async def run(
+        self, setting: Setting, problem: Problem, seed: int, budgets: Sequence[int]
+    ) -> Outcome:
+        """See `Strategy`."""
+        options: dict[str, Any] = {} if self.check else {"interrupts": []}
+        if self.workers > 1:
+            options["layout"] = self.layout
+        watched = await watch(setting, self.workers, problem, seed, budgets, **options)
+        return Outcome(
+            watched.reached,
+            watched.result.workers,
+            steps_of(watched.result),
+            watched.result.reply,
+            measures_of(watched.result) if self.workers > 1 else {},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Workers who know nothing of each other; the answer that most give (self-consistency)."""
+
+    workers: int = 2
+
+    @property
+    def name(self) -> str:
+        """Such as `vote-4`."""
+        return f"vote-{self.workers}"
+
+    async def run(
+        self, setting: Setting, problem: Problem, seed: int, budgets: Sequence[int]
+    ) -> Outcome:
+        """See `Strategy`."""
+        voters = await _apart(setting, self.workers, problem, seed, budgets)
+        reached = {}
+        for budget in budgets:
+            at = [voter.reached[budget] for voter in voters]
+            votes = Counter(one.answer for one in at if one.answer is not None)
+            answer = votes.most_common(1)[0][0] if votes else None  # of equals, the first's
+            reached[budget] = _together(at, answer, max(one.passes for one in at))
+        return _apart_outcome(voters, reached)
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """Workers who know nothing of each other; the answer of whoever is done first."""
+
+    workers: int = 2
+
+    @property
+    def name(self) -> str:
+        """Such as `first-4`."""
+        return f"first-{self.workers}"
+
+    async def run(
+        self, setting: Setting, problem: Problem, seed: int, budgets: Sequence[int]
+    ) -> Outcome:
+        """See `Strategy`."""
+        runners = await _apart(setting, self.workers, problem, seed, budgets)
+        reached = {}
+        for budget in budgets:
+            at = [runner.reached[budget] for runner in runners]
+            done = [
+                (runner.result.passes, place)
+                for place, runner in enumerate(runners)
+                if runner.result.finish_reason == "answer" and runner.result.passes <= budget
+            ]
+            winner = at[min(done)[1]] if done else at[0]
+            reached[budget] = _together(at, winner.answer, winner.passes)
+        return _apart_outcome(runners, reached)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Any LangChain runnable from a question to a text or a message.
+
+    Attributes:
+        runnable: What is asked.
+        label: Its name in reports.
+        passes: Passes that its answer counts as where the message does not say.
+    """
+
+    runnable: Runnable[Any, Any]
+    label: str = "chain"
+    passes: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its label."""
+        return self.label
+
+    async def run(
+        self,
+        setting: Setting,  # noqa: ARG002  it has a model of its own
+        problem: Problem,
+        seed: int,  # noqa: ARG002  and its own sampling
+        budgets: Sequence[int],
+    ) -> Outcome:
+        """See `Strategy`. It is asked once; budgets that its answer exceeds get none."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        said = await self.runnable.ainvoke(problem.question)
+        seconds = loop.time() - begun
+        told = getattr(said, "response_metadata", None) or {}
+        usage = getattr(said, "usage_metadata", None) or {}
+        found = told.get("answer")
+        text = str(getattr(said, "text", said)) if found is None else str(found)
+        passes = int(told.get("passes", self.passes))
+        tokens = int(usage.get("output_tokens", 0))
+        reached = {
+            budget: Reached(
+                text if passes <= budget else None, min(passes, budget), tokens, seconds
+            )
+            for budget in budgets
+        }
+        return Outcome(reached, (self.label,), reply=str(getattr(said, "text", said)))
+
+
+def strategies_of(
+    names: Iterable[str],
+    workers: Sequence[int],
+    layouts: Sequence[str] = ("combined",),
+) -> list[Strategy]:
+    """Strategies by name, each for every team size.
+
+    Args:
+        names: Of `single`, `vote`, `first`, `skeleton`, `hogwild`, `unchecked` (hogwild without the
+            redundancy check).
+        workers: Team sizes.
+        layouts: Of hogwild.
+
+    Raises:
+        EvaluationError: No such name, or one twice.
+    """
+    from hogwild_agents.evaluation.skeleton import Skeleton  # which needs this file
+
+    teams = [count for count in workers if count > 1]
+    makers: dict[str, list[Strategy]] = {
+        "single": [Hogwild(1)],
+        "vote": [Vote(count) for count in teams],
+        "first": [First(count) for count in teams],
+        "skeleton": [Skeleton()],
+        "hogwild": [Hogwild(count, layout) for count in teams for layout in layouts],
+        "unchecked": [Hogwild(count, layout, False) for count in teams for layout in layouts],
+    }
+    made: list[Strategy] = []
+    for name in names:
+        if name not in makers:
+            raise EvaluationError(
+                f"There is no strategy {name!r}: choose of {', '.join(makers)}, or give a runnable "
+                "to evaluate() in Python."
+            )
+        if not makers[name]:
+            raise EvaluationError(f"{name} needs teams of 2 workers or more: give such sizes.")
+        made += makers[name]
+    if len({strategy.name for strategy in made}) < len(made):
+        raise EvaluationError("A strategy is asked for twice: give each name once.")
+    return made
+
+
+async def _apart(
+    setting: Setting, workers: int, problem: Problem, seed: int, budgets: Sequence[int]
+) -> list[Watched]:
+    """Several lone workers at once, each with random numbers of its own."""
+    usual = setting.team(1, seed).sampling
+    sampling = replace(usual, temperature=VOTING_TEMPERATURE) if usual.greedy else usual
+    return await asyncio.gather(
+        *(
+            watch(setting, 1, problem, 1000 * seed + place, budgets, sampling=sampling)
+            for place in range(workers)
+        )
+    )
+
+
+def _together(at: Sequence[Reached], answer: str | None, passes: int) -> Reached:
+    """What workers apart come to: their tokens add up, their passes run side by side."""
+    return Reached(
+        answer,
+        passes,
+        sum(one.tokens for one in at),
+        max(one.seconds for one in at),
+        sum(one.memory for one in at),
+    )
+
+
+def _apart_outcome(apart: Sequence[Watched], reached: dict[int, Reached]) -> Outcome:
+    names = tuple(f"{one.result.workers[0]} {place}" for place, one in enumerate(apart, 1))
+    steps = tuple(
+        step | {"worker": name}
+        for name, one in zip(names, apart, strict=True)
+        for step in steps_of(one.result)
+    )
+    replies = "\n\n".join(one.result.reply for one in apart if one.result.reply)
+    return Outcome(reached, names, steps, replies)

@@ -33,6 +33,9 @@ MOST_WORKERS = 4
 """It has learnt to be a team of so many, and of fewer."""
 
 
+_GIVEN_UP = " ..." * 4
+"""What the finisher writes that waits for a result which nobody will bring any more."""
+
 _LIST = re.compile(r"[\s.]*\([a-h]\) ")
 
 
@@ -76,12 +79,23 @@ def team_settings(workers: int | Sequence[str] = 2) -> dict[str, Any]:
         )
     boxed = answer_format("boxed")
     found, extract = _in_order(boxed.found), _in_order(_closed(boxed.extract))
+
+    def complete(text: str) -> bool:
+        return boxed.complete(text) or text.endswith(_GIVEN_UP)
+
     return {
         "workers": workers,
         "prompt": CollaborationPrompt(style="names"),
         "sampling": SamplingParams(temperature=0),
         "interrupts": [] if len(names) == 1 else [RedundancyCheck(every=128)],
-        "answer": replace(boxed, opening=boxed.lead, max_tokens=96, found=found, extract=extract),
+        "answer": replace(
+            boxed,
+            opening=boxed.lead,
+            max_tokens=96,
+            found=found,
+            extract=extract,
+            complete=complete,
+        ),
         "finisher": "answer",
         "budget": 1024,
     }

@@ -13,10 +13,11 @@ from hogwild_agents.team import Sight
 
 
 @Interrupt
-def last_call(sight: Sight) -> str | None:
+def half_time(sight: Sight) -> str | None:
     """Any function from what a worker sees to a text or None; asked when a worker begins a step."""
-    late = sight.since == sight.tokens and sight.passes > sight.budget * 3 // 4
-    return f"({sight.worker}, please come to an end.) " if late else None
+    first = sight.since == sight.tokens  # tokens since it last spoke: all, so it never has
+    late = sight.passes > sight.budget // 2
+    return f"{sight.worker}, half of the time is over." if first and late else None
 
 
 def politely(question: str) -> str:
@@ -26,8 +27,8 @@ def politely(question: str) -> str:
 
 def main(model: str = "pocket", problem: str = make_problem(seed=4, size=6).text) -> None:
     """Lets a team think, and prints what it was told meanwhile."""
-    interrupts = [RedundancyCheck(every=96), last_call | politely]
-    message = ChatHogwild(model=model, interrupts=interrupts, budget=256).invoke(problem)
+    interrupts = [RedundancyCheck(every=64), half_time | politely]
+    message = ChatHogwild(model=model, interrupts=interrupts, budget=160).invoke(problem)
     for said in InterruptRecord().invoke(message):
         print(
             f"pass {said.asked}, {said.name} to {said.worker}: {said.text}{said.followed.strip()}"

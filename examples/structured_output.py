@@ -1,10 +1,8 @@
 """Replies that fit a schema, always: a grammar keeps them to it.
 
 python examples/structured_output.py
-python examples/structured_output.py path/or/hub-name
+HOGWILD_MODEL=path/or/hub-name python examples/structured_output.py
 """
-
-import sys
 
 from pydantic import BaseModel, Field
 
@@ -18,9 +16,9 @@ class Ticket(BaseModel):
     seats: int
 
 
-def main(model: str = "pocket") -> None:
+def main() -> None:
     """Asks for an instance of a class, and for a call of a tool."""
-    chat = ChatHogwild(model=model, workers=1)
+    chat = ChatHogwild(workers=1)
     request = "Book a ticket: title Corka Wo, seats 12"
     print(chat.with_structured_output(Ticket).invoke(request))
     message = chat.bind_tools([Ticket], tool_choice="any").invoke(request)
@@ -28,4 +26,4 @@ def main(model: str = "pocket") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -15,8 +15,6 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ContextThreadPoolExecutor, get_config_list
 from langchain_core.tools import BaseTool
-from langchain_core.utils import from_env
-from pydantic import ConfigDict, Field, SecretStr, ValidationError, model_validator
 from tenacity import (
     AsyncRetrying,
     Retrying,
@@ -25,22 +23,13 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from hogwild_agents import __version__
-from hogwild_agents.engine import Engine, Handle
-from hogwild_agents.engines import (
-    POCKET,
-    compiler_of,
-    engine_of,
-    tokenizer_of,
-)
+from hogwild_agents.engine import Engine, EngineClosedError, Handle
+from hogwild_agents.engines import compiler_of, engine_of, forget_engine, tokenizer_of
 from hogwild_agents.errors import EngineFailedError, InvalidRequestError, as_langchain_errors
 from hogwild_agents.forms import described, form_of
 from hogwild_agents.identity import identity
-from hogwild_agents.messages import (
-    PROVIDER,
-    to_conversation,
-    without_collaboration,
-)
+from hogwild_agents.messages import PROVIDER, to_conversation, without_collaboration
+from hogwild_agents.options import Options
 from hogwild_agents.profiles import profile_of
 from hogwild_agents.replies import ChunkMaker, Shape, whole_message
 from hogwild_agents.runs import Run
@@ -52,26 +41,8 @@ from hogwild_agents.teams import cut_answer, team_of
 WIDTH = 128
 """Calls of a batch that run at once; each waits on a thread."""
 
-_FOR_ONE_CALL = (
-    *(
-        "model",
-        "workers",
-        "layout",
-        "budget",
-        "max_tokens",
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-    ),
-    *("seed", "interrupts", "finisher", "prompt", "answer", "reasoning", "device", "dtype"),
-    *("timeout", "max_retries"),
-)
-_FORM = ("tools", "tool_choice", "response_format", "parallel_tool_calls")
-_IGNORED = ("stream", "strict", "ls_structured_output_format")
 
-
-class ChatHogwild(BaseChatModel):
+class ChatHogwild(Options):
     r"""Several copies of one local model that think together and answer as one chat model.
 
     Weights are loaded on first use, once per process for equal `model`, `device` and `dtype`; all
@@ -81,73 +52,16 @@ class ChatHogwild(BaseChatModel):
     reasoning block per worker, and in `additional_kwargs["thoughts"]`; `response_metadata` holds
     the extracted answer, the forward passes, and how redundancy checks were answered.
 
-    Every argument can also be given for one call: `model.invoke(question, workers=4)`.
+    Every argument but `engine`, `streaming` and `api_key` can also be given for one call:
+    `model.invoke(question, workers=4)`. `ChatHogwild.model_fields` and docs/langchain.md say what
+    each one is.
 
     Example:
         from hogwild_agents import ChatHogwild
 
         model = ChatHogwild(workers=4)  # the pocket model, which ships inside
-        print(model.invoke("Solve these tasks.\\n(a) 4731 + 2869\n(b) reverse nirok").text)
+        print(model.invoke("Solve these tasks.\n(a) 4731 + 2869\n(b) reverse nirok").text)
     """
-
-    model: str = Field(default_factory=from_env("HOGWILD_MODEL", default=POCKET))
-    """`pocket`, a folder, or a name on the Hugging Face hub; `HOGWILD_MODEL` if not given."""
-    workers: int | list[str] = 2
-    """How many workers, or their names; one is a plain chat model."""
-    layout: Any = "combined"
-    """What each worker sees: `combined`, `interleaved`, `contiguous`, or a layout of your own."""
-    budget: int | None = Field(default=None, ge=1)
-    """Forward passes of thinking; 4,096 unless the model has a better default."""
-    max_tokens: int | None = Field(default=None, ge=1)
-    """The most tokens of the reply; thoughts do not count. 1,024 by default."""
-    temperature: float | None = Field(default=None, ge=0)
-    """0 takes the likeliest token; 0.6 unless the model has a better default."""
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    """Keeps the likeliest tokens whose probabilities reach p together."""
-    top_k: int | None = Field(default=None, ge=0)
-    """Keeps the k likeliest tokens; 0 keeps all."""
-    min_p: float | None = Field(default=None, ge=0, le=1)
-    """Keeps tokens at least this likely relative to the likeliest."""
-    seed: int | None = None
-    """Makes sampling repeatable."""
-    stop: list[str] | None = None
-    """Texts before which a reply ends."""
-    interrupts: list[Any] | None = None
-    """Asked whenever a worker begins a step: functions or runnables; the redundancy check by
-    default, and none for one worker."""
-    finisher: Literal["reply", "answer"] | None = None
-    """`reply` lets one worker write to the user after the thinking, `answer` gives the bare answer.
-    The pocket model gives answers unless there are tools or a schema, others reply."""
-    prompt: Any = "default"
-    """What the team is told: a `CollaborationPrompt`; None adds nothing to the messages."""
-    answer: Any = None
-    """How the final answer looks: `boxed` (the default), `number`, `choice`, `json`, `code`, a
-    pydantic class, a pattern, or a function from a text to the answer or None."""
-    reasoning: bool = True
-    """Whether messages show what the workers thought."""
-    device: str | None = Field(default_factory=from_env("HOGWILD_DEVICE", default=None))
-    """`cuda`, `cpu`, ...; `HOGWILD_DEVICE`, or a GPU if there is one."""
-    dtype: str = "auto"
-    """`float32`, `bfloat16`, `float16`, or the checkpoint's own."""
-    engine: Engine | None = Field(default=None, exclude=True)
-    """An engine of your own, which must hold `model`; by default one is shared by all."""
-    timeout: float | None = Field(default=None, gt=0)
-    """Seconds for one answer; then the session is stopped and an error raised."""
-    max_retries: int = Field(default=2, ge=0)
-    """How often a session is tried again whose engine failed before it began to think."""
-    streaming: bool | None = None
-    """Whether `invoke` streams, for callbacks that want every token."""
-    api_key: SecretStr | None = Field(default=None, exclude=True)
-    """Not used, as nothing leaves this machine; so that models can be swapped."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=())
-
-    @model_validator(mode="after")
-    def _tell_version(self) -> ChatHogwild:
-        self._add_version("hogwild-agents", __version__)
-        if self.engine is not None and "model" not in self.model_fields_set:
-            self.model = self.engine.model.report.name
-        return self
 
     # One call.
 
@@ -229,32 +143,14 @@ class ChatHogwild(BaseChatModel):
                 for message in maker.take(event):
                     yield ChatGenerationChunk(message=message)
 
-    def _for_call(self, kwargs: dict[str, Any]) -> ChatHogwild:
-        """This model with what is given for one call only; takes that out of `kwargs`."""
-        given = {name: kwargs.pop(name) for name in _FOR_ONE_CALL if name in kwargs}
-        for name in _IGNORED:
-            kwargs.pop(name, None)
-        unknown = [name for name in kwargs if name not in _FORM]
-        if unknown:
-            raise InvalidRequestError(
-                f"Unknown argument {unknown[0]}={kwargs[unknown[0]]!r:.80}: a call takes "
-                f"{', '.join((*_FORM, 'stop', *_FOR_ONE_CALL))}."
-            )
-        if not given:
-            return self
-        if self.engine is not None and given.get("model", self.model) != self.model:
-            raise InvalidRequestError(
-                f"model={given['model']!r}, but this instance has an engine of its own with "
-                f"{self.model!r}: make another instance for the other model."
-            )
-        try:
-            kept = {name: getattr(self, name) for name in ChatHogwild.model_fields}
-            checked = ChatHogwild.model_validate(kept | given)
-        except ValidationError as error:
-            raise InvalidRequestError(
-                f"The arguments of this call make no sense: {error}"
-            ) from error
-        return self.model_copy(update={name: getattr(checked, name) for name in given})
+    def unload(self) -> None:
+        """Gives the model's memory back: closes the engine that all instances of it share.
+
+        What is running on it is cancelled, and whoever needs the model next loads it anew. An
+        engine of your own stays as it is: close that yourself.
+        """
+        if self.engine is None:
+            forget_engine(self.model, self.device, self.dtype)
 
     def _begin(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
@@ -276,8 +172,10 @@ class ChatHogwild(BaseChatModel):
         with as_langchain_errors():
             if self.engine is None:
                 return engine_of(self.model, self.device, self.dtype), session, calls
-        if self.engine.closed:
-            raise InvalidRequestError(f"{self.engine!r} cannot take more: give another engine.")
+        try:
+            self.engine.require_open()
+        except EngineClosedError as error:  # to try again would not help
+            raise InvalidRequestError(f"{self.engine!r} cannot take more. {error}") from error
         return self.engine, session, calls
 
     def _run(self, engine: Engine, session: Session, calls: CallForm | None) -> Run:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from langchain_core.exceptions import (
     ContextOverflowError,
     ModelAPIError,
+    ModelConnectionError,
     ModelError,
     ModelInvalidRequestError,
     ModelNotFoundError,
@@ -39,7 +40,11 @@ class PromptTooLongError(HogwildError, ContextOverflowError, ValueError):
 
 
 class ModelMissingError(HogwildError, ModelNotFoundError):
-    """There is no such model, or it cannot be read."""
+    """There is no such model, here or on the hub, or it cannot be read."""
+
+
+class HubUnreachableError(HogwildError, ModelConnectionError):
+    """The model is not on this machine, and the hub could not be asked for it."""
 
 
 class ModelRefusedError(HogwildError, ModelInvalidRequestError):
@@ -75,6 +80,20 @@ _KINDS: tuple[tuple[type[BaseException], type[HogwildError]], ...] = (
     (InvalidSamplingError, InvalidRequestError),
 )
 
+_ADVICE: tuple[tuple[type[HogwildError], str], ...] = (
+    (
+        ContextLengthError,
+        "Shorten the conversation, lower max_tokens, or tell the team less, as with "
+        "prompt=CollaborationPrompt(style='brief').",
+    ),
+    (
+        OutOfCacheMemoryError,
+        "Lower budget or workers, or give an engine of your own, whose model has more cache: "
+        "Engine(SharedCacheModel.from_pretrained(..., cache_bytes=...)).",
+    ),
+)
+"""What to do in this floor's words, where the floors below name arguments of their own."""
+
 
 @contextmanager
 def as_langchain_errors() -> Iterator[None]:
@@ -90,7 +109,16 @@ def as_langchain_errors() -> Iterator[None]:
         invalid = isinstance(error, ValueError | TypeError)
         default = InvalidRequestError if invalid else EngineFailedError
         kind = next((kind for given, kind in _KINDS if isinstance(error, given)), default)
-        failure = kind(str(error))
+        failure = kind(_in_own_words(error))
         if isinstance(failure, EngineFailedError):
             failure.partial = getattr(error, "partial", None)
         raise failure from error
+
+
+def _in_own_words(error: HogwildError) -> str:
+    """What went wrong, in the words below; and what to do, in a chat model's."""
+    said = str(error)
+    for kind, advice in _ADVICE:
+        if isinstance(error, kind):
+            return f"{said.partition('. ')[0].rstrip('.')}. {advice}"
+    return said

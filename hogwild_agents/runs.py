@@ -1,15 +1,19 @@
-"""Runs: a session that answers one call of a chat model, until its end or its deadline."""
+"""Runs: a session that answers one call, until its end or until its time is over."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Self
 
-from hogwild_agents.engine import Handle
+from hogwild_agents.engine import Handle, HogwildError
 from hogwild_agents.errors import AnswerTimeoutError, EngineFailedError, as_langchain_errors
 from hogwild_agents.replies import Shape
 from hogwild_agents.team import Event, Finished, Result
+
+GRACE = 5.0
+"""Seconds for a session whose time is over to tell what it had reached; it takes one pass."""
 
 
 class Run:
@@ -19,22 +23,42 @@ class Run:
         handle: Of the session.
         timeout: Seconds that it may take, or None.
         shape: How what comes of it is to look as a message.
+        thinking: Seconds after which it stops thinking and answers, or None.
     """
 
-    def __init__(self, handle: Handle[Event, Result], timeout: float | None, shape: Shape) -> None:
+    def __init__(
+        self,
+        handle: Handle[Event, Result],
+        timeout: float | None,
+        shape: Shape,
+        thinking: float | None = None,
+    ) -> None:
         self.shape = shape
         self._handle = handle
         self._timeout = timeout
         self._late = False
-        self._timer: threading.Timer | None = None
-        if timeout is not None:
-            self._timer = threading.Timer(timeout, self._end)
-            self._timer.daemon = True
-            self._timer.start()
+        self._timers = [
+            threading.Timer(seconds, action)
+            for seconds, action in ((thinking, handle.stop), (timeout, self._end))
+            if seconds is not None
+        ]
+        for timer in self._timers:
+            timer.daemon = True
+            timer.start()
 
     def _end(self) -> None:
         self._late = True
         self._handle.cancel()
+        try:
+            with suppress(HogwildError):
+                self._handle.result(GRACE)
+        except TimeoutError:
+            self._handle.abandon(
+                AnswerTimeoutError(
+                    f"There was no answer after timeout={self._timeout} s, and the engine does not "
+                    "say what it had reached: it is in a very long forward pass, or stuck."
+                )
+            )
 
     def __enter__(self) -> Self:
         """The run; it is over at the end of the block."""
@@ -42,8 +66,8 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         """Cancels the session if it still runs."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in self._timers:
+            timer.cancel()
         self._handle.cancel()
 
     def begin(self) -> Self:
@@ -76,6 +100,7 @@ class Run:
             if isinstance(event, Finished):
                 self.result()
             yield event
+        self.result()
 
     async def aevents(self) -> AsyncIterator[Event]:
         """As `events`."""
@@ -83,6 +108,7 @@ class Run:
             if isinstance(event, Finished):
                 await self.aresult()
             yield event
+        await self.aresult()
 
     def result(self) -> Result:
         """Waits for the end.

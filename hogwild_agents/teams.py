@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,14 @@ from hogwild_agents.team.prompts import worker_names
 from hogwild_agents.team.team import DEFAULT_SAMPLING
 
 if TYPE_CHECKING:
-    from hogwild_agents.chat_models import ChatHogwild
+    from hogwild_agents.options import Options
 
 _SETTINGS = ("layout", "budget", "finisher")
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "seed")
 
 
 def team_of(
-    options: ChatHogwild,
+    options: Options,
     tokenizer: TeamTokenizer,
     form: Form,
     stop: Sequence[str] | None,
@@ -57,12 +58,18 @@ def team_of(
             )
         settings.setdefault("prompt", TeamPrompt(style="none", extra=told.text))
     elif options.prompt != "default":
-        settings["prompt"] = _team_prompt(options.prompt)
+        settings["prompt"] = team_prompt(options.prompt)
     if options.interrupts is not None:
         settings["interrupts"] = [as_interrupt(given) for given in options.interrupts]
     if options.max_tokens is not None:
         settings["reply_tokens"] = options.max_tokens
     if not form.free:
+        if stop and not form.begins_free:
+            warnings.warn(
+                f"stop={[*stop]!r:.80} does nothing here: all of the reply must fit a schema or be "
+                "a call of a tool, and half of it would be worth nothing. Leave it out.",
+                stacklevel=2,
+            )
         if options.finisher == "answer":
             raise InvalidRequestError(
                 "finisher='answer' writes no reply, so it can neither call tools nor fit a "
@@ -71,19 +78,31 @@ def team_of(
         settings["finisher"] = "reply"
     sampling = settings.get("sampling", DEFAULT_SAMPLING)
     settings["sampling"] = replace(sampling, **_given(options, _SAMPLING))
-    return Team(tokenizer, stop=stop or (), **settings)
+    return Team(tokenizer, stop=() if stop is None else stop, **settings)
 
 
-def _given(options: ChatHogwild, names: Sequence[str]) -> dict[str, Any]:
+def _given(options: Options, names: Sequence[str]) -> dict[str, Any]:
     """Those of the options that were chosen."""
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
-def _team_prompt(given: Any) -> Any:
-    """A prompt as teams take it."""
-    if given is None:
-        return TeamPrompt(style="none")
-    return given.as_team_prompt() if isinstance(given, CollaborationPrompt) else given
+def team_prompt(given: Any) -> TeamPrompt:
+    """A prompt as teams take it.
+
+    Raises:
+        InvalidRequestError: It is none.
+    """
+    match given:
+        case None:
+            return TeamPrompt(style="none")
+        case CollaborationPrompt():
+            return given.as_team_prompt()
+        case TeamPrompt():
+            return given
+    raise InvalidRequestError(
+        f"prompt={given!r:.80} is no prompt: give a CollaborationPrompt, or None to add nothing to "
+        "the messages; instructions of your own go into a system message."
+    )
 
 
 def cut_answer(team: Team, max_tokens: int | None, text: str) -> str:

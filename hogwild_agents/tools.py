@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, Literal
 
 from langchain_core.callbacks import (
@@ -13,14 +14,16 @@ from langchain_core.callbacks import (
     adispatch_custom_event,
     dispatch_custom_event,
 )
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import ArgsSchema, BaseTool, ToolException
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from hogwild_agents.chat_models import ChatHogwild
 from hogwild_agents.engine import Handle, HogwildError
 from hogwild_agents.engines import settings_of
-from hogwild_agents.replies import as_text, content_of, metadata_of
+from hogwild_agents.errors import AnswerTimeoutError
+from hogwild_agents.replies import Shape, as_text, content_of, metadata_of
+from hogwild_agents.runs import Run
 from hogwild_agents.team import Event, Result, StepCommitted
 from hogwild_agents.team.team import DEFAULT_BUDGET
 
@@ -30,6 +33,16 @@ PROGRESS = "team_progress"
 Effort = Literal["low", "medium", "high"]
 _SHARES: dict[Effort, float] = {"low": 0.25, "medium": 1.0, "high": 4.0}
 """Shares of the budget."""
+
+REPLY_SHARE = 0.5
+"""The time that a reply may take, as a share of the deadline."""
+
+REACHED = 2000
+"""The most letters of unfinished work that an agent is told."""
+
+_PLAIN = Shape(None, True, str, {})
+_call_id: ContextVar[str | None] = ContextVar("_call_id", default=None)
+"""Of the call that runs; a tool is not told."""
 
 
 class TeamProblem(BaseModel):
@@ -47,7 +60,11 @@ class TeamTool(BaseTool):
 
     The content of its message is the answer; the artifact holds the transcript and the figures of
     the session. Whenever a worker has finished a step, a custom event `team_progress` goes out with
-    `worker`, `index`, `text` and `passes`. What goes wrong is told to the agent, not raised.
+    `worker`, `index`, `text` and `passes`, and in a graph of LangGraph's `{"team_progress": ...}`
+    through `stream_mode="custom"`.
+
+    What goes wrong is told to the agent, not raised: the message has `status="error"`. So it has if
+    there is no answer in time. Its content then says what the team had reached.
 
     Example:
         from langchain.agents import create_agent
@@ -65,12 +82,26 @@ class TeamTool(BaseTool):
     handle_tool_error: Any = True
 
     model: ChatHogwild = Field(default_factory=ChatHogwild)
-    """The team; any number of calls may run at the same time."""
+    """The team; any number of calls may run at the same time. Its `timeout`, if it has one, ends a
+    call in any case."""
     budget: int | None = Field(default=None, ge=1)
-    """Forward passes of thinking at medium effort; the model's own by default."""
+    """Forward passes of thinking at medium effort, of which low effort takes a quarter and high
+    effort four times as many; if not given the model's."""
     deadline: float | None = Field(default=None, gt=0)
-    """Seconds after which the team stops thinking and answers with what it has; the model's
-    `timeout` is one, too."""
+    """Seconds of thinking, after which the team answers with what it has; the reply may take half
+    as long again. The loading of the model does not count."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    def run(self, *args: Any, tool_call_id: str | None = None, **kwargs: Any) -> Any:
+        """As `BaseTool.run`."""
+        with _called(tool_call_id):
+            return super().run(*args, tool_call_id=tool_call_id, **kwargs)
+
+    async def arun(self, *args: Any, tool_call_id: str | None = None, **kwargs: Any) -> Any:
+        """As `BaseTool.arun`."""
+        with _called(tool_call_id):
+            return await super().arun(*args, tool_call_id=tool_call_id, **kwargs)
 
     def _run(
         self,
@@ -78,17 +109,19 @@ class TeamTool(BaseTool):
         hints: list[str] | None = None,
         effort: Effort = "medium",
         run_manager: CallbackManagerForToolRun | None = None,
-    ) -> tuple[str, dict[str, Any]]:
-        with (
-            _told_as_tool_errors(),
-            self.model.submit(_asked(problem, hints), budget=self._passes(effort)) as handle,
-            self._stopped_in_time(handle),
-        ):
-            for event in handle:
-                if run_manager and isinstance(event, StepCommitted):
-                    config: Any = {"callbacks": run_manager.get_child()}
-                    dispatch_custom_event(PROGRESS, _progress(event), config=config)
-            return _outcome(handle.result())
+    ) -> tuple[Any, Any]:
+        try:
+            handle = self.model.submit(_asked(problem, hints), budget=self._passes(effort))
+            with self._in_time(handle) as run:
+                for event in run.events():
+                    if isinstance(event, StepCommitted):
+                        _write(_progress(event))
+                        if run_manager:
+                            config: Any = {"callbacks": run_manager.get_child()}
+                            dispatch_custom_event(PROGRESS, _progress(event), config=config)
+                return _outcome(run.result())
+        except HogwildError as error:
+            return self._failed(error)
 
     async def _arun(
         self,
@@ -96,16 +129,19 @@ class TeamTool(BaseTool):
         hints: list[str] | None = None,
         effort: Effort = "medium",
         run_manager: AsyncCallbackManagerForToolRun | None = None,
-    ) -> tuple[str, dict[str, Any]]:
-        with _told_as_tool_errors():
+    ) -> tuple[Any, Any]:
+        try:
             asked, passes = _asked(problem, hints), self._passes(effort)
-            async with await self.model.asubmit(asked, budget=passes) as handle:
-                with self._stopped_in_time(handle):
-                    async for event in handle:
-                        if run_manager and isinstance(event, StepCommitted):
+            with self._in_time(await self.model.asubmit(asked, budget=passes)) as run:
+                async for event in run.aevents():
+                    if isinstance(event, StepCommitted):
+                        _write(_progress(event))
+                        if run_manager:
                             config: Any = {"callbacks": run_manager.get_child()}
                             await adispatch_custom_event(PROGRESS, _progress(event), config=config)
-                    return _outcome(await handle)
+                return _outcome(await run.aresult())
+        except HogwildError as error:
+            return self._failed(error)
 
     def _passes(self, effort: Effort) -> int:
         """The budget at some effort."""
@@ -115,29 +151,47 @@ class TeamTool(BaseTool):
             budget = settings.get("budget", DEFAULT_BUDGET)
         return max(1, round(budget * _SHARES[effort]))
 
-    @contextmanager
-    def _stopped_in_time(self, handle: Handle[Event, Result]) -> Iterator[None]:
-        """Ends the thinking at the deadline; the team still answers."""
-        limits = [seconds for seconds in (self.deadline, self.model.timeout) if seconds]
-        if not limits:
-            yield
-            return
-        timer = threading.Timer(min(limits), handle.stop)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+    def _in_time(self, handle: Handle[Event, Result]) -> Run:
+        """A run that stops thinking at the deadline, and is over when the reply takes too long."""
+        whole = self.deadline and self.deadline * (1 + REPLY_SHARE)
+        limits = [seconds for seconds in (whole, self.model.timeout) if seconds]
+        return Run(handle, min(limits, default=None), _PLAIN, thinking=self.deadline)
+
+    def _failed(self, error: HogwildError) -> tuple[Any, Any]:
+        """Tells the agent what went wrong, with the record of what was reached.
+
+        Raises:
+            ToolException: There is no message to put it in, or somebody else is to handle it.
+        """
+        reached: Result | None = getattr(error, "partial", None)
+        late = isinstance(error, AnswerTimeoutError)
+        if late and reached is not None and reached.answer is not None:
+            return _outcome(reached)  # only the reply was not done
+        words = _too_late(reached) if late else f"The team could not work on this: {error}"
+        call_id = _call_id.get()
+        if reached is None or call_id is None or self.handle_tool_error is not True:
+            raise ToolException(words) from error
+        record = _record(reached)
+        told = ToolMessage(words, artifact=record, name=self.name, tool_call_id=call_id)
+        told.status = "error"
+        return told, record
 
 
 @contextmanager
-def _told_as_tool_errors() -> Iterator[None]:
-    """Gives the agent what went wrong, in words."""
+def _called(call_id: str | None) -> Iterator[None]:
+    token = _call_id.set(call_id)
     try:
         yield
-    except HogwildError as error:
-        raise ToolException(f"The team could not work on this: {error}") from error
+    finally:
+        _call_id.reset(token)
+
+
+def _write(progress: dict[str, Any]) -> None:
+    """Through LangGraph's stream, if the tool runs in a graph."""
+    langgraph = sys.modules.get("langgraph.config")
+    with suppress(LookupError, RuntimeError):  # there is a graph somewhere, but not around this
+        if langgraph is not None:
+            langgraph.get_stream_writer()({PROGRESS: progress})
 
 
 def _asked(problem: str, hints: list[str] | None) -> list[BaseMessage]:
@@ -153,10 +207,22 @@ def _progress(event: StepCommitted) -> dict[str, Any]:
 
 def _outcome(result: Result) -> tuple[str, dict[str, Any]]:
     """The answer for the agent, and the record for whoever wants to look."""
-    if result.finish_reason == "cancelled":
-        raise ToolException("The team was interrupted: its engine was closed. Call it again.")
     answer = as_text(result.answer) or content_of(result)
     if not answer:
         answer = f"The team found no answer in {result.passes:,} forward passes."
-    record = metadata_of(result, called=False)
-    return answer, {"transcript": result.transcript(), "reply": result.reply, **record}
+    return answer, _record(result)
+
+
+def _record(result: Result) -> dict[str, Any]:
+    about = metadata_of(result, called=False)
+    return {"transcript": result.transcript(), "reply": result.reply, **about}
+
+
+def _too_late(reached: Result | None) -> str:
+    """That there is no answer, and how far the team came."""
+    told = "The team ran out of time and has no answer."
+    if reached is None:
+        return told
+    so_far = reached.reply.strip() or reached.transcript().strip()
+    told += f" It thought for {reached.passes:,} forward passes."
+    return f"{told} What it had reached ends so:\n{so_far[-REACHED:]}" if so_far else told

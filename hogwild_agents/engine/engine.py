@@ -158,7 +158,8 @@ class Handle(Generic[E, R]):
             raise self._abandoned
         result, error = self._ended
         if error is not None:
-            why = f"{type(error).__name__}: {error}".rstrip(".")
+            notes = getattr(error, "__notes__", ())  # such as whose code it was
+            why = "; ".join((f"{type(error).__name__}: {error}".rstrip("."), *notes))
             raise SessionFailedError(
                 f"The session failed: {why}. What it had reached is in this error's `partial`.",
                 result,

@@ -44,6 +44,16 @@ models are loaded and measured one after the other."""
 COMPILED_TOKENS = 16
 """Longest pass that runs compiled; each length is compiled once, longer passes run eagerly."""
 
+
+def _after_fork() -> None:
+    """In a forked process: nobody would give back a lock that another thread held."""
+    global _LOADING
+    _LOADING = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
 View = Sequence[Block]
 Tokens = Sequence[int] | np.ndarray[Any, Any] | Tensor
 

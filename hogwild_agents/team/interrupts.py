@@ -116,6 +116,7 @@ def ask(interrupt: Interrupt, sight: Sight) -> Future[Any]:
         try:
             outcome: Any = interrupt(sight)
         except BaseException as error:  # noqa: BLE001  the session that asked ends with it
+            error.add_note(f"raised by the interrupt {name_of(interrupt)}")
             settle, outcome = answer.set_exception, error
         with contextlib.suppress(InvalidStateError):  # the session has gone on without it
             settle(outcome)

@@ -31,3 +31,10 @@ def test_example(example: Path) -> None:
 def test_any_model() -> None:
     """A folder, here of a random model, and a question of one's own."""
     assert "forward passes" in printed(FOLDER / "hub_model.py", folder(), "Is 91 prime?")
+
+
+def test_an_interrupt_of_ones_own() -> None:
+    """Speaks while the team works, and so does the check."""
+    told = printed(FOLDER / "custom_interrupt.py")
+    assert "half_time to Alice: (Alice, half of the time is over.)" in told
+    assert "3 checks, 0 found overlap" in told

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from langchain_core.exceptions import (
     ContextOverflowError,
     ModelError,
@@ -31,7 +32,7 @@ from hogwild_agents.errors import (
     ModelRefusedError,
     PromptTooLongError,
 )
-from hogwild_agents.runnables import CollaborationPrompt
+from hogwild_agents.runnables import CollaborationPrompt, RedundancyCheck
 from tests.unit.engine.families import Family, build
 from tests.unit.small_models import chat, counted_passes, folder, shared_engine, soon
 from tests.unit.team.scripted import scripted
@@ -115,6 +116,13 @@ def test_messages(question: Any, words: list[str]) -> None:
         ({"seed": -1}, ["seed"]),
         ({"stop": [""]}, ["stop"]),
         ({"stop": "END"}, ["stop"]),
+        ({"stop": ""}, ["stop=''"]),
+        ({"model": " "}, ["model=' '", "HOGWILD_MODEL"]),
+        ({"device": "foo"}, ["Unknown device 'foo'", "cpu"]),
+        ({"dtype": "foo"}, ["Unknown dtype 'foo'", "bfloat16"]),
+        ({"interrupts": RedundancyCheck(every=5)}, ["interrupts=[RedundancyCheck(every=5)]"]),
+        ({"output_version": "v9"}, ["output_version"]),
+        ({"engine": None}, ["engine"]),
         ({"timeout": "soon"}, ["timeout"]),
         ({"max_retries": None}, ["max_retries"]),
         ({"answer": "essay"}, ["essay", "boxed"]),
@@ -173,6 +181,9 @@ def test_a_prompt_that_is_too_long(length: int) -> None:
     words = ["4,096", "horten", ","]
     error = refused(PromptTooLongError, words, "x " * (length // 2), max_tokens=1000)
     assert isinstance(error, ContextOverflowError)
+    assert "max_tokens" in str(error)
+    for word in ("reply_tokens", "max_length", "from_pretrained"):
+        assert word not in str(error)
 
 
 # Models.
@@ -184,6 +195,13 @@ def test_a_prompt_that_is_too_long(length: int) -> None:
 def test_a_model_that_does_not_exist(model: str) -> None:
     error = refused(ModelMissingError, [model], model=model)
     assert isinstance(error, ModelNotFoundError)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_a_device_that_is_not_there() -> None:
+    """Is no fault of the model's, for which another one might stand in."""
+    error = refused(InvalidRequestError, ["cuda"], device="cuda")
+    assert not isinstance(error, ModelNotFoundError)
 
 
 def test_a_folder_without_weights(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pydantic import SecretStr, ValidationError
 from hogwild_agents import Engine, SharedCacheModel
 from hogwild_agents.chat_models import ChatHogwild
 from hogwild_agents.pocket import FOLDER
+from hogwild_agents.runnables import RedundancyCheck
 from hogwild_agents.team import TeamBlocks
 from hogwild_agents.team.layouts import Views
 from tests.unit.small_models import chat, counted_passes, folder, shared_engine
@@ -258,6 +259,30 @@ def test_what_a_field_may_be() -> None:
         {"finisher": "essay"},
         {"no_such": 1},
         {"engine": "cpu"},
+        {"model": ""},
+        {"workers": 99},
+        {"model": "pocket", "workers": ["Ada"]},
+        {"model": "pocket", "workers": 5},
+        {"layout": "foo"},
+        {"layout": lambda _: []},
+        {"answer": "foo"},
+        {"prompt": "foo"},
+        {"interrupts": ["foo"]},
+        {"interrupts": RedundancyCheck(every=5)},
+        {"seed": -1},
+        {"stop": [""]},
+        {"temperature": float("inf")},
+        {"device": "foo"},
+        {"dtype": "foo"},
+        {"output_version": "v9"},
     ):
-        with pytest.raises(ValidationError):
+        with pytest.raises(ValidationError, match=r"prompt=|" + next(iter(options))[:5]) as caught:
             chat(**options)
+        assert "foo" not in str(options) or "foo" in str(caught.value)
+
+
+def test_an_empty_name_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is no name, and not the folder in which one happens to be."""
+    monkeypatch.setenv("HOGWILD_MODEL", "")
+    with pytest.raises(ValidationError, match="HOGWILD_MODEL"):
+        ChatHogwild()

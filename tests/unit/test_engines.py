@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,19 +14,23 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import logging
+from langchain_core.exceptions import ModelConnectionError, ModelNotFoundError
 
-from hogwild_agents import engines
+from hogwild_agents import Engine, SharedCacheModel, engines
 from hogwild_agents.engine import ModelLoadError, UnsupportedModelError
 from hogwild_agents.engines import (
     POCKET,
     compiler_of,
     engine_of,
+    forget_engine,
     is_pocket,
     settings_of,
     source_of,
     tokenizer_of,
 )
+from hogwild_agents.errors import HubUnreachableError, InvalidRequestError
 from hogwild_agents.pocket import FOLDER
 from hogwild_agents.profiles import profile_of
 from hogwild_agents.team.prompts import InvalidTeamError
@@ -123,13 +129,41 @@ def test_what_is_no_model(tmp_path: Path) -> None:
     for model in ("/no/such/folder", "no/such-name", str(tmp_path)):
         with pytest.raises(ModelLoadError, match=model):
             engine_of(model)
-    with pytest.raises(ModelLoadError, match="nonsense"):
+    with pytest.raises(InvalidRequestError, match="nonsense"):
         engine_of(folder(), "nonsense")
-    with pytest.raises(ModelLoadError, match="nonsense"):
+    with pytest.raises(InvalidRequestError, match="nonsense"):
         engine_of(folder(), "cpu", "nonsense")
     build(Family("gpt2", "gpt2", {"vocab_size": 512})).save_pretrained(tmp_path)
     with pytest.raises(UnsupportedModelError):
         engine_of(str(tmp_path))
+
+
+def test_forgotten(own_engines: dict[Any, Any]) -> None:
+    """Closed, and its memory given back; others stay, and the next who asks has a new one."""
+    other = engine_of(folder("llama"), "cpu", "float32")
+    loop = engine_of(folder(), "cpu", "float32")._loop
+    model = weakref.ref(loop.scheduler.model)
+    forget_engine(folder(), "cpu", "float32")
+    assert loop.closed
+    assert not other.closed
+    assert list(own_engines.values()) == [other]
+    del loop
+    gc.collect()
+    assert model() is None
+    forget_engine(folder(), "cpu", "float32")
+    assert chat().invoke("Hi.")
+
+
+def test_a_chat_model_unloads(own_engines: dict[Any, Any]) -> None:
+    """The engine that it shares, and not one of its owner's."""
+    model = chat()
+    model.invoke("Hi.")
+    chat(temperature=1).unload()
+    assert own_engines == {}
+    assert model.invoke("Hi.")
+    with Engine(SharedCacheModel.from_pretrained(folder())) as engine:
+        chat(engine=engine).unload()
+        assert not engine.closed
 
 
 # Tokenizers.
@@ -166,6 +200,50 @@ def test_no_tokenizer(model: str) -> None:
         tokenizer_of(model)
     assert "no such folder" in str(caught.value)
     assert logging.get_verbosity() == before
+
+
+class Hub:
+    """As the hub's client: it answers with an error, and counts how often it is asked."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.asked = 0
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        self.asked += 1
+        raise self.error
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is another thing than a model that does not exist, and is asked once."""
+    hub = Hub(OSError("Name or service not known"))
+    monkeypatch.setattr(engines, "get_hf_file_metadata", hub)
+    with pytest.raises(HubUnreachableError, match=r"'no/such-name'.*not known.*folder") as caught:
+        chat(model="no/such-name").invoke("Hi.")
+    assert isinstance(caught.value, ModelConnectionError)
+    assert not isinstance(caught.value, ModelNotFoundError)
+    assert hub.asked == 1
+
+
+@pytest.mark.parametrize(
+    "error", [OfflineModeIsEnabled("off"), HFValidationError("no name")], ids=repr
+)
+def test_what_the_hub_knows(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Is told by who loads the model."""
+    monkeypatch.setattr(engines, "get_hf_file_metadata", Hub(error))
+    with pytest.raises(ModelLoadError, match="no/such-name"):
+        tokenizer_of("no/such-name")
+
+
+def test_a_folder_is_not_looked_for_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a model that is on this machine already."""
+    hub = Hub(OSError("no network"))
+    monkeypatch.setattr(engines, "get_hf_file_metadata", hub)
+    monkeypatch.setattr(engines, "try_to_load_from_cache", lambda *_: "config.json")
+    assert chat().get_num_tokens("Hi.")
+    with pytest.raises(ModelLoadError):
+        tokenizer_of("no/such-name")
+    assert hub.asked == 0
 
 
 def test_a_broken_tokenizer(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_each_has_its_kind(raised: HogwildError, ours: Any, langchains: Any) -> 
     assert type(caught.value) is ours
     assert isinstance(caught.value, langchains)
     assert isinstance(caught.value, theirs.ModelError)
-    assert str(caught.value) == str(raised)
+    assert str(caught.value).startswith(str(raised))
     assert caught.value.__cause__ is raised
     if isinstance(raised, SessionFailedError):
         assert caught.value.partial == "so far"
@@ -92,3 +92,27 @@ def test_what_is_not_ours_stays(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, as_langchain_errors():
         raise error
     assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (
+            ContextLengthError("It has 9,000 tokens. Lower reply_tokens, or see max_length in x."),
+            ["9,000 tokens. ", "max_tokens", "CollaborationPrompt"],
+        ),
+        (
+            OutOfCacheMemoryError("There are 3.5 pages. Load the model with more."),
+            ["3.5 pages. ", "budget", "workers", "engine of your own"],
+        ),
+    ],
+    ids=repr,
+)
+def test_advice_is_in_this_floors_words(raised: HogwildError, words: list[str]) -> None:
+    """The figures stay; what to do names options of a chat model."""
+    with pytest.raises(theirs.ModelError) as caught, as_langchain_errors():
+        raise raised
+    for word in words:
+        assert word in str(caught.value)
+    for word in ("reply_tokens", "max_length", "Load the model"):
+        assert word not in str(caught.value)

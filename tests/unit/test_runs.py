@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hogwild_agents import Engine
+from hogwild_agents import Engine, runs
 from hogwild_agents.errors import AnswerTimeoutError, EngineFailedError
 from hogwild_agents.replies import Shape
 from hogwild_agents.runs import Run
@@ -122,6 +122,46 @@ def test_a_deadline_before_it_begins(engine: Engine, model: ScriptedModel, way: 
     assert caught.value.partial is not None
     assert caught.value.partial.passes == 0
     assert other.result(10).passes == 5
+
+
+@pytest.mark.parametrize("way", ["begin", "result", "events", "abegin", "aresult", "aevents"])
+def test_a_deadline_of_a_stuck_engine(
+    engine: Engine, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Holds all the same: nobody waits for a pass that does not end."""
+    held = threading.Event()
+    monkeypatch.setattr(runs, "GRACE", 0.05)
+    model.before = lambda _: held.wait(30)
+
+    async def alast() -> list[Any]:
+        return [event async for event in run.aevents()]
+
+    run = begin(engine, timeout=0.05)
+    ways: dict[str, Any] = {
+        "begin": run.begin,
+        "result": run.result,
+        "events": lambda: list(run.events()),
+        "abegin": lambda: asyncio.run(run.abegin()),
+        "aresult": lambda: asyncio.run(run.aresult()),
+        "aevents": lambda: asyncio.run(alast()),
+    }
+    try:
+        with pytest.raises(AnswerTimeoutError, match=r"timeout=0\.05 s.*stuck") as caught:
+            ways[way]()
+        assert caught.value.partial is None
+        assert not engine._loop.idle
+    finally:
+        held.set()
+    assert soon(lambda: engine._loop.idle)
+
+
+def test_thinking_that_ends_in_time(engine: Engine) -> None:
+    """Is no end of the run: it replies."""
+    with Run(engine.submit(team_of(budget=4000).session("Q?")), 60, SHAPE, thinking=0.1) as run:
+        result = run.result()
+    assert result.finish_reason == "stopped"
+    assert 0 < result.passes < 4000
+    assert soon(lambda: timers() == 0)
 
 
 @pytest.mark.parametrize("way", ["begin", "abegin"])

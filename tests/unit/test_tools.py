@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
@@ -11,6 +12,7 @@ from unittest import mock
 import pytest
 from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import ToolException
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ValidationError
 
@@ -125,13 +127,53 @@ def test_arguments_that_make_no_sense(arguments: dict[str, Any]) -> None:
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
 def test_a_deadline(way: str) -> None:
     """Ends the thinking; the team still answers."""
-    asking = tool(budget=4000, deadline=0.1, max_tokens=4)
+    asking = tool(budget=4000, deadline=0.5, max_tokens=4)
     message = asking.invoke(call()) if way == "invoke" else asyncio.run(asking.ainvoke(call()))
     record = answer(message).artifact
     assert record["thinking_ended"] == "stopped"
     assert 0 < record["passes"] < 4000
     assert record["reply_passes"] > 0
     assert soon(lambda: not any(isinstance(t, threading.Timer) for t in threading.enumerate()))
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+@pytest.mark.parametrize(
+    "limits", [{"deadline": 0.3}, {"timeout": 0.4}, {"deadline": 60, "timeout": 0.4}], ids=str
+)
+def test_time_that_runs_out(way: str, limits: dict[str, Any]) -> None:
+    """Bounds the reply, too; the agent is told what was reached, and the artifact is there."""
+    asking = tool(budget=5, max_tokens=3000, **limits)
+    begun = time.monotonic()
+    message = asking.invoke(call()) if way == "invoke" else asyncio.run(asking.ainvoke(call()))
+    assert time.monotonic() - begun < 10
+    told = answer(message)
+    assert told.status == "error"
+    assert "ran out of time and has no answer" in told.content
+    assert "5 forward passes" in told.content
+    record = told.artifact
+    assert (record["passes"], record["thinking_ended"], record["answer"]) == (5, "cancelled", None)
+    assert record["reply"]
+    assert record["reply"].strip()[-20:] in told.content
+    assert (told.tool_call_id, told.name) == ("call00001", "ask_team")
+
+
+def test_time_that_runs_out_for_the_reply_only() -> None:
+    """Is no failure where the answer was found."""
+    with voices(tokenizer_of(folder()), LINES | {2: "Four. " * 3000}) as engine:
+        asking = tool(engine=engine, seed=0, budget=40, max_tokens=3000, deadline=0.2)
+        told = answer(asking.invoke(call()))
+    assert (told.status, told.content) == ("success", "4")
+    assert told.artifact["thinking_ended"] == "cancelled"
+
+
+def test_who_handles_that_time_runs_out() -> None:
+    """Whoever is named; and who asks without a call is told in words."""
+    slow: dict[str, Any] = {"model": chat(interrupts=[], max_tokens=3000, budget=5, timeout=0.2)}
+    assert "ran out of time" in TeamTool(**slow).invoke({"problem": "2 + 2?"})
+    told = answer(TeamTool(**slow, handle_tool_error="Ask later.").invoke(call()))
+    assert (told.status, told.content) == ("error", "Ask later.")
+    with pytest.raises(ToolException, match="ran out of time"):
+        TeamTool(**slow, handle_tool_error=False).invoke(call())
 
 
 async def test_who_leaves_stops_the_team() -> None:
@@ -171,6 +213,37 @@ def test_progress(way: str) -> None:
     assert [step["index"] for step in alice] == [1, 2]
     assert alice[0]["text"] == "Two.\n\n"
     assert 0 < alice[0]["passes"] < alice[1]["passes"]
+
+
+@pytest.mark.parametrize("way", ["async", "sync"])
+def test_progress_in_a_graph(way: str) -> None:
+    """Goes out through LangGraph's own stream, too."""
+    graphs = pytest.importorskip("langgraph.graph")
+
+    def work(_: Any) -> dict[str, Any]:
+        return {"said": asking.invoke(call()).content}
+
+    async def work_later(_: Any) -> dict[str, Any]:
+        return {"said": (await asking.ainvoke(call())).content}
+
+    async def gathered() -> list[Any]:
+        return [told async for told in made.astream({"said": ""}, stream_mode="custom")]
+
+    graph = graphs.StateGraph(dict)
+    graph.add_node("team", work if way == "sync" else work_later)
+    graph.add_edge(graphs.START, "team")
+    made = graph.compile()
+    with voices(tokenizer_of(folder()), LINES) as engine:
+        asking = tool(engine=engine, seed=0, budget=40, max_tokens=9)
+        told = (
+            list(made.stream({"said": ""}, stream_mode="custom"))
+            if way == "sync"
+            else asyncio.run(gathered())
+        )
+        assert asking.invoke({"problem": "2 + 2?"}) == "4"  # no graph around it
+    assert all(step.keys() == {PROGRESS} for step in told)
+    alice = [step[PROGRESS] for step in told if step[PROGRESS]["worker"] == "Alice"]
+    assert [step["index"] for step in alice] == [1, 2]
 
 
 # Faults.

@@ -113,3 +113,42 @@ def test_python_may_leave_at_any_time(code: int) -> None:
     assert complaints == []
     assert done.stdout == f"{[False] * 4}\n"
     assert done.returncode == code
+
+
+def test_an_errors_notes_are_told() -> None:
+    """They say whose code it was that failed."""
+
+    def fail(_: Any, __: Any) -> None:
+        error = ZeroDivisionError("division by zero")
+        error.add_note("raised by the interrupt remind")
+        raise error
+
+    with Engine(load()) as engine:
+        handle = engine.submit(SPEC.job(fail))
+        with pytest.raises(SessionFailedError, match="by zero; raised by the interrupt remind"):
+            handle.result(WAIT)
+
+
+def test_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a pass that does not end; what comes of it later changes nothing."""
+    model, gate = load(), Gate()
+    with Engine(model) as engine:
+        scheduler = engine._loop.scheduler
+        advance = scheduler.advance
+        monkeypatch.setattr(scheduler, "advance", lambda: gate.wait() or advance())
+        handle = engine.submit(SPEC.job())
+        gate.reached()
+        handle.abandon(TimeoutError("too late"))
+        assert handle.done
+        assert list(handle) == []
+        gate.open(10_000)
+        for _ in range(2):
+            with pytest.raises(TimeoutError, match="too late"):
+                handle.result(WAIT)
+        after = engine.submit(SPEC.job())
+        assert after.result(WAIT)
+        handle.abandon(ValueError("too late again"))
+        after.abandon(ValueError("it has ended"))
+        assert after.result(WAIT)
+    with pytest.raises(TimeoutError):
+        handle.result(WAIT)

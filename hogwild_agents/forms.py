@@ -9,10 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import BaseModel
 
 from hogwild_agents.errors import InvalidRequestError
-from hogwild_agents.grammars import Compiler, Grammar, Tool
+from hogwild_agents.grammars import Compiler, Grammar, GrammarError, Tool, study
+from hogwild_agents.schemas import parts_of
 from hogwild_agents.team.calls import CallForm
 from hogwild_agents.team.prompts import STRUCTURE
 
@@ -22,6 +25,8 @@ ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 _FIRST = ("description", "type", "properties", "required")
 _UNTOLD = frozenset({"title", "$schema", "additionalProperties", "strict"})
 """Keys of a schema that tell a model nothing."""
+_SILENT = frozenset({"title", "description", "default"})
+"""Keys of a schema that allow anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,11 @@ class Form:
         return not self.callable and self.schema is None
 
     @property
+    def begins_free(self) -> bool:
+        """Whether a reply may begin with free text, or be all that."""
+        return self.schema is None and not self.forced
+
+    @property
     def told(self) -> str:
         """What the model is told of the schema."""
         if self.schema is None or not self.tells:
@@ -70,15 +80,32 @@ class Form:
         if not self.callable:
             assert self.schema is not None
             return compiler.structure(self.schema)
-        functions = [tool["function"] for tool in self.tools]
-        tools = [
+        return compiler.calls(
+            self._tools, calls, forced=self.forced, several=self.several, schema=self.schema
+        )
+
+    def check(self) -> None:
+        """Looks whether grammars can hold all schemas; needs no model.
+
+        Raises:
+            InvalidRequestError: One cannot be held, or nothing fits it that ever ends.
+        """
+        named = [(f"The tool {tool.name!r}: ", tool.schema) for tool in self._tools]
+        named += [] if self.schema is None else [("", self.schema)]
+        for name, schema in named:
+            try:
+                study(schema)
+            except GrammarError as error:
+                raise InvalidRequestError(f"{name}{error}") from error
+
+    @property
+    def _tools(self) -> list[Tool]:
+        """Those that this reply may call."""
+        return [
             Tool(given["name"], given.get("parameters") or {"type": "object", "properties": {}})
-            for given in functions
+            for given in (tool["function"] for tool in self.tools)
             if given["name"] in self.callable
         ]
-        return compiler.calls(
-            tools, calls, forced=self.forced, several=self.several, schema=self.schema
-        )
 
 
 def form_of(
@@ -90,18 +117,23 @@ def form_of(
     """The form that the arguments of a call ask for.
 
     Raises:
-        InvalidRequestError: They make no sense, or contradict one another.
+        InvalidRequestError: They make no sense, contradict one another, or ask for what no grammar
+            can hold.
     """
     given = tuple(map(described, tools or ()))
     names = tuple(tool["function"]["name"] for tool in given)
     choice = _choice(tool_choice, names)
     schema, tells = _schema(response_format)
     if choice == "none":
-        return Form(schema=schema, tells=tells)
+        form = Form(schema=schema, tells=tells)
+        form.check()
+        return form
     forced = choice != "auto"
     called = (choice.name,) if isinstance(choice, _Named) else names
     several = parallel_tool_calls is not False and not isinstance(choice, _Named)
-    return Form(given, called, forced, several, None if forced else schema, tells)
+    form = Form(given, called, forced, several, None if forced else schema, tells)
+    form.check()
+    return form
 
 
 def described(tool: Any, strict: bool | None = None) -> Mapping[str, Any]:
@@ -120,7 +152,28 @@ def described(tool: Any, strict: bool | None = None) -> Mapping[str, Any]:
             f"{tool!r:.120} cannot be called: give a function with a name of 1 to 64 letters, "
             "digits and the signs _ - . : /"
         )
-    return shown
+    own = _own_schema(tool)
+    known: Mapping[str, Any] = shown["function"]
+    if own is None or _empty_parts(own) >= _empty_parts(known.get("parameters")):
+        return shown
+    return {**shown, "function": {**known, "parameters": own}}
+
+
+def _own_schema(tool: Any) -> dict[str, Any] | None:
+    """The schema of a tool's pydantic class, if it has one."""
+    kind = tool.tool_call_schema if isinstance(tool, BaseTool) else tool
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return None
+    own = kind.model_json_schema()
+    if "$ref" in own:  # the class holds itself: its schema is one of its definitions
+        own |= own["$defs"][own.pop("$ref").rpartition("/")[2]]
+    return {key: value for key, value in own.items() if key not in ("title", "description")}
+
+
+def _empty_parts(schema: Any) -> int:
+    """How many parts of a schema say nothing: LangChain leaves them where a class holds itself."""
+    parts = [part for _, part in parts_of(schema)]
+    return sum(isinstance(part, Mapping) and _SILENT.issuperset(part) for part in parts)
 
 
 @dataclass(frozen=True, slots=True)

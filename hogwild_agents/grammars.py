@@ -8,7 +8,8 @@ without a forward pass of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,21 +19,13 @@ from llguidance.hf import from_tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from hogwild_agents.endings import Alphabet, Hints, Pathfinder, least_text, matcher_of_bytes
 from hogwild_agents.engine import HogwildError
+from hogwild_agents.schemas import LeastTexts, Separators, closed, parts_of
 from hogwild_agents.team import TeamTokenizer
 from hogwild_agents.team.calls import HERMES, CallForm
 
-_ENDINGS = ('"', "}", "]", ",", "Z")
-"""What brings JSON to its end, the quickest first; within a string that is its end, elsewhere it
-would begin another, so brackets come first."""
-
-_BY_NAME = ("properties", "$defs", "definitions")
-"""Keys of a schema that hold schemas by name."""
-_PARTS = ("items", "prefixItems", "additionalProperties", "anyOf", "oneOf")
-"""Keys of a schema that hold schemas of whole values."""
-_TOGETHER = frozenset({"allOf", "if", "patternProperties"})
-_BESIDE = frozenset({"anyOf", "oneOf", "$ref"})
-"""Keys that add further schemas, always or beside properties."""
+DEFAULT = Separators(*HERMES.separators)
 
 
 class GrammarError(HogwildError, ValueError):
@@ -45,6 +38,94 @@ class Tool(NamedTuple):
     name: str
     parameters: Mapping[str, Any]
 
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """Of the arguments, which are an object even where that is not said."""
+        return {"type": "object", **self.parameters}
+
+
+class Study(NamedTuple):
+    """A schema that a grammar can hold.
+
+    Attributes:
+        schema: Closed, and without parts that have no end.
+        words: Texts that may come next on the way to an end, the shortest first.
+        contents: What strings with limits may hold.
+    """
+
+    schema: Mapping[str, Any]
+    words: Sequence[str]
+    contents: Sequence[str]
+
+
+def study(schema: Mapping[str, Any], separators: Separators = DEFAULT) -> Study:
+    """Looks whether a grammar can hold a schema; needs no model, not even its tokenizer.
+
+    Args:
+        schema: Of JSON.
+        separators: As the JSON is to have them.
+
+    Raises:
+        GrammarError: It cannot, or nothing fits the schema that ever ends.
+    """
+    return _study(json.dumps(schema), separators)
+
+
+@lru_cache(maxsize=256)
+def _study(dumped: str, separators: Separators) -> Study:
+    schema = json.loads(dumped)
+    if reason := _refusal(closed(schema)):
+        raise GrammarError(_REFUSED.format(_named(schema, reason)))
+    least = LeastTexts(schema, least_text, separators)
+    if "" in least.endless:
+        raise GrammarError(_REFUSED.format(_endless(schema, least.endless)))
+    return Study(closed(schema, least.endless), least.words(), least.contents())
+
+
+_REFUSED = (
+    "No grammar can hold what was asked for: {}. Simplify the schema, or leave out what is named "
+    "here."
+)
+
+
+def _refusal(schema: Any) -> str | None:
+    """Why no grammar can hold a schema; None if one can."""
+    return _reason(matcher_of_bytes(schema))
+
+
+def _reason(matcher: LLMatcher) -> str | None:
+    """What a matcher says is wrong with its grammar, in one line."""
+    if not matcher.is_error():
+        return None
+    told, _, _ = matcher.get_error().partition("\n   1 | ")
+    told = told.partition("JSON schema: ")[2] or told
+    lines = [line.strip() for line in told.splitlines() if line.strip(" ^")]
+    return f"{lines[0]} {lines[-1]}"[:240] if len(lines) > 1 else lines[0][:240]
+
+
+def _named(schema: Any, reason: str) -> str:
+    """A reason why no grammar can hold a schema, with the part that is to blame."""
+    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    for pointer, part in parts_of(schema):
+        own = _refusal({**shared, **part}) if isinstance(part, Mapping) else None
+        if (
+            own
+            and pointer
+            and (own == reason or ("nsatisfiable" in own and "nsatisfiable" in reason))
+        ):
+            pattern = f", pattern {part['pattern']!r:.80}" if "pattern" in part else ""
+            return f"{own} (at #{pointer}{pattern})"
+    return reason
+
+
+def _endless(schema: Any, endless: Iterable[str]) -> str:
+    """Which part of a schema holds itself."""
+    parts = dict(parts_of(schema))
+    refers = [one for one in parts if one in endless and "$ref" in json.dumps(parts[one])]
+    inside = [one for one in refers if one.startswith(str(parts[one].get("$ref")).lstrip("#"))]
+    told = next(iter([*inside, *refers]), "")
+    return f"no text fits it that ends, as #{told} holds itself ({json.dumps(parts[told]):.80})"
+
 
 class Grammar:
     """A grammar, ready for any number of replies.
@@ -52,8 +133,9 @@ class Grammar:
     Args:
         compiler: Of the tokenizer whose tokens it allows.
         lark: The grammar in llguidance's Lark.
+        studies: Of the schemas in it.
         opening: Where free text ends, if replies may begin with some.
-        endings: Control tokens that bring a reply to its end.
+        marks: Control tokens that bring a reply to its end.
 
     Raises:
         GrammarError: It asks for something that no grammar can express.
@@ -63,48 +145,47 @@ class Grammar:
         self,
         compiler: Compiler,
         lark: str,
+        studies: Sequence[Study],
         opening: str | None = None,
-        endings: Sequence[int] = (),
+        marks: Sequence[int] = (),
     ) -> None:
-        self._compiler = compiler
-        self._endings = endings
-        self._opening = opening
+        self.compiler = compiler
+        self.opening = opening
+        self._studies = studies
+        self._marks = marks
         source = LLMatcher.grammar_from_lark(lark)
         self._matcher = LLMatcher(compiler.tokenizer, source, log_level=0)
-        if self._matcher.is_error():
-            why = self._matcher.get_error().strip().splitlines()[0].rpartition("schema: ")[2]
-            raise GrammarError(
-                f"No grammar can hold what was asked for: {why}. Simplify the schema, or leave out "
-                "what is named here."
-            )
+        if reason := _reason(self._matcher):
+            raise GrammarError(_REFUSED.format(reason))
 
     def guide(self) -> GrammarGuide:
         """A guide for one reply."""
-        return GrammarGuide(self._matcher.deep_copy(), self._compiler, self._opening, self._endings)
+        return GrammarGuide(self, self._matcher.deep_copy())
+
+    @cached_property
+    def hints(self) -> Hints:
+        """What is likely to lead to the end."""
+        words = {word.encode() for study in self._studies for word in study.words}
+        contents = {text.encode() for study in self._studies for text in study.contents}
+        end = self.compiler.tokenizer.eos_token
+        return Hints(sorted(words, key=len), sorted(contents, key=len), self._marks, end)
 
 
 class GrammarGuide:
     """Keeps one reply to a grammar, as `hogwild_agents.team.finishers.Guide` describes.
 
     Args:
+        grammar: Of the reply.
         matcher: At the grammar's beginning.
-        compiler: Of the tokenizer.
-        opening: Where free text ends, or None if there is none.
-        endings: Control tokens that bring the reply to its end.
     """
 
-    def __init__(
-        self,
-        matcher: LLMatcher,
-        compiler: Compiler,
-        opening: str | None,
-        endings: Sequence[int] = (),
-    ) -> None:
-        self._endings = endings
-        self.opening = opening
+    def __init__(self, grammar: Grammar, matcher: LLMatcher) -> None:
+        self.opening = grammar.opening
+        self._grammar = grammar
+        self._compiler = grammar.compiler
         self._matcher = matcher
-        self._compiler = compiler
-        self._hurried = False
+        self._written: list[int] = []
+        self._ending: list[int] | None = None
 
     @property
     def done(self) -> bool:
@@ -113,51 +194,50 @@ class GrammarGuide:
 
     def begin(self) -> Sequence[int]:
         """The ids that the reply must begin with; at least one token is left to be drawn."""
-        forced = self._follow()
+        forced = self._compiler.take_forced(self._matcher)
         if self.done:
             self._matcher.rollback(1)
             forced = forced[:-1]
+        self._written += forced
         return forced
 
     def allowed(self) -> Tensor:
         """What may be drawn next, bool [vocab]."""
-        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         size = self._compiler.tokenizer.vocab_size
-        allowed = torch.from_numpy(np.unpackbits(bits, count=size, bitorder="little")).bool()
-        return self._quickest(allowed) if self._hurried else allowed
+        if self._ending:
+            only = torch.zeros(size, dtype=torch.bool)
+            only[self._ending[0]] = True
+            return only
+        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        return torch.from_numpy(np.unpackbits(bits, count=size, bitorder="little")).bool()
 
     def take(self, token: int) -> Sequence[int]:
         """Follows the token drawn; returns the ids that must come after it."""
         self._matcher.consume_token(token)
+        if self._ending and not self._matcher.is_error():
+            follow = [one for one in self._ending[1:] if one not in self._compiler.ends]
+            self._ending = self._ending[1 + len(follow) :]
+            self._matcher.consume_tokens(follow)
+        else:
+            follow = [] if self._matcher.is_error() else self._compiler.take_forced(self._matcher)
         if self._matcher.is_error():
             raise GrammarError(f"The grammar broke down: {self._matcher.get_error().strip()}.")
-        return self._follow()
+        self._written += [token, *follow]
+        return follow
 
-    def hurry(self) -> None:
-        """Allows from now on only what brings the reply to its end soon."""
-        self._hurried = True
+    def hurry(self, room: int) -> bool:
+        """Heads for the end; whether it can be reached in so many more tokens."""
+        if self._ending is None:
+            finder = Pathfinder(
+                self._compiler.alphabet, self._grammar.hints, self._compiler.take_forced
+            )
+            self._ending = finder.ending(self._matcher, self._form(), room)
+        return self._ending is not None
 
-    def _follow(self) -> Sequence[int]:
-        """Takes all that can come in one way only."""
-        taken: list[int] = []
-        while not self.done and (forced := self._matcher.compute_ff_tokens()):
-            for token in forced:
-                ids = [token]
-                if self._matcher.validate_tokens(ids) == 0:  # it looks like a mark
-                    ids = self._compiler.spelled(token)
-                if not self._matcher.consume_tokens(ids):
-                    raise GrammarError(f"The grammar broke down: {self._matcher.get_error()}.")
-                taken += ids
-        return taken
-
-    def _quickest(self, allowed: Tensor) -> Tensor:
-        """Of the allowed tokens the one that leads to the end soonest."""
-        for token in (*self._endings, *self._compiler.endings_where(allowed)):
-            if allowed[token]:
-                allowed = torch.zeros_like(allowed)
-                allowed[token] = True
-                break
-        return allowed
+    def _form(self) -> bytes:
+        """What was written, without the free text that it may begin with."""
+        written = self._compiler.tokenizer.decode_bytes(self._written)
+        return written[max(0, written.find((self.opening or "").encode())) :]
 
 
 class Compiler:
@@ -179,28 +259,27 @@ class Compiler:
             )
         ends = sorted(tokenizer.ends)
         self.tokenizer: LLTokenizer = from_tokenizer(plain, eos_token=ends)
+        self.alphabet = Alphabet(self.tokenizer)
+        self.ends = tokenizer.ends
         self._text = tokenizer
-        self._ends = ends
-        single = {text: tokenizer.encode(text) for text in (*_ENDINGS, "q")}
-        self._single = {text: ids[0] for text, ids in single.items() if len(ids) == 1}
 
-    def spelled(self, token: int) -> list[int]:
-        """The ids of a control token's text as plain text."""
-        return self._text.encode(self._text.decode([token]))
-
-    def endings_where(self, allowed: Tensor) -> list[int]:
-        """Ids that bring a reply to its end, the quickest first.
-
-        Args:
-            allowed: What may come next, bool [ids of the tokenizer].
-        """
-        inside = "q" not in self._single or bool(allowed[self._single["q"]])  # of a string
-        order = _ENDINGS if inside else (*_ENDINGS[1:3], *_ENDINGS)
-        return [*self._ends, *(self._single[text] for text in order if text in self._single)]
+    def take_forced(self, matcher: LLMatcher) -> list[int]:
+        """Takes all that can come in one way only, and returns its ids."""
+        taken: list[int] = []
+        while not matcher.is_stopped() and (forced := matcher.compute_ff_tokens()):
+            for token in forced:
+                ids = [token]
+                if matcher.validate_tokens(ids) == 0:  # it looks like a mark
+                    ids = self._text.encode(self._text.decode([token]))
+                if not matcher.consume_tokens(ids):
+                    raise GrammarError(f"The grammar broke down: {matcher.get_error()}.")
+                taken += ids
+        return taken
 
     def structure(self, schema: Mapping[str, Any]) -> Grammar:
         """JSON that fits a schema, and nothing else."""
-        return Grammar(self, f"start: json\n{_json('json', schema, HERMES)}")
+        studied = study(schema, Separators(*HERMES.separators))
+        return Grammar(self, f"start: json\n{_json('json', studied, HERMES)}", [studied])
 
     def calls(
         self,
@@ -220,10 +299,12 @@ class Compiler:
             several: Whether there may be more calls than one.
             schema: What a reply without a call must fit, if anything.
         """
+        separators = Separators(*form.separators)
+        studies = [study(tool.schema, separators) for tool in tools]
         rules = [
             f"one_{n}: {json.dumps(tool.name)} {self._literal(form.between)} arguments_{n}\n"
-            + _json(f"arguments_{n}", {"type": "object", **tool.parameters}, form)
-            for n, tool in enumerate(tools)
+            + _json(f"arguments_{n}", studied, form)
+            for n, (tool, studied) in enumerate(zip(tools, studies, strict=True))
         ]
         rules.append("one: " + " | ".join(f"one_{n}" for n in range(len(tools))))
         more = f" ({self._literal(form.link)} one)*" if several and form.link else ""
@@ -231,15 +312,16 @@ class Compiler:
         if forced:
             start = f"start: {self._literal(form.opening)} {after}"
         elif schema is not None:
-            json_rule = _json("json", schema, form)
+            studies.append(study(schema, separators))
+            json_rule = _json("json", studies[-1], form)
             start = f"start: {self._literal(form.opening)} {after} | json\n{json_rule}"
         else:
             start = self._text_and_calls(form.opening, after)
         opening = None if forced or schema is not None else _mark(form.opening)
         links = [*self._text.pieces(form.link or "")]
         closing = [piece for piece in self._text.pieces(form.closing) if isinstance(piece, int)]
-        endings = [piece for piece in closing if piece not in links]  # no further call, if it may
-        return Grammar(self, "\n".join([start, *rules]), opening, endings)
+        marks = [piece for piece in closing if piece not in links]  # no further call, if it may
+        return Grammar(self, "\n".join([start, *rules]), studies, opening, marks)
 
     def _literal(self, text: str) -> str:
         """A form's own text in Lark, with control tokens by their ids."""
@@ -269,32 +351,8 @@ def _mark(opening: str) -> str:
     return opening.split()[0]
 
 
-def _json(rule: str, schema: Mapping[str, Any], form: CallForm) -> str:
+def _json(rule: str, studied: Study, form: CallForm) -> str:
     """The rule for JSON that fits a schema, with a form's white space."""
     item, key = form.separators
     spaces = {"whitespace_flexible": False, "item_separator": item, "key_separator": key}
-    return f"{rule}: %json {json.dumps({**_closed(schema), 'x-guidance': spaces})}"
-
-
-def _closed(schema: Any) -> Any:
-    """A schema whose objects hold what they name and nothing else, unless they say so themselves.
-
-    What is put together from several schemas stays open, as each part would shut out the others.
-    """
-    if isinstance(schema, list):
-        return [_closed(part) for part in schema]
-    if not isinstance(schema, Mapping) or not _TOGETHER.isdisjoint(schema):
-        return schema
-    if "properties" in schema and not _BESIDE.isdisjoint(schema):
-        return schema
-    closed = {
-        key: {name: _closed(part) for name, part in value.items()}
-        if key in _BY_NAME and isinstance(value, Mapping)
-        else _closed(value)
-        if key in _PARTS
-        else value
-        for key, value in schema.items()
-    }
-    if "properties" in schema:
-        closed.setdefault("additionalProperties", False)
-    return closed
+    return f"{rule}: %json {json.dumps({**studied.schema, 'x-guidance': spaces})}"

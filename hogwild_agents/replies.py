@@ -67,6 +67,11 @@ class CallReader:
         if self._mode in ("text", "name") and held:
             yield held
 
+    @property
+    def cut(self) -> bool:
+        """Whether the text ends within a call."""
+        return self._mode == "arguments"
+
     def _read_text(self, form: CallForm) -> Iterator[str]:
         before, found, after = self._held.partition(form.opening)
         if found:
@@ -146,9 +151,9 @@ class Shape:
         text = content_of(result)
         return text if result.finisher == "reply" else self.cut(text)
 
-    def metadata(self, result: Result, *, called: bool) -> dict[str, Any]:
+    def metadata(self, result: Result, *, called: bool, cut: bool) -> dict[str, Any]:
         """What the message tells of its session."""
-        return {**metadata_of(result, called=called), **self.about}
+        return {**metadata_of(result, called=called, cut=cut), **self.about}
 
 
 def whole_message(result: Result, shape: Shape) -> AIMessage:
@@ -163,7 +168,7 @@ def whole_message(result: Result, shape: Shape) -> AIMessage:
         invalid_tool_calls=broken,
         additional_kwargs={THOUGHTS: thoughts} if thoughts else {},
         usage_metadata=usage_of(result),
-        response_metadata=shape.metadata(result, called=bool(calls or broken)),
+        response_metadata=shape.metadata(result, called=bool(calls), cut=bool(broken)),
     )
 
 
@@ -213,7 +218,9 @@ class ChunkMaker:
             yield from map(self._piece, self._reader.push(self._shape.content(result)))
         yield from map(self._piece, self._reader.flush())
         last = _chunk(usage_metadata=usage_of(result), chunk_position="last")
-        last.response_metadata |= self._shape.metadata(result, called=self._called)
+        last.response_metadata |= self._shape.metadata(
+            result, called=self._called, cut=self._reader.cut
+        )
         yield last
 
 
@@ -285,12 +292,21 @@ def usage_of(result: Result) -> UsageMetadata:
     return cast("UsageMetadata", usage)  # the details by worker are ours
 
 
-def metadata_of(result: Result, *, called: bool) -> dict[str, Any]:
-    """What a message tells of its session."""
-    cut = result.reply_reason == "length" or (result.reply_reason is None and result.answer is None)
+def metadata_of(result: Result, *, called: bool, cut: bool = False) -> dict[str, Any]:
+    """What a message tells of its session.
+
+    Args:
+        result: Of the session.
+        called: Whether it calls tools.
+        cut: Whether it ends within a call.
+    """
+    short = result.reply_reason == "length" or (
+        result.reply_reason is None and result.answer is None
+    )
+    reason = "tool_calls" if called and not cut else "length" if short or cut else "stop"
     return {
         "model_provider": PROVIDER,
-        "finish_reason": "tool_calls" if called else "length" if cut else "stop",
+        "finish_reason": reason,
         "thinking_ended": result.finish_reason,
         "answer": result.answer,
         "workers": [*result.workers],

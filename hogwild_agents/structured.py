@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.output_parsers import (
     BaseOutputParser,
     JsonOutputKeyToolsParser,
@@ -14,13 +17,19 @@ from langchain_core.output_parsers import (
     PydanticOutputParser,
     PydanticToolsParser,
 )
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.runnables import (
+    Runnable,
+    RunnableGenerator,
+    RunnableMap,
+    RunnablePassthrough,
+)
+from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
 from hogwild_agents.errors import InvalidRequestError
+from hogwild_agents.forms import described, form_of
 
 if TYPE_CHECKING:
     from hogwild_agents.chat_models import ChatHogwild
@@ -54,10 +63,10 @@ def structured_output(
     bound: Runnable[LanguageModelInput, Any]
     if method == "function_calling":
         named = {"title": "reply", **schema} if isinstance(schema, Mapping) else schema
-        tool = convert_to_openai_tool(named, strict=strict)
+        tool = described(named, strict)
         name = tool["function"]["name"]
         bound = model.bind_tools(
-            [tool], tool_choice=name, ls_structured_output_format=told, **kwargs
+            [dict(tool)], tool_choice=name, ls_structured_output_format=told, **kwargs
         )
         parser = (
             PydanticToolsParser(tools=[kind], first_tool_only=True)
@@ -71,15 +80,64 @@ def structured_output(
         asked: dict[str, Any] = {"type": "json_schema", "json_schema": wanted}
         if method == "json_mode":
             asked = {"type": "json_object", "schema": wanted["schema"]}
+        form_of(response_format=asked)
         bound = model.bind(response_format=asked, ls_structured_output_format=told, **kwargs)
         parser = PydanticOutputParser(pydantic_object=kind) if kind else JsonOutputParser()
+    whole: Runnable[Any, Any] = RunnableGenerator(_whole, _whole_later) | parser
     if not include_raw:
-        return bound | parser
+        return bound | whole
     read = RunnablePassthrough.assign(
-        parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
+        parsed=itemgetter("raw") | whole, parsing_error=lambda _: None
     )
     unread = RunnablePassthrough.assign(parsed=lambda _: None)
     return RunnableMap(raw=bound) | read.with_fallbacks([unread], exception_key="parsing_error")
+
+
+def _whole(pieces: Iterator[AIMessage]) -> Iterator[AIMessage]:
+    """Passes a message or its pieces on; raises at the end if it is not whole."""
+    passed = []
+    for piece in pieces:
+        passed.append(piece)
+        yield piece
+    _check(passed)
+
+
+async def _whole_later(pieces: AsyncIterator[AIMessage]) -> AsyncIterator[AIMessage]:
+    """As `_whole`."""
+    passed = []
+    async for piece in pieces:
+        passed.append(piece)
+        yield piece
+    _check(passed)
+
+
+def _check(pieces: Sequence[AIMessage]) -> None:
+    """Refuses a message that was cut: LangChain's parsers would make do with what there is.
+
+    Raises:
+        OutputParserException: It was cut.
+    """
+    message: Any = pieces[0]
+    if isinstance(message, AIMessageChunk) and len(pieces) > 1:
+        message += pieces[1:]
+    if message.response_metadata.get("finish_reason") != "length" or _is_json(message.text):
+        return
+    usage: Any = message.usage_metadata or {}
+    tokens = usage.get("output_token_details", {}).get("reply", usage.get("output_tokens"))
+    raise OutputParserException(
+        f"The reply was cut: max_tokens was reached, and no valid end could be written within "
+        f"{tokens} tokens in all. Raise max_tokens, or ask for less.",
+        llm_output=message.text,
+    )
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text is whole; whole calls of tools have a `finish_reason` of their own."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _json_schema(schema: Mapping[str, Any] | type) -> dict[str, Any]:

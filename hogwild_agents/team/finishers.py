@@ -38,8 +38,8 @@ class Guide(Protocol):
     def take(self, token: int) -> Sequence[int]:
         """Follows the token drawn; returns the ids that must come after it, which are not drawn."""
 
-    def hurry(self) -> None:
-        """Allows from now on only what brings the reply to its end soon."""
+    def hurry(self, room: int) -> bool:
+        """Allows from now on only what leads to the end; whether `room` more tokens reach it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +55,8 @@ class Writer:
         limit: The most tokens it may draw.
         complete: Whether what it wrote is whole, so that it may stop before an end token.
         stop: Strings before which its text ends.
-        guide: Keeps its text to a form, if it has one; at its limit it is hurried, not cut off.
+        guide: Keeps its text to a form, if it has one; at its limit it is hurried, and cut off only
+            where no end is near.
         columns: How many ids the model predicts.
         lead: What stood before its text and belongs to the answer, such as `\boxed{`.
         budgets: Those of the snapshots that its answer is for.
@@ -127,10 +128,10 @@ class Writer:
             self.reason = "stop" if self.tokens <= self.limit else "length"
         elif self.complete(self.text + self.held + new):
             self.reason = "stop"
-        elif self.tokens >= self.limit + (0 if self.guide is None else ENDING):
-            self.reason = "length"
-        elif self.tokens >= self.limit and self.guide is not None:
-            self.guide.hurry()
+        elif self.tokens >= self.limit:
+            room = self.limit + ENDING - self.tokens
+            if self.guide is None or room <= 0 or not self.guide.hurry(room):
+                self.reason = "length"
 
     def _cut(self, new: str) -> str:
         """`new` up to a stop string, or up to where one may have begun that is not whole yet."""

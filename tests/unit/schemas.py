@@ -198,7 +198,7 @@ def scribble(grammar: Grammar, name: str, limit: int, seed: int, say: Sequence[i
         written += [token, *guide.take(token)]
         assert len(written) <= limit + ENDING + len(say), f"no end: {ids.decode(written)!r:.300}"
         if len(written) >= limit and not left:
-            guide.hurry()
+            assert guide.hurry(limit + ENDING + len(say) - len(written)), ids.decode(written)
     assert_harmless(written, name)
     return ids.decode(written)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import Any
 
 import pytest
@@ -267,10 +268,26 @@ def test_no_choice_is_as_without_tools() -> None:
 def test_stop_strings_end_no_call() -> None:
     """A form must be whole; free text before it ends there."""
     model = chat(stop=["}", '"', "name", "a"], max_tokens=30)
-    message = model.bind_tools([RAW], tool_choice="any").invoke("2 + 2?")
+    with pytest.warns(UserWarning, match="stop=.* does nothing here"):
+        message = model.bind_tools([RAW], tool_choice="any").invoke("2 + 2?")
     assert message.invalid_tool_calls == []
     assert fits(message.tool_calls[0]["args"], ADD)
-    assert json.loads(model.invoke("2 + 2?", response_format=FORMAT).text) is not None
+    with pytest.warns(UserWarning, match="stop=.* does nothing here"):
+        assert json.loads(model.invoke("2 + 2?", response_format=FORMAT).text) is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert model.bind_tools([RAW]).invoke("2 + 2?") is not None
+
+
+def test_a_call_that_is_cut() -> None:
+    """Where no end is near: the reason is `length`, whole and in pieces."""
+    far = {"type": "array", "items": {"type": "integer"}, "minItems": 400}
+    tool = {"title": "Far", "type": "object", "properties": {"s": far}, "required": ["s"]}
+    bound = chat(workers=1, max_tokens=30).bind_tools([tool], tool_choice="any")
+    message = bound.invoke("Much!")
+    assert (message.tool_calls, len(message.invalid_tool_calls)) == ([], 1)
+    assert message.response_metadata["finish_reason"] == "length"
+    assert [*bound.stream("Much!")][-1].response_metadata["finish_reason"] == "length"
 
 
 @pytest.mark.parametrize("name", MODELS)

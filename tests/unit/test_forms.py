@@ -119,6 +119,49 @@ def test_two_tools_of_one_name() -> None:
         form_of(TOOLS).grammar(compiler("bytes"), HERMES)
 
 
+class Tree(BaseModel):
+    """A tree."""
+
+    name: str
+    kids: list[Tree] = []
+
+
+class Holder(BaseModel):
+    """Holds a tree, and anything."""
+
+    tree: Tree
+    more: Any
+
+
+@tool
+def plant(tree: Tree) -> str:
+    """Plants a tree."""
+    return tree.name
+
+
+@pytest.mark.parametrize("given", [Tree, Holder, plant], ids=["class", "holder", "tool"])
+def test_classes_that_hold_themselves(given: Any) -> None:
+    """Their calls do, too: LangChain's conversion would allow anything there."""
+    (told,) = form_of([given]).tools
+    grammar = compiler("bytes").structure(told["function"]["parameters"])
+    around = "{}" if given is Tree else '{"tree": {}' + (', "more": 1}' if given is Holder else "}")
+    for kid, fits in [('{"name": "b", "kids": []}', True), ('"b"', False), ("[]", False)]:
+        text = around.replace("{}", f'{{"name": "a", "kids": [{kid}]}}')
+        ids = [*text.encode()]
+        guide = grammar.guide()
+        assert (guide._matcher.validate_tokens(ids) == len(ids)) == fits, text
+
+
+def test_tools_that_cannot_be() -> None:
+    """Are refused when they are bound, by name; those that are not called do not matter."""
+    bad = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=a)b"}}}
+    tools = [RAW, {"name": "look", "description": "Looks.", "parameters": bad}]
+    refused("The tool 'look'", "look-ahead", "#/properties/a", tools=tools)
+    refused("The tool 'look'", tools=tools, tool_choice="look")
+    assert form_of(tools, "power").callable == ("power",)
+    assert form_of(tools, "none").free
+
+
 # Choices.
 
 

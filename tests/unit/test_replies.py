@@ -117,7 +117,9 @@ def test_a_call_that_was_cut_off(name: str, size: int) -> None:
         assert (broken["name"], message.tool_calls) == ("f", [])
         expected = written[len(form.opening + "f" + form.between) : whole]
         assert (broken["args"] or "") + written[size:whole] == expected
-        assert message.response_metadata["finish_reason"] == "tool_calls"
+        assert message.response_metadata["finish_reason"] == "length"
+        _, pieces = merged(told(["Hm. ", written[:size]], result()), form)
+        assert pieces.response_metadata["finish_reason"] == "length"
     else:
         assert (message.tool_calls, message.invalid_tool_calls) == ([], [])
 

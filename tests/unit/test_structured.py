@@ -206,6 +206,85 @@ def test_beside_tools(tools: bool) -> None:
             assert isinstance(told["parsed"], Ticket)
 
 
+FAR = {
+    "title": "Far",
+    "type": "object",
+    "properties": {
+        "s": {"type": "array", "items": {"type": "integer"}, "minItems": 400},
+        "z": {"type": "string"},
+    },
+    "required": ["s", "z"],
+}
+
+
+class Far(BaseModel):
+    """Too much for few tokens."""
+
+    s: list[int] = Field(min_length=400)
+    z: str
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("schema", [FAR, Far], ids=["json", "pydantic"])
+def test_a_reply_that_was_cut(schema: Any, method: Any) -> None:
+    """Never parses: neither at once nor in pieces, and it is told beside the raw message."""
+    model = chat(workers=1, temperature=1.0, seed=1, max_tokens=9)
+    structured = model.with_structured_output(schema, method=method)
+    with pytest.raises(OutputParserException, match=r"cut: max_tokens .* Raise max_tokens"):
+        structured.invoke("Much!")
+    with pytest.raises(OutputParserException, match="Raise max_tokens"):
+        asyncio.run(structured.ainvoke("Much!"))
+    with pytest.raises(OutputParserException, match="Raise max_tokens"):
+        list(structured.stream("Much!"))
+    told = model.with_structured_output(schema, method=method, include_raw=True).invoke("Much!")
+    assert told["parsed"] is None
+    assert isinstance(told["parsing_error"], OutputParserException)
+    assert told["raw"].response_metadata["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pieces_come_before_the_cut(method: Any) -> None:
+    """As LangChain streams them."""
+    model = chat(workers=1, temperature=1.0, seed=1, max_tokens=40)
+    stream = model.with_structured_output(FAR, method=method).stream("Much!")
+    assert "s" in next(piece for piece in stream if piece)
+    with pytest.raises(OutputParserException, match="Raise max_tokens"):
+        list(stream)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        {"type": "string", "format": "email"},
+        {"type": "string", "pattern": "abc"},
+    ],
+    ids=["number", "format", "pattern"],
+)
+def test_however_little_it_may_write(part: Any, method: Any) -> None:
+    """What must follow a limited part is there."""
+    schema = {"title": "M", "type": "object", "required": ["y", "z"]}
+    schema["properties"] = {"y": part, "z": {"type": "string"}}
+    for limit in (1, 12, 20):
+        model = chat(workers=1, max_tokens=limit)
+        assert model.with_structured_output(schema, method=method).invoke("x").keys() == {"y", "z"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [({"$ref": "#"}, "no text fits it that ends"), ({"pattern": "(?=a)b"}, "look-ahead")],
+)
+def test_schemas_that_cannot_be(part: Any, words: str, method: Any) -> None:
+    """Are refused where they are bound, with the part that is to blame."""
+    schema = {"title": "X", "type": "object", "required": ["a"]}
+    schema["properties"] = {"a": {"type": "string", **part} if "pattern" in part else part}
+    with pytest.raises(InvalidRequestError, match=words) as caught:
+        chat().with_structured_output(schema, method=method)
+    assert "#/properties/a" in str(caught.value)
+
+
 class Cat(BaseModel):
     """A cat."""
 

@@ -66,8 +66,10 @@ class Dictated:
         self.at += 1
         return self.groups[self.at - 1][1:] if self.at <= len(self.groups) else ()
 
-    def hurry(self) -> None:
+    def hurry(self, room: int) -> bool:
+        assert 0 < room <= ENDING
         self.hurried += 1
+        return True
 
 
 class Letters(Reader):
@@ -135,6 +137,20 @@ def test_at_its_limit_it_hurries(limit: int) -> None:
         assert bool(guide.hurried) == (one.tokens >= limit)
     assert one.reason == "length"
     assert len(one.text) == one.tokens == limit + ENDING
+
+
+def test_without_an_end_in_reach_it_is_cut() -> None:
+    """At once, as more tokens would help nobody."""
+
+    class Far(Dictated):
+        def hurry(self, room: int) -> bool:
+            assert room == ENDING
+            return False
+
+    one = writer(Far([[]], more=True), 5)
+    while one.reason is None:
+        one.take(ord("a"))
+    assert (one.reason, one.text) == ("length", "aaaaa")
 
 
 def test_it_ends_by_itself() -> None:

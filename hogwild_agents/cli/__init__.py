@@ -13,6 +13,7 @@ from hogwild_agents.cli.bench import bench
 from hogwild_agents.cli.chat import chat
 from hogwild_agents.cli.check import check
 from hogwild_agents.cli.common import console
+from hogwild_agents.cli.evaluation import evaluate
 from hogwild_agents.cli.solve import solve
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 for command in (solve, chat, check, bench):
     app.command()(command)
+app.command("eval")(evaluate)
 
 
 def _print_version(wanted: bool) -> None:

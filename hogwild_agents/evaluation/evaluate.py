@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import platform
+import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -152,11 +154,12 @@ async def aevaluate(
     assert not engine.closed
     await run_trials(setting, trials, wanted, scoring.mark, folder, advance, in_flight)
     about = {
-        "data": f"{data}, {len(problems):,} problems",
         "model": setting.model,
+        "dataset": f"{data}, {len(problems):,} problems",
         "seeds": ", ".join(map(str, seeds)),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "device": _device(engine.model.device),
+        "machine": _device(engine.model.device),
+        "command": shlex.join(sys.argv),
         "versions": f"hogwild_agents {hogwild_agents.__version__}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, Python {platform.python_version()}",
     }

@@ -24,9 +24,9 @@ from hogwild_agents.engine.layers import Layer
 LEAST_ROWS = 16
 """Of a tile: tensor cores take no fewer."""
 
-WIDE = 128
-"""Key sizes up to this leave registers for tiles of 128 rows; larger ones for 64 (compiled for
-sm_90 by Triton 3.9, more rows spill)."""
+MOST_ROWS = {128: 128, 192: 64}
+"""Of a tile, for key sizes up to these; 32 for larger ones. With more, registers spill on sm_90, or
+a tile takes more shared memory than consumer cards have (99 KiB); found by compiling for both."""
 
 STEP = 64
 """Runs are cut at multiples of this many slots, which a program reads at a time."""
@@ -55,7 +55,8 @@ class Kind(NamedTuple):
 def kind_of(layer: Layer) -> Kind:
     """The tiles that a layer takes."""
     group = layer.heads // layer.kv_heads
-    return Kind(layer.window, group, layer.kv_heads, 128 if layer.key_dim <= WIDE else 64)
+    rows = next((most for dim, most in MOST_ROWS.items() if layer.key_dim <= dim), 32)
+    return Kind(layer.window, group, layer.kv_heads, rows)
 
 
 class TileShape(NamedTuple):

@@ -120,7 +120,7 @@ class TritonAttend:
             STEP=STEP,
             WIDTH=width,
             VALUE_WIDTH=value_width,
-            **_tuning(tiles.shape.rows, width),
+            **_tuning(tiles.shape.rows, width, query.dtype == torch.float32),
         )
         out = query.new_empty(tokens, layer.heads, layer.value_dim)
         kernels.merge[(tokens, layer.heads)](
@@ -231,14 +231,15 @@ _KINDS = {
 """Types of keys and values, as Triton names them."""
 
 
-def _tuning(rows: int, width: int) -> dict[str, int]:
+def _tuning(rows: int, width: int, exact: bool) -> dict[str, int]:
     """Warps of a program and loads it has under way, by the size of its tiles.
 
     So that, compiled for sm_90, nothing spills and three programs of a decode pass (of keys up to
     128 numbers) share a multiprocessor.
     """
     few = rows <= 32
-    return {"num_warps": 4 if few else 8, "num_stages": 3 if width <= 128 and rows <= 64 else 2}
+    deep = width <= 128 and rows <= 64 and not exact
+    return {"num_warps": 4 if few else 8, "num_stages": 3 if deep else 2}
 
 
 def _flat(states: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def attend(
         "WIDTH": width,
         "VALUE_WIDTH": _width(values),
     }
-    return kernels.attend, signature, constants, _tuning(rows, width)
+    return kernels.attend, signature, constants, _tuning(rows, width, kind == "fp32")
 
 
 def write(kind: str, dim: int, value_dim: int) -> Compilation:
@@ -125,12 +125,16 @@ VARIANTS: dict[str, tuple[int, Compilation]] = {
     "attend decode latent": (90, attend(16, 192, value_dim=128)),
     "attend prompt 128": (90, attend(128, 128)),
     "attend prompt 64 window": (90, attend(128, 64, window=128)),
-    "attend prompt 256": (90, attend(64, 256, capped=True, window=4096)),
+    "attend prompt 256": (90, attend(32, 256, capped=True, window=4096)),
     "attend prompt latent": (90, attend(64, 192, value_dim=128)),
     "attend fp32 decode 128": (90, attend(16, 128, "fp32")),
     "attend fp32 prompt 64 still": (90, attend(128, 64, "fp32", turning=False)),
     "attend sm_80 decode 128": (80, attend(16, 128)),
     "attend sm_80 prompt 128": (80, attend(128, 128)),
+    "attend sm_89 prompt 64 rows 128": (89, attend(64, 128)),
+    "attend sm_89 prompt 256": (89, attend(32, 256)),
+    "attend sm_89 prompt latent": (89, attend(64, 192, value_dim=128)),
+    "attend sm_89 fp32 decode 128": (89, attend(16, 128, "fp32")),
     "write": (90, write("bf16", 128, 128)),
     "write sm_80 fp16 latent": (80, write("fp16", 192, 128)),
     "write fp8": (90, write("fp8e4nv", 128, 128)),

@@ -24,7 +24,6 @@ from hogwild_agents.engine.backends.tiles import (
     QUERY,
     STEP,
     TURN,
-    WIDE,
     Kind,
     Sheet,
     enough,
@@ -352,10 +351,11 @@ def test_a_decoding_team_reads_every_token_once() -> None:
 
 def test_layers_share_tiles_if_they_read_alike() -> None:
     """Windows, groups, heads and what fits into registers make a kind; sizes alone do not."""
-    layer = Layer(0, 8, 2, WIDE, WIDE, no_rotation(WIDE), None)
+    layer = Layer(0, 8, 2, 128, 128, no_rotation(128), None)
     kind = kind_of(layer)
     assert kind == Kind(None, 4, 2, 128)
     assert kind_of(replace(layer, index=1, key_dim=64, value_dim=64)) == kind
     assert kind_of(replace(layer, window=7)).window == 7
     assert kind_of(replace(layer, kv_heads=8)) == Kind(None, 1, 8, 128)
-    assert kind_of(replace(layer, key_dim=WIDE + 1)).most_rows == 64
+    for dim, rows in ((129, 64), (192, 64), (193, 32), (256, 32)):
+        assert kind_of(replace(layer, key_dim=dim)).most_rows == rows

@@ -10,14 +10,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from hogwild_agents.evaluation.measures import measures_of
 from hogwild_agents.evaluation.problems import EvaluationError, Problem
 from hogwild_agents.evaluation.sessions import Reached, Setting, Watched, steps_of, watch
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import Runnable
 
 VOTING_TEMPERATURE = 0.7
 """For voters of a model that decodes greedily: else all would say the same (Wang et al., arXiv
@@ -147,52 +144,6 @@ class First:
             winner = at[min(done)[1]] if done else at[0]
             reached[budget] = _together(at, winner.answer, winner.passes)
         return _apart_outcome(runners, reached)
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """Any LangChain runnable from a question to a text or a message.
-
-    Attributes:
-        runnable: What is asked.
-        label: Its name in reports.
-        passes: Passes that its answer counts as where the message does not say.
-    """
-
-    runnable: Runnable[Any, Any]
-    label: str = "chain"
-    passes: int = 0
-
-    @property
-    def name(self) -> str:
-        """Its label."""
-        return self.label
-
-    async def run(
-        self,
-        setting: Setting,  # noqa: ARG002  it has a model of its own
-        problem: Problem,
-        seed: int,  # noqa: ARG002  and its own sampling
-        budgets: Sequence[int],
-    ) -> Outcome:
-        """See `Strategy`. It is asked once; budgets that its answer exceeds get none."""
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        said = await self.runnable.ainvoke(problem.question)
-        seconds = loop.time() - begun
-        told = getattr(said, "response_metadata", None) or {}
-        usage = getattr(said, "usage_metadata", None) or {}
-        found = told.get("answer")
-        text = str(getattr(said, "text", said)) if found is None else str(found)
-        passes = int(told.get("passes", self.passes))
-        tokens = int(usage.get("output_tokens", 0))
-        reached = {
-            budget: Reached(
-                text if passes <= budget else None, min(passes, budget), tokens, seconds
-            )
-            for budget in budgets
-        }
-        return Outcome(reached, (self.label,), reply=str(getattr(said, "text", said)))
 
 
 def strategies_of(

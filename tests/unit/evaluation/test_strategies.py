@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage
-from langchain_core.runnables import RunnableLambda
 
 from hogwild_agents.evaluation import skeleton, strategies
 from hogwild_agents.evaluation.measures import SHINGLE, balance, duplicated
@@ -20,7 +18,6 @@ from hogwild_agents.evaluation.problems import EvaluationError, Problem
 from hogwild_agents.evaluation.sessions import Reached, Said, Setting
 from hogwild_agents.evaluation.skeleton import Skeleton
 from hogwild_agents.evaluation.strategies import (
-    Chain,
     First,
     Hogwild,
     Outcome,
@@ -198,22 +195,6 @@ def test_an_outline_without_points() -> None:
     """The shipped model cannot write one: no answer, and no failure."""
     outcome = ask(Skeleton())
     assert {one.answer for one in outcome.reached.values()} == {None}
-
-
-def test_a_chain() -> None:
-    """A message says what it used; one that used more than a budget has no answer there."""
-    said = AIMessage(
-        "It is 42.",
-        response_metadata={"passes": 60, "answer": "42"},
-        usage_metadata={"input_tokens": 1, "output_tokens": 77, "total_tokens": 78},
-    )
-    outcome = ask(Chain(RunnableLambda(lambda _: said), "mine"))
-    assert [one.answer for one in outcome.reached.values()] == [None, None, "42", "42"]
-    assert outcome.reached[256].passes == 60
-    assert outcome.reached[256].tokens == 77
-    plain = ask(Chain(RunnableLambda(lambda question: question.upper()), passes=20))
-    assert plain.reached[48].answer == PROBLEMS[0].question.upper()
-    assert plain.reached[16].answer is None
 
 
 def test_names() -> None:

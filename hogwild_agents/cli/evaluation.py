@@ -21,7 +21,7 @@ from hogwild_agents.cli.common import STOPPED, Device, Dtype, complain, console,
 
 if TYPE_CHECKING:
     from hogwild_agents.evaluation.datasets import Loaded
-    from hogwild_agents.evaluation.evaluate import Evaluation
+    from hogwild_agents.evaluation.evaluations import Evaluation
 
 SHORT, LONG = "32,64,96,128,192,256", "512,1024,2048,4096,8192"
 """Budgets for a model that is soon done, and for those that think at length."""
@@ -103,7 +103,7 @@ def evaluate(
     teams = _numbers(workers, "--workers")
     with failures():
         from hogwild_agents.evaluation.datasets import load
-        from hogwild_agents.evaluation.evaluate import evaluate as run
+        from hogwild_agents.evaluation.evaluations import evaluate as run
         from hogwild_agents.evaluation.sessions import Setting
         from hogwild_agents.evaluation.strategies import strategies_of
 

@@ -36,6 +36,9 @@ class Chain:
         """Its label."""
         return self.label
 
+    def check(self, setting: Setting) -> None:
+        """See `Strategy`: it has a model of its own."""
+
     async def run(
         self,
         setting: Setting,  # noqa: ARG002  it has a model of its own

@@ -47,6 +47,10 @@ class Skeleton:
         """`skeleton`."""
         return "skeleton"
 
+    def check(self, setting: Setting) -> None:
+        """See `Strategy`."""
+        setting.team(1, 0)
+
     async def run(
         self, setting: Setting, problem: Problem, seed: int, budgets: Sequence[int]
     ) -> Outcome:

@@ -47,6 +47,9 @@ class Strategy(Protocol):
     def name(self) -> str:
         """Such as `vote-4`."""
 
+    def check(self, setting: Setting) -> None:
+        """Raises HogwildError if it cannot run on this model; before any work."""
+
     async def run(
         self, setting: Setting, problem: Problem, seed: int, budgets: Sequence[int]
     ) -> Outcome:
@@ -60,12 +63,12 @@ class Hogwild:
     Attributes:
         workers: How many.
         layout: What each sees of the others.
-        check: Whether they are asked whether their work is redundant.
+        asked: Whether they are asked if their work is redundant.
     """
 
     workers: int = 2
     layout: str = "combined"
-    check: bool = True
+    asked: bool = True
 
     @property
     def name(self) -> str:
@@ -73,16 +76,22 @@ class Hogwild:
         if self.workers == 1:
             return "single"
         layout = "" if self.layout == "combined" else f"-{self.layout}"
-        return f"hogwild-{self.workers}{layout}{'' if self.check else '-unchecked'}"
+        return f"hogwild-{self.workers}{layout}{'' if self.asked else '-unchecked'}"
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {} if self.asked else {"interrupts": []}
+        return options if self.workers == 1 else options | {"layout": self.layout}
+
+    def check(self, setting: Setting) -> None:
+        """See `Strategy`."""
+        setting.team(self.workers, 0, **self._options)
 
     async def run(
         self, setting: Setting, problem: Problem, seed: int, budgets: Sequence[int]
     ) -> Outcome:
         """See `Strategy`."""
-        options: dict[str, Any] = {} if self.check else {"interrupts": []}
-        if self.workers > 1:
-            options["layout"] = self.layout
-        watched = await watch(setting, self.workers, problem, seed, budgets, **options)
+        watched = await watch(setting, self.workers, problem, seed, budgets, **self._options)
         return Outcome(
             watched.reached,
             watched.result.workers,
@@ -102,6 +111,10 @@ class Vote:
     def name(self) -> str:
         """Such as `vote-4`."""
         return f"vote-{self.workers}"
+
+    def check(self, setting: Setting) -> None:
+        """See `Strategy`."""
+        setting.team(1, 0)
 
     async def run(
         self, setting: Setting, problem: Problem, seed: int, budgets: Sequence[int]
@@ -127,6 +140,10 @@ class First:
     def name(self) -> str:
         """Such as `first-4`."""
         return f"first-{self.workers}"
+
+    def check(self, setting: Setting) -> None:
+        """See `Strategy`."""
+        setting.team(1, 0)
 
     async def run(
         self, setting: Setting, problem: Problem, seed: int, budgets: Sequence[int]

@@ -43,7 +43,7 @@ def shares(outcome: Outcome, number: int = 0) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    "strategy", [Hogwild(1), Hogwild(2), Hogwild(2, "contiguous", False), Vote(2), First(2)]
+    "strategy", [Hogwild(1), Hogwild(2), Hogwild(2, "contiguous", asked=False), Vote(2), First(2)]
 )
 def test_every_strategy_solves_them_in_time(strategy: Strategy) -> None:
     """Nothing at once, all in the end; what it used grows with the budget and stays within."""

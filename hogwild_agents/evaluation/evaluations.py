@@ -103,6 +103,7 @@ def evaluate(
     Raises:
         EvaluationError: The arguments make no sense, or the folder holds another run.
         ModelLoadError: There is no such model.
+        InvalidTeamError: It cannot be such a team.
     """
     result: Evaluation = run_anywhere(
         aevaluate(
@@ -137,6 +138,8 @@ async def aevaluate(
     wanted = sorted({*budgets})
     _require_sense(problems, strategies, wanted, seeds)
     scoring.check(problem.scorer for problem in problems)
+    for strategy in strategies:
+        await asyncio.to_thread(strategy.check, setting)
     names = tuple(strategy.name for strategy in strategies)
     config = {
         "data": data,

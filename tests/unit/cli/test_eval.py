@@ -1,0 +1,99 @@
+"""`hogwild eval`, run as a user would, on the model that ships inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hogwild_agents.evaluation.records import Record
+from hogwild_agents.evaluation.runs import RunFolder
+from tests.unit.cli.conftest import Invoke
+
+SMALL = ("--limit", "2", "--budgets", "48,128", "--strategies", "single,hogwild", "--workers", "2")
+
+
+def test_a_run_and_again(invoke: Invoke, tmp_path: Path) -> None:
+    """A table and a page; the same command has nothing left to do, another is refused."""
+    out = tmp_path / "run"
+    result = invoke("eval", *SMALL, "--out", str(out))
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[1].split() == ["passes", "single", "hogwild-2"]
+    assert [line.split()[0] for line in lines[2:4]] == ["48", "128"]
+    assert str(out / "report.html") in result.stdout
+    assert {"report.html", "report.md", "results.csv", "accuracy.png"} <= {*os.listdir(out)}
+    records = (out / "records.jsonl").read_text()
+    assert len(records.splitlines()) == 2 * 2 * 2
+
+    again = invoke("eval", *SMALL, "--out", str(out))
+    assert again.stdout == result.stdout
+    assert (out / "records.jsonl").read_text() == records
+
+    other = invoke("eval", *SMALL, "--seeds", "2", "--out", str(out))
+    assert other.exit_code == 2
+    assert "seeds was [0] and is [0, 1]" in other.stderr.replace("\n", " ")
+    assert (out / "records.jsonl").read_text() == records
+
+
+def test_data_of_one_s_own(invoke: Invoke, tmp_path: Path) -> None:
+    """Two arguments change; a row that is none is named and skipped."""
+    file = tmp_path / "mine.jsonl"
+    row = {"prompt": "Solve these tasks.\n(a) 17 + 25", "right": "42"}
+    file.write_text(json.dumps(row) + "\n{broken\n" + json.dumps(row | {"right": None}) + "\n")
+    result = invoke(
+        "eval", "--dataset", str(file), "--question", "prompt", "--answer", "right",
+        "--scorer", "number", "--strategies", "hogwild", "--workers", "2", "--budgets", "128",
+        "--out", str(tmp_path / "run"),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "mine.jsonl:2" in result.stderr
+    assert "mine.jsonl:3" in result.stderr
+    assert "100" in result.stdout.splitlines()[2]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--strategies", "voting"), "no strategy 'voting'"),
+        (("--budgets", "64,none"), "no list of whole numbers"),
+        (("--workers", "0"), "no list of whole numbers"),
+        (("--dataset", "nowhere.jsonl"), "no file nowhere.jsonl"),
+        (("--dataset", "gsm9k"), "gsm9k"),
+        (("--dataset", "mine.jsonl", "--scorer", "taste"), "taste"),
+        (("--layouts", "circle"), "circle"),
+        (("--workers", "2,5"), "trained to be one to 4 workers"),
+    ],
+)
+def test_what_makes_no_sense(
+    invoke: Invoke, tmp_path: Path, given: tuple[str, ...], words: str
+) -> None:
+    """It is said before any work."""
+    result = invoke("eval", "--limit", "1", *given, "--out", str(tmp_path / "run"))
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert not list(tmp_path.glob("run/records*"))
+
+
+def test_ctrl_c(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done is kept, and the same command goes on."""
+    add = RunFolder.add
+
+    def pressed(self: RunFolder, records: list[Record], transcript: Any) -> None:
+        add(self, records, transcript)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "add", pressed)
+        result = invoke("eval", *SMALL, "--in-flight", "1", "--out", str(out))
+    assert result.exit_code == 130
+    assert "The same command goes on" in result.stderr
+    assert 0 < len((out / "records.jsonl").read_text().splitlines()) < 8
+    result = invoke("eval", *SMALL, "--out", str(out))
+    assert result.exit_code == 0, result.output
+    assert len((out / "records.jsonl").read_text().splitlines()) == 8

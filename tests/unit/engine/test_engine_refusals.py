@@ -73,7 +73,6 @@ class TestRefusals:
             (choosy(InvalidJobError("three is a crowd")), InvalidJobError, "crowd"),
             (choosy(OSError("disk")), OSError, "disk"),
         ],
-        ids=str,
     )
     def test_a_job_that_can_never_run(
         self, monkeypatch: pytest.MonkeyPatch, job: Team, kind: type[Exception], figures: str

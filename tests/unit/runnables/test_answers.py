@@ -97,7 +97,6 @@ def first_word(text: str) -> str | None:
         (RootModel[list[int]], "So [1, 2], not [] or ['a'].", RootModel[list[int]]([])),
         (RootModel[list[int]], 'So [1, 2], not ["a"].', RootModel[list[int]]([1, 2])),
     ],
-    ids=str,
 )
 def test_formats(kind: Any, text: str, answer: Any) -> None:
     """Each way to say what an answer looks like; nothing gives None."""

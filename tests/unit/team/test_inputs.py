@@ -192,7 +192,6 @@ def test_what_is_no_tokenizer(given: Any) -> None:
             ["Message 1 (user)", "bytes"],
         ),
     ],
-    ids=repr,
 )
 @pytest.mark.parametrize("workers", [1, 2])
 def test_problems(workers: int, problem: Any, words: list[str]) -> None:

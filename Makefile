@@ -4,14 +4,14 @@ BIN := .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-slow soak lint format bench evaluate picture clean
+.PHONY: demo test test-slow soak lint format bench gpu evaluate picture clean
 
 demo: .venv/ready  ## two and four workers solve a problem, and one alone for comparison
 	$(BIN)/hogwild solve - --workers 2 --compare < examples/tasks.txt
 	$(BIN)/hogwild solve - --workers 4 --compare < examples/tasks.txt
 
 test: .venv/ready  ## all tests but the slow ones
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: .venv/ready  ## tests that take minutes
 	$(BIN)/pytest -m slow
@@ -31,6 +31,9 @@ format: .venv/ready
 bench: .venv/ready  ## the engine beside plain transformers on this machine
 	$(BIN)/hogwild bench --shape 5m --workers 1,2,4 --contexts 256,2048,8192
 	$(BIN)/hogwild bench --shape qwen3-0.6b --workers 1,2 --contexts 256,8192 --passes 5
+
+gpu: .venv/ready  ## on a CUDA card: checks the engine and measures it against its bars, 8 minutes
+	$(BIN)/python -m tests.gpu
 
 evaluate: .venv/ready  ## the pocket model on problems that no training has seen
 	$(BIN)/python -m hogwild_agents.pocket.evaluate

@@ -4,7 +4,7 @@ Names load on first use, so that importing the package loads neither torch nor t
 """
 
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from hogwild_agents.team import Team
     from hogwild_agents.tools import TeamTool
 
-__version__ = version("hogwild-agents")
+try:
+    __version__ = version("hogwild-agents")
+except PackageNotFoundError:  # used from its source, without an installation
+    __version__ = "0+source"
 
 __all__ = [
     "ChatHogwild",

@@ -21,12 +21,13 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     """
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.ones(1, device=chosen).item()  # is it there?
+        probe = torch.ones(1, device=chosen)
+        probe.item()  # is it there?
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelLoadError(
             f"Cannot use device {device!r} ({error}): use cpu, or cuda with a card in the machine."
         ) from error
-    return chosen
+    return probe.device  # with its number
 
 
 def on_device(device: torch.device) -> AbstractContextManager[object]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -106,8 +107,10 @@ class _Clocked:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def forward(self, *arguments: Any) -> Any:
+    def forward(self, *arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
-        logits = self._model.forward(*arguments)
+        logits = self._model.forward(*arguments, **options)
+        if self._model.device.type == "cuda":  # it returns before the card is done
+            torch.cuda.synchronize(self._model.device)
         self.seconds += time.perf_counter() - start
         return logits

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import platform
 import shlex
 import sys
@@ -20,7 +19,7 @@ import transformers
 import hogwild_agents
 from hogwild_agents.engines import source_of
 from hogwild_agents.evaluation import scoring
-from hogwild_agents.evaluation.problems import EvaluationError, Problem
+from hogwild_agents.evaluation.problems import EvaluationError, Problem, digest_of
 from hogwild_agents.evaluation.records import Record, Transcript
 from hogwild_agents.evaluation.runs import IN_FLIGHT, RunFolder, run_trials, trials_of
 from hogwild_agents.evaluation.sessions import Setting
@@ -144,7 +143,7 @@ async def aevaluate(
     config = {
         "data": data,
         "problems": [problem.id for problem in problems],
-        "questions": _digest(problems),
+        "questions": digest_of(problems),
         "model": source_of(setting.model),
         "strategies": names,
         "options": {name: repr(value) for name, value in sorted(setting.options.items())},
@@ -212,14 +211,6 @@ def _require_sense(
         twice = [name for number, name in enumerate(names) if name in names[:number]]
         if twice:
             raise EvaluationError(f"The {what} {twice[0]!r} is there twice: records would mix.")
-
-
-def _digest(problems: Sequence[Problem]) -> str:
-    """Tells other questions or truths under the same ids from these."""
-    digest = hashlib.blake2b(digest_size=8)
-    for problem in problems:
-        digest.update(repr((problem.question, problem.truth, problem.scorer)).encode())
-    return digest.hexdigest()
 
 
 def _device(device: torch.device) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hogwild_agents.engine.errors import HogwildError
@@ -30,3 +32,9 @@ class Problem:
     truth: Any
     scorer: str
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def digest_of(problems: Iterable[Problem]) -> str:
+    """A short name for exactly these problems in this order; it changes if anything of one does."""
+    told = json.dumps([asdict(problem) for problem in problems], sort_keys=True)
+    return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()

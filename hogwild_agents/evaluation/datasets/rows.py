@@ -1,0 +1,146 @@
+"""Rows of data: where each comes from, what it holds, and what is wrong with those that are bad."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from hogwild_agents.evaluation.problems import EvaluationError
+
+
+class Malformed(NamedTuple):
+    """A row that no problem could be made of."""
+
+    file: str
+    line: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.why}"
+
+
+class BadRowError(ValueError):
+    """A row that no problem can be made of; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row.
+
+    Attributes:
+        file: Where it is from: a path, or `hf:` and a path on the hub.
+        line: Its line, from 1; in a table without lines, its number.
+        fields: What it holds, by name.
+    """
+
+    file: str
+    line: int
+    fields: Mapping[str, Any]
+
+    def bad(self, why: object) -> Malformed:
+        """Itself as a malformed row."""
+        return Malformed(self.file, self.line, str(why))
+
+
+Rows: TypeAlias = Iterator[Row | Malformed]
+
+
+def read(path: str | Path) -> Rows:
+    """The rows of a file: JSON lines, JSON (a list), CSV, TSV or Parquet, as its name ends.
+
+    Raises:
+        EvaluationError: If there is no such file, or no way to read it.
+    """
+    path = Path(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise EvaluationError(
+            f"Cannot tell what {path} is: its name must end in {', '.join(READERS)}."
+        )
+    if not path.is_file():
+        raise EvaluationError(f"There is no file {path}. Check the path.")
+    return reader(path)
+
+
+def _json_lines(path: Path) -> Rows:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield _row(path, number, line)
+
+
+def _row(path: Path, number: int, line: bytes) -> Row | Malformed:
+    try:
+        fields = json.loads(line)
+    except RecursionError:
+        return Malformed(str(path), number, "it is JSON that is nested too deeply.")
+    except ValueError as error:
+        return Malformed(str(path), number, f"it is no JSON: {error}.")
+    if not isinstance(fields, dict):
+        return Malformed(str(path), number, "it is no JSON object, `{...}`.")
+    return Row(str(path), number, fields)
+
+
+def _json_list(path: Path) -> Rows:
+    try:
+        items = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise EvaluationError(f"{path} is no JSON: {error}. Is it JSON lines (.jsonl)?") from error
+    if not isinstance(items, list):
+        raise EvaluationError(
+            f"{path} is no list of objects. Write one object per line, as .jsonl."
+        )
+    for number, fields in enumerate(items, 1):
+        row = Row(str(path), number, fields if isinstance(fields, dict) else {})
+        yield row if isinstance(fields, dict) else row.bad("it is no JSON object, `{...}`.")
+
+
+def _table(separator: str) -> Callable[[Path], Rows]:
+    def rows(path: Path) -> Rows:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            names: list[str] = []
+            while True:
+                line = reader.line_num + 1
+                try:
+                    cells = next(reader, None)
+                except csv.Error as error:
+                    yield Malformed(str(path), line, f"it is no {path.suffix[1:]}: {error}.")
+                    continue
+                if cells is None:
+                    return
+                if not names:
+                    names = cells
+                elif len(cells) == len(names):
+                    yield Row(str(path), line, dict(zip(names, cells, strict=True)))
+                elif cells:
+                    why = f"it has {len(cells)} cells where the first line has {len(names)}."
+                    yield Malformed(str(path), line, why)
+
+    return rows
+
+
+def _parquet(path: Path) -> Rows:
+    try:
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise EvaluationError(f"To read {path}, install pyarrow: pip install pyarrow.") from error
+    number = 0
+    for batch in ParquetFile(path).iter_batches(batch_size=64):
+        for fields in batch.to_pylist():
+            number += 1
+            yield Row(str(path), number, fields)
+
+
+READERS: dict[str, Callable[[Path], Rows]] = {
+    ".jsonl": _json_lines,
+    ".json": _json_list,
+    ".csv": _table(","),
+    ".tsv": _table("\t"),
+    ".parquet": _parquet,
+}
+"""How files are read, by how their names end."""

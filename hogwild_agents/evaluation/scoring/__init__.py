@@ -1,0 +1,64 @@
+r"""Scorers: how right an answer is, from 0 to 1.
+
+Example:
+    from hogwild_agents.evaluation.problems import Problem
+    from hogwild_agents.evaluation.scoring import mark
+
+    half = Problem("half", "What is 2 - 1.5?", truth="\\frac{1}{2}", scorer="math")
+    print(mark(half, "So it is \\boxed{0.5}."))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from hogwild_agents.evaluation.problems import EvaluationError, Problem
+from hogwild_agents.evaluation.scoring import mathematics, plain, programs
+
+Scorer: TypeAlias = Callable[[Problem, str], float]
+"""Marks a text: a reply, or only the answer in it. What it raises counts as 0."""
+
+SCORERS: dict[str, Scorer] = {
+    "math": mathematics.math,
+    "olympiad": mathematics.olympiad,
+    "number": plain.number,
+    "exact": plain.exact,
+    "choice": plain.choice,
+    "list": plain.listed,
+    "code": programs.code,
+}
+"""The scorers by name; add your own."""
+
+
+def check(scorers: Iterable[str]) -> None:
+    """Asks before a run whether it will be possible to mark.
+
+    Raises:
+        EvaluationError: If there is no such scorer, or a package is missing.
+    """
+    for name in sorted(set(scorers)):
+        if name not in SCORERS:
+            raise EvaluationError(f"No scorer {name!r}: choose from {', '.join(SCORERS)}.")
+        if SCORERS[name] in (mathematics.math, mathematics.olympiad):
+            mathematics.check()
+
+
+def mark(problem: Problem, text: str) -> float:
+    """How right a text is, from 0 to 1; whatever it holds, this neither raises nor hangs.
+
+    Raises:
+        EvaluationError: If the problem's scorer does not exist or cannot work here.
+    """
+    check([problem.scorer])
+    try:
+        score = SCORERS[problem.scorer](problem, text)
+    except EvaluationError:
+        raise
+    except Exception:  # noqa: BLE001  # an answer that breaks a scorer is wrong
+        return 0.0
+    return min(max(score, 0.0), 1.0) if math.isfinite(score) else 0.0
+
+
+__all__ = ["SCORERS", "Scorer", "check", "mark"]

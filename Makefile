@@ -1,10 +1,11 @@
 # Every target sets up what it needs by itself: a virtual environment in .venv, once.
 PYTHON ?= python3
 BIN := .venv/bin
+OTHERS := .venv/integrations/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-slow soak lint format bench gpu evaluate picture clean
+.PHONY: demo test test-slow soak lint format bench gpu integrations evaluate picture clean
 
 demo: .venv/ready  ## two and four workers solve a problem, and one alone for comparison
 	$(BIN)/hogwild solve - --workers 2 --compare < examples/tasks.txt
@@ -35,6 +36,12 @@ bench: .venv/ready  ## the engine beside plain transformers on this machine
 gpu: .venv/ready  ## on a CUDA card: checks the engine and measures it against its bars, 8 minutes
 	$(BIN)/python -m tests.gpu
 
+integrations: .venv/integrations/ready  ## the packages for Inspect and lm_eval, in an environment of their own
+	OMP_NUM_THREADS=1 $(OTHERS)/pytest integrations/inspect_ai/tests
+	OMP_NUM_THREADS=1 $(OTHERS)/pytest integrations/lm_eval/tests
+	cd integrations/inspect_ai && ../../$(OTHERS)/mypy
+	cd integrations/lm_eval && ../../$(OTHERS)/mypy
+
 evaluate: .venv/ready  ## the pocket model on problems that no training has seen
 	$(BIN)/python -m hogwild_agents.pocket.evaluate
 
@@ -47,4 +54,10 @@ clean:
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/integrations/ready: .venv/ready constraints.txt integrations/constraints.txt $(wildcard integrations/*/pyproject.toml)
+	$(PYTHON) -m venv .venv/integrations
+	$(OTHERS)/pip install --quiet --disable-pip-version-check -c constraints.txt -c integrations/constraints.txt \
+		-e . -e 'integrations/inspect_ai[dev]' -e 'integrations/lm_eval[dev]'
 	touch $@

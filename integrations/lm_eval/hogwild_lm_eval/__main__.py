@@ -1,0 +1,6 @@
+"""`python -m hogwild_lm_eval` is lm_eval's own command, with `--model hogwild` among its models."""
+
+from lm_eval.__main__ import cli_evaluate
+
+if __name__ == "__main__":
+    cli_evaluate()

@@ -115,7 +115,8 @@ def sign_flip_tests(differences: Floats, seed: int) -> Floats:
 
 def _all_signs(count: int) -> Floats:
     bits = np.arange(2**count)[:, None] >> np.arange(count) & 1
-    return 1.0 - 2.0 * bits
+    signs: Floats = np.where(bits, -1.0, 1.0)
+    return signs
 
 
 def holm(p: Floats) -> Floats:

@@ -124,9 +124,7 @@ class ScriptedModel(SharedCacheModel):
         """An empty block that knows what it will hold."""
         return KnownBlock(self.pool)
 
-    def forward(
-        self, views: Sequence[Any], tokens: Sequence[Any], *, check: bool = True
-    ) -> Tensor:
+    def forward(self, views: Sequence[Any], tokens: Sequence[Any], *, check: bool = True) -> Tensor:
         """The real pass, with logits that make the script's token certain."""
         if self.before is not None:
             self.before(views)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from hogwild_agents.cli.check import print_report
-from hogwild_agents.cli.common import Device, Dtype, console, errors
+from hogwild_agents.cli.common import Device, Dtype, console, errors, numbers_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,7 +81,7 @@ def bench(
     """
     if (model is None) == (shape is None):
         raise typer.BadParameter("give either a model or --shape, not both and not neither")
-    sizes, lengths = _numbers(workers, "--workers"), _numbers(contexts, "--contexts")
+    sizes, lengths = numbers_of(workers, "--workers"), numbers_of(contexts, "--contexts")
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise typer.BadParameter(f"there is no folder {json_file.parent}", param_hint="--json")
 
@@ -208,18 +208,6 @@ def _key(thing: Entry | Measurement | Profile) -> tuple[str, int, int, int]:
     """What tells the rows of a run apart."""
     name = getattr(thing, "name", None) or getattr(thing, "engine")  # noqa: B009
     return name, thing.teams, thing.workers, thing.context
-
-
-def _numbers(text: str, option: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise typer.BadParameter(
-            f"{text!r} is no list of whole numbers above 0, such as 1,2,4", param_hint=option
-        )
-    return list(dict.fromkeys(numbers))
 
 
 def _print_left_out(row: LeftOut) -> None:

@@ -57,3 +57,25 @@ def failures() -> Iterator[None]:
 
         complain(error)
         raise typer.Exit(1 if isinstance(error, SessionFailedError) else 2) from None
+
+
+def words_of(text: str) -> list[str]:
+    """Words separated by commas."""
+    return [word for part in text.split(",") if (word := part.strip())]
+
+
+def numbers_of(text: str, option: str) -> list[int]:
+    """Whole numbers above 0, separated by commas, each once.
+
+    Raises:
+        typer.BadParameter: Of the option, if they are none.
+    """
+    try:
+        numbers = [int(word) for word in words_of(text)]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise typer.BadParameter(
+            f"{text!r} is no list of whole numbers above 0, such as 1,2,4", param_hint=option
+        )
+    return list(dict.fromkeys(numbers))

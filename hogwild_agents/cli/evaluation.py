@@ -17,7 +17,17 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from hogwild_agents.cli.common import STOPPED, Device, Dtype, complain, console, errors, failures
+from hogwild_agents.cli.common import (
+    STOPPED,
+    Device,
+    Dtype,
+    complain,
+    console,
+    errors,
+    failures,
+    numbers_of,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from hogwild_agents.evaluation.datasets import Loaded
@@ -99,15 +109,15 @@ def evaluate(
     Your own data and model: hogwild eval --dataset mine.jsonl --model path/or/name --out runs/mine
     """
     usual = SHORT if model == "pocket" else LONG
-    wanted = _numbers(budgets or usual, "--budgets")
-    teams = _numbers(workers, "--workers")
+    wanted = numbers_of(budgets or usual, "--budgets")
+    teams = numbers_of(workers, "--workers")
     with failures():
         from hogwild_agents.evaluation.datasets import load
         from hogwild_agents.evaluation.evaluations import evaluate as run
         from hogwild_agents.evaluation.sessions import Setting
         from hogwild_agents.evaluation.strategies import strategies_of
 
-        chosen = strategies_of(_words(strategies), teams, _words(layouts))
+        chosen = strategies_of(words_of(strategies), teams, words_of(layouts))
         loaded = load(
             dataset,
             limit=limit,
@@ -154,22 +164,6 @@ def evaluate(
                 raise typer.Exit(STOPPED) from None
         _print_table(done)
         console.print(f"Report: {done.report()}")
-
-
-def _words(text: str) -> list[str]:
-    return [word for part in text.split(",") if (word := part.strip())]
-
-
-def _numbers(text: str, option: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in _words(text)]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise typer.BadParameter(
-            f"{text!r} is no list of whole numbers above 0, such as 1,2,4", param_hint=option
-        )
-    return sorted({*numbers})
 
 
 def _tell_malformed(loaded: Loaded) -> None:

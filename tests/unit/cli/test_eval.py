@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -97,3 +102,31 @@ def test_ctrl_c(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     result = invoke("eval", *SMALL, "--out", str(out))
     assert result.exit_code == 0, result.output
     assert len((out / "records.jsonl").read_text().splitlines()) == 8
+
+
+def results_of(out: Path) -> list[dict[str, str]]:
+    """A run's table, but for how long it took."""
+    with (out / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{name: row[name] for name in row if "seconds" not in name} for row in rows]
+
+
+@pytest.mark.slow
+def test_killed_ten_times(tmp_path: Path) -> None:
+    """SIGKILL at random moments of the real command; the table is an unbroken run's."""
+    command = [sys.executable, "-c", "from hogwild_agents.cli import main; main()", "eval"]
+    command += ["--limit", "24", "--budgets", "64,128,256", "--workers", "2", "--out"]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    rng, out, lines = Random(3), tmp_path / "killed", []
+    for _ in range(10):
+        run = subprocess.Popen([*command, str(out)], stderr=subprocess.DEVNULL)
+        while run.poll() is None and not (out / "config.json").exists():
+            time.sleep(0.1)
+        time.sleep(rng.uniform(1, 6))
+        run.kill()
+        run.wait()
+        records = out / "records.jsonl"
+        lines.append(len(records.read_text().splitlines()) if records.exists() else 0)
+    assert len({*lines}) > 2, f"killed before anything was done, or after all was: {lines}"
+    subprocess.run([*command, str(out)], check=True, capture_output=True)
+    assert results_of(out) == results_of(tmp_path / "whole")

@@ -216,7 +216,7 @@ def _print_left_out(row: LeftOut) -> None:
 
 
 def _print_measurements(rows: list[Measurement]) -> None:
-    columns = ("context", "engine", "teams", "workers", "ms/pass", "tokens/s", "cache MiB")
+    columns = ("context", "engine", "workers", "ms/pass", "tokens/s", "cache MiB")
     table = _table(*columns, "floor ms", "reached")
     for row, new in _grouped(rows):
         if new:
@@ -235,6 +235,8 @@ def _print_measurements(rows: list[Measurement]) -> None:
         "reached: the share of that speed, floor over time.",
         style="dim",
     )
+    if any(row.teams > 1 for row in rows):
+        console.print("3 x 2: three teams of two workers in one pass.", style="dim")
     if recorded := sum(row.recordings for row in rows):
         console.print(f"{recorded} passes were recorded anew while they were timed.", style="dim")
     for length in sorted({row.context for row in rows}):
@@ -259,7 +261,7 @@ def _print_profiles(profiles: list[Profile]) -> None:
 
     parts = [part for part in PARTS if any(part in profile.parts for profile in profiles)]
     console.print("\nWhere a pass spends its time, in ms:")
-    table = _table("context", "engine", "teams", "workers", *parts)
+    table = _table("context", "engine", "workers", *parts)
     for profile, new in _grouped(profiles):
         if new:
             table.add_row()
@@ -269,14 +271,16 @@ def _print_profiles(profiles: list[Profile]) -> None:
 
 
 def _table(*names: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)  # fits into 80 columns
     for name in names:
-        table.add_column(name, justify="left" if name == "engine" else "right", no_wrap=True)
+        left = name == "engine"
+        table.add_column(name, justify="left" if left else "right", overflow="fold")
     return table
 
 
 def _names(row: Measurement | Profile) -> tuple[str, ...]:
-    return f"{row.context:,}", row.engine, str(row.teams), str(row.workers)
+    teams = "" if row.teams == 1 else f"{row.teams} x "
+    return f"{row.context:,}", row.engine, f"{teams}{row.workers}"
 
 
 def _grouped(rows: Sequence[T]) -> Iterator[tuple[T, bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +43,10 @@ MOST_SHOWN = 5
 
 def evaluate(
     out: Annotated[
-        Path, typer.Option(help="Folder for records and report; a run that stopped goes on there.")
+        Path,
+        typer.Option(
+            file_okay=False, help="Folder for records and report; a run that stopped goes on there."
+        ),
     ],
     dataset: Annotated[
         str,
@@ -117,6 +121,7 @@ def evaluate(
         from hogwild_agents.evaluation.sessions import Setting
         from hogwild_agents.evaluation.strategies import strategies_of
 
+        _require_extra()
         chosen = strategies_of(words_of(strategies), teams, words_of(layouts))
         loaded = load(
             dataset,
@@ -166,6 +171,17 @@ def evaluate(
         console.print(f"Report: {done.report()}")
 
 
+def _require_extra() -> None:
+    """Raises EvaluationError where what draws the report is missing: before the work, not after."""
+    from hogwild_agents.evaluation import EvaluationError
+
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if missing:
+        raise EvaluationError(
+            f"The report needs {' and '.join(missing)}: pip install 'hogwild-agents[eval]'"
+        )
+
+
 def _tell_malformed(loaded: Loaded) -> None:
     for row in loaded.malformed[:MOST_SHOWN]:
         errors.print(f"[yellow]Skipped {escape(str(row))}[/yellow]")
@@ -183,7 +199,8 @@ def _print_table(done: Evaluation) -> None:
     cells: dict[int, list[str]] = {budget: [] for budget in analysis.budgets}
     for row in analysis.summaries:
         value, low, high = (100 * number for number in row.accuracy)
-        cells[row.budget].append(f"{value:.0f} [dim]({low:.0f}-{high:.0f})[/dim]")
+        interval = f" [dim]({low:.0f}-{high:.0f})[/dim]" if row.accuracy.known else ""
+        cells[row.budget].append(f"{value:.0f}{interval}")
     for budget, shown in cells.items():
         table.add_row(f"{budget:,}", *shown)
     console.print("Mean score in %, with 95 % confidence intervals:")

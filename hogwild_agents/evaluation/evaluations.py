@@ -143,17 +143,18 @@ async def aevaluate(
     config = {
         "data": data,
         "problems": [problem.id for problem in problems],
-        "questions": digest_of(problems),
+        "questions and truths": digest_of(problems),
         "model": source_of(setting.model),
+        "device": setting.device or "chosen by itself",
+        "dtype": setting.dtype,
         "strategies": names,
         "options": {name: repr(value) for name, value in sorted(setting.options.items())},
         "budgets": wanted,
         "seeds": list(seeds),
     }
-    folder = RunFolder(Path(out), config)
     trials = trials_of(problems, strategies, seeds)
-    engine = await asyncio.to_thread(lambda: setting.engine)  # loading takes long
-    assert not engine.closed
+    engine = await asyncio.to_thread(lambda: setting.engine)  # loading takes long, and may fail
+    folder = RunFolder(Path(out), config)
     await run_trials(setting, trials, wanted, scoring.mark, folder, advance, in_flight)
     about = {
         "model": setting.model,
@@ -201,6 +202,12 @@ def _require_sense(
     ):
         if not given:
             raise EvaluationError(f"There are no {what}: give at least one.")
+    for strategy in strategies:
+        if not all(hasattr(strategy, part) for part in ("name", "check", "run")):
+            raise EvaluationError(
+                f"{strategy!r} is no strategy: wrap a runnable in Chain(...), and make strategies "
+                "of names with strategies_of([...])."
+            )
     if budgets[0] < 1:
         raise EvaluationError(f"A budget of {budgets[0]} forward passes: give 1 or more.")
     for what, names in (

@@ -195,7 +195,7 @@ def strategies_of(
         if name not in makers:
             raise EvaluationError(
                 f"There is no strategy {name!r}: choose of {', '.join(makers)}, or give a runnable "
-                "to evaluate() in Python."
+                "to Chain(...) in Python."
             )
         if not makers[name]:
             raise EvaluationError(f"{name} needs teams of 2 workers or more: give such sizes.")

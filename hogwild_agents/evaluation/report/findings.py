@@ -119,8 +119,8 @@ def _sooner(analysis: Analysis, reference: str) -> Iterator[str]:
         found = told[-1]
         least = "at most " if found.first else ""
         yield (
-            f"{strategy} needs {least}{words.count(round(found.passes))} passes for the "
-            f"{words.percent(found.accuracy)} for which {reference} needs "
+            f"{strategy} needs a budget of {least}{words.count(round(found.passes))} passes for "
+            f"the {words.percent(found.accuracy)} for which {reference} needs one of "
             f"{words.count(round(found.needed))}: {words.speedup(found)} sooner "
             f"({words.interval(found.ratio, words.times)})."
         )

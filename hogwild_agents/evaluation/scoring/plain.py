@@ -75,7 +75,8 @@ def listed(problem: Problem, text: str) -> float:
 
     Where the truth is a mapping, answers are read by their labels, `(a) 5798, (b) nirok`, as those
     of the pocket tasks are. Where it is a list, they are read by their places in the last box,
-    `\boxed{18, 3, 70000}`, as in the paper's task of five questions.
+    `\boxed{18, 3, 70000}`, as in the paper's task of five questions; labels such as `(a)` before
+    the items are left out.
     """
     if isinstance(problem.truth, dict):
         stated = read_answers(text)
@@ -91,13 +92,17 @@ def listed(problem: Problem, text: str) -> float:
     return float(sum(right) / len(right))
 
 
+_LABEL = re.compile(r"^\s*\([a-h]\)\s+")
+
+
 def _parts(found: Sequence[str], text: str, count: int) -> list[str]:
     """The items of a list: of the last box, of as many boxes as there are items, or of a line."""
     if len(found) >= count > 1 and not any("," in box for box in found[-count:]):
         return list(found[-count:])
     line = found[-1] if found else text.strip().rpartition("\n")[2]
     spaced = re.split(r",(?:\s|\\[,; ])+|;|\n", line)  # so 70,000 may stay whole
-    return spaced if len(spaced) == count else re.split(r"[,;\n]", line)
+    parts = spaced if len(spaced) == count else re.split(r"[,;\n]", line)
+    return [_LABEL.sub("", part) for part in parts]
 
 
 def _same(truth: Any, text: str) -> bool:

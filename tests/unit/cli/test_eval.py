@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from hogwild_agents.cli import evaluation
 from hogwild_agents.evaluation.records import Record
 from hogwild_agents.evaluation.runs import RunFolder
 from tests.unit.cli.conftest import Invoke
@@ -71,6 +73,7 @@ def test_data_of_one_s_own(invoke: Invoke, tmp_path: Path) -> None:
         (("--dataset", "gsm9k"), "gsm9k"),
         (("--dataset", "mine.jsonl", "--scorer", "taste"), "taste"),
         (("--layouts", "circle"), "circle"),
+        (("--device", "nonsense"), "nonsense"),
         (("--workers", "2,5"), "trained to be one to 4 workers"),
     ],
 )
@@ -82,6 +85,28 @@ def test_what_makes_no_sense(
     assert result.exit_code == 2
     assert words in result.stderr
     assert not list(tmp_path.glob("run/records*"))
+
+
+def test_a_file_is_no_folder(invoke: Invoke, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    result = invoke("eval", *SMALL, "--out", str(file))
+    assert result.exit_code == 2
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["matplotlib", "jinja2"])
+def test_what_draws_the_report_is_missing(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It is said before the work, not after."""
+    monkeypatch.setattr(
+        evaluation, "find_spec", lambda asked: None if asked == name else find_spec(asked)
+    )
+    result = invoke("eval", *SMALL, "--out", str(tmp_path / "run"))
+    assert result.exit_code == 2
+    assert f"needs {name}: pip install 'hogwild-agents[eval]'" in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_ctrl_c(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

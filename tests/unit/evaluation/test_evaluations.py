@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 
 from hogwild_agents.engine import HogwildError
 from hogwild_agents.evaluation import (
@@ -88,6 +89,9 @@ def test_where_a_loop_runs_already(tmp_path: Path) -> None:
         ({"problems": [PROBLEMS[0], PROBLEMS[0]]}, "The problem 'p0' is there twice"),
         ({"problems": [replace(PROBLEMS[0], scorer="taste")]}, "taste"),
         ({"setting": Setting("elsewhere")}, "not on elsewhere"),
+        ({"setting": Setting(device="nonsense")}, "nonsense"),
+        ({"strategies": ["single"]}, "'single' is no strategy: .*strategies_of"),
+        ({"strategies": [RunnableLambda(len)]}, r"no strategy: wrap a runnable in Chain"),
         ({"strategies": [Hogwild(7)]}, "1 to 4"),
     ],
 )
@@ -109,8 +113,15 @@ def test_what_makes_no_sense(tmp_path: Path, given: dict[str, Any], words: str) 
 def test_other_problems_under_the_same_names(tmp_path: Path, changed: Sequence[Problem]) -> None:
     """Records of one would pass for records of the other: refused."""
     run(tmp_path / "run")
-    with pytest.raises(EvaluationError, match=r"(questions|problems) was"):
+    with pytest.raises(EvaluationError, match=r"(questions and truths|problems) was"):
         run(tmp_path / "run", problems=changed)
+
+
+def test_another_precision_is_another_run(tmp_path: Path) -> None:
+    """Its figures would mix with those that are there."""
+    run(tmp_path / "run")
+    with pytest.raises(EvaluationError, match="dtype was 'auto' and is 'bfloat16'"):
+        run(tmp_path / "run", setting=Setting(dtype="bfloat16"))
 
 
 def test_all_strategies_are_one_kind() -> None:

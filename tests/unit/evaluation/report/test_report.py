@@ -209,9 +209,9 @@ def test_the_summary_says_who_is_ahead() -> None:
         f"At 192 passes hogwild-2 is ahead of single and vote-4, {ahead} (96.7% right); it cannot "
         "be told from hogwild-4.",
         "At 256 passes one cannot tell the strategies apart.",
-        "hogwild-2 needs 123 passes for the 78.3% for which single needs 192: "
+        "hogwild-2 needs a budget of 123 passes for the 78.3% for which single needs one of 192: "
         f"1.56{words.TIMES} sooner (1.41 to 1.64{words.TIMES}).",
-        "hogwild-4 needs 86 passes for the 78.3% for which single needs 192: "
+        "hogwild-4 needs a budget of 86 passes for the 78.3% for which single needs one of 192: "
         f"2.23{words.TIMES} sooner (2.11 to 2.38{words.TIMES}).",
     ]
 

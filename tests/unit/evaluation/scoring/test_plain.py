@@ -144,6 +144,8 @@ FIVE = ["18", "3", "70000", "540", "20"]
         (FIVE, "", 0),
         (["red", "5"], boxed("Red, five"), 0.5),
         (["red"], boxed("red"), 1),
+        (["mat", "rol"], "(a) mat, (b) rol", 1),
+        (["mat", "rol"], boxed("(a) mat, (b) lor"), 0.5),
         ({"a": "42", "b": "korin"}, "(a) 42, (b) korin", 1),
         ({"a": "42", "b": "korin"}, "\\boxed{(b) korin, (a) 42}", 1),
         ({"a": "42", "b": "korin"}, "(a) 42, (b) nirok", 0.5),

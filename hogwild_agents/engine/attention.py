@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from hogwild_agents.engine.blocks import Block, CachePool, Slots
+from hogwild_agents.engine.blocks import Block, Slots
 from hogwild_agents.engine.errors import HogwildError
 from hogwild_agents.engine.layers import Layer
+from hogwild_agents.engine.pool import CachePool
 
 NAME = "hogwild"
 """The name under which transformers knows the attention function."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from hogwild_agents.engine.attention import Attend, Pass
 from hogwild_agents.engine.backends.tiles import Shape, Sheet
 from hogwild_agents.engine.backends.triton import TritonAttend, TritonPool, sheet_of
-from hogwild_agents.engine.blocks import CachePool
+from hogwild_agents.engine.pool import CachePool
 
 logger = logging.getLogger(__name__)
 

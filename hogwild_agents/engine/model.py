@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from hogwild_agents.engine.attention import CURRENT, NAME, Attend, Pass, Row
 from hogwild_agents.engine.backends.choice import Backend, BackendName, choose_backend
-from hogwild_agents.engine.blocks import PAGE, Block, bytes_per_token
+from hogwild_agents.engine.blocks import PAGE, Block
 from hogwild_agents.engine.check import CHECK_PAGES, Report, compare, measure
 from hogwild_agents.engine.errors import (
     ContextLengthError,
@@ -28,6 +28,7 @@ from hogwild_agents.engine.errors import (
 )
 from hogwild_agents.engine.limits import default_cache_bytes, freeze_longrope, position_limit
 from hogwild_agents.engine.loading import load_model, on_device
+from hogwild_agents.engine.pool import bytes_per_token
 
 if TYPE_CHECKING:
     from hogwild_agents.engine.graphs import Recorder

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hogwild_agents.engine.blocks import PAGE, Block, CachePool, Slots, pages_of
+from hogwild_agents.engine.blocks import PAGE, Block, Slots, pages_of
+from hogwild_agents.engine.pool import CachePool
 
 MOST_ENTRIES = 256
 """Prompts that are kept at most: all are looked at whenever one arrives."""

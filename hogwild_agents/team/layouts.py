@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
-from hogwild_agents.engine.blocks import Block, CachePool
+from hogwild_agents.engine.blocks import Block
 from hogwild_agents.engine.errors import HogwildError
+from hogwild_agents.engine.pool import CachePool
 
 
 class InvalidLayoutError(HogwildError, ValueError):

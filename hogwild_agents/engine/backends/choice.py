@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import torch
 
 from hogwild_agents.engine.attention import Attend, Pass
-from hogwild_agents.engine.blocks import CachePool
 from hogwild_agents.engine.errors import ModelLoadError
+from hogwild_agents.engine.pool import CachePool
 
 logger = logging.getLogger(__name__)
 

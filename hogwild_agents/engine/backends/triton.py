@@ -18,9 +18,10 @@ from torch import Tensor
 from hogwild_agents.engine.attention import Pass, Scoring
 from hogwild_agents.engine.backends import kernels
 from hogwild_agents.engine.backends.tiles import STEP, Kind, Sheet, kind_of, make_sheet
-from hogwild_agents.engine.blocks import CachePool, Slots
+from hogwild_agents.engine.blocks import Slots
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.engine.loading import on_device
+from hogwild_agents.engine.pool import CachePool
 from hogwild_agents.engine.rotary import Rotation
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"

@@ -66,11 +66,27 @@ def test_bench_measures_all_engines_in_one_run(tmp_path: Path) -> None:
     assert found == {(*engine, context) for engine in engines for context in (64, 100)}
     assert len(rows) == len(found)
     for row in rows:
+        assert {*row} >= {
+            *("engine", "workers", "context", "dtype", "device", "ms_per_pass"),
+            *("tokens_per_second", "kv_bytes", "bandwidth_share", "floor_ms", "parts"),
+        }
         assert row["ms_per_pass"] > 0
+        tokens = row["teams"] * row["workers"]
+        assert row["tokens_per_second"] == pytest.approx(1e3 * tokens / row["ms_per_pass"])
         assert row["bandwidth_share"] > 0
         assert sum(row["parts"].values()) == pytest.approx(row["ms_per_pass"], rel=0.01)
         ours = row["engine"] == "hogwild"
         assert row["cache_dtype"] == ("float8_e4m3fn" if ours else "float32")
+    size = {
+        (row["engine"], row["workers"]): row["kv_bytes"]
+        for row in rows
+        if row["context"] == 100 and row["teams"] == 1
+    }
+    one_token = 2 * 6 * 4 * 32 * 4  # keys and values, layers, heads, head size, bytes
+    held = 100 + 2 + 2  # the context, and what was written to warm up and in timed passes
+    assert size["transformers", 1] == held * one_token
+    assert size["transformers-batch", 2] == 2 * held * one_token
+    assert size["hogwild", 2] < size["transformers-batch", 2]
 
 
 @pytest.mark.parametrize(

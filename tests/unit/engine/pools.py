@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from hogwild_agents.engine import Block
-from hogwild_agents.engine.blocks import PAGE, CachePool
+from hogwild_agents.engine.blocks import PAGE
 from hogwild_agents.engine.layers import Layer
+from hogwild_agents.engine.pool import CachePool
 from hogwild_agents.engine.rotary import Rotation
 
 DIM = 4

@@ -18,7 +18,8 @@ from hogwild_agents.engine import (
     OutOfCacheMemoryError,
     SharedCacheModel,
 )
-from hogwild_agents.engine.blocks import ALIGNMENT, PAGE
+from hogwild_agents.engine.blocks import PAGE
+from hogwild_agents.engine.pool import ALIGNMENT
 from hogwild_agents.engine.rotary import Rotation
 from tests.unit.engine.families import ACCEPTED, build
 from tests.unit.engine.pools import check_contents, make_pool, pages_of, write

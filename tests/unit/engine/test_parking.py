@@ -13,8 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from torch import Tensor
 
 from hogwild_agents.engine import Block, OutOfCacheMemoryError
-from hogwild_agents.engine.blocks import PAGE, CachePool
+from hogwild_agents.engine.blocks import PAGE
 from hogwild_agents.engine.parking import Parked
+from hogwild_agents.engine.pool import CachePool
 from tests.unit.engine.jobs import check_planted, pages_of, plant
 from tests.unit.engine.pools import make_pool
 from tests.unit.engine.reference import contents

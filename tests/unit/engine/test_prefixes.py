@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from hogwild_agents.engine import Block
 from hogwild_agents.engine import prefixes as prefixes_module
-from hogwild_agents.engine.blocks import PAGE, CachePool, Slots
+from hogwild_agents.engine.blocks import PAGE, Slots
+from hogwild_agents.engine.pool import CachePool
 from hogwild_agents.engine.prefixes import PrefixStore, common_length
 from tests.unit.engine.jobs import check_planted, pages_of, plant
 from tests.unit.engine.pools import make_pool

@@ -11,7 +11,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from hogwild_agents.engine.attention import Pass, Row
-from hogwild_agents.engine.blocks import PAGE, Block, CachePool
+from hogwild_agents.engine.blocks import PAGE, Block
+from hogwild_agents.engine.pool import CachePool
 
 LONGEST = 200
 """No block grows beyond this."""

@@ -30,8 +30,9 @@ from hogwild_agents.engine.backends.tiles import (
     kind_of,
     make_sheet,
 )
-from hogwild_agents.engine.blocks import PAGE, CachePool
+from hogwild_agents.engine.blocks import PAGE
 from hogwild_agents.engine.layers import Layer
+from hogwild_agents.engine.pool import CachePool
 from hogwild_agents.engine.rotary import no_rotation
 from tests.unit.engine.backends.scenes import Grow, Scene, Stage, Writer, scenes
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from transformers import AutoTokenizer
 
 from hogwild_agents import Engine, SharedCacheModel, Team
-from hogwild_agents.cli.live import LiveView
+from hogwild_agents.cli.views.live import LiveView
 from hogwild_agents.pocket import FOLDER, team_settings
 
 HERE = Path(__file__).parent

@@ -7,13 +7,13 @@ python examples/custom_interrupt.py path/or/hub-name "How many primes are there 
 import sys
 
 from hogwild_agents import ChatHogwild
+from hogwild_agents.langchain.runnables import Interrupt, InterruptRecord, RedundancyCheck
 from hogwild_agents.pocket.tasks import make_problem
-from hogwild_agents.runnables import Interrupt, InterruptRecord, RedundancyCheck
-from hogwild_agents.team import Sight
+from hogwild_agents.team import InterruptContext
 
 
 @Interrupt
-def half_time(sight: Sight) -> str | None:
+def half_time(sight: InterruptContext) -> str | None:
     """Any function from what a worker sees to a text or None; asked when a worker begins a step."""
     first = sight.since == sight.tokens  # tokens since it last spoke: all, so it never has
     late = sight.passes > sight.budget // 2

@@ -13,8 +13,8 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from hogwild_agents import SharedCacheModel
-from hogwild_agents.engine import SamplingParams, Stream, sample
-from hogwild_agents.engine.bench import build_shape
+from hogwild_agents.bench.engine import build_shape
+from hogwild_agents.engine import SamplerState, SamplingParams, sample
 
 PROMPT = list(range(2, 34))
 PASSES = 12
@@ -40,7 +40,7 @@ def main() -> None:
     prompt, alice, bob = model.new_block(), model.new_block(), model.new_block()
     model.forward([[prompt]], [PROMPT])
     views = [[prompt, bob, alice], [prompt, alice, bob]]
-    streams = [Stream(SamplingParams(temperature=0.8, seed=seed)) for seed in (1, 2)]
+    streams = [SamplerState(SamplingParams(temperature=0.8, seed=seed)) for seed in (1, 2)]
 
     tokens = [[100], [200]]  # their first words
     table = Table("pass", "Alice", "Bob", "tokens in the cache", title="Two workers, one cache")

@@ -19,15 +19,15 @@ from hogwild_agents.pocket.tasks import make_problem
 from hogwild_agents.team import (
     AnswerFound,
     InterruptAsked,
+    InterruptContext,
     NoteRead,
     ReplyToken,
-    Sight,
     StepCommitted,
     ThinkingEnded,
 )
 
 
-def half_time(sight: Sight) -> str | None:
+def half_time(sight: InterruptContext) -> str | None:
     """An interrupt of our own: any function from what a worker sees to a text or None."""
     late = sight.since == sight.tokens and sight.passes > sight.budget // 2
     return "(Half of the time is over.) " if late else None

@@ -8,9 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hogwild_agents.chat_models import ChatHogwild
-    from hogwild_agents.engine import Engine, HogwildError, SharedCacheModel
-    from hogwild_agents.runnables import (
+    from hogwild_agents.engine import Engine, SharedCacheModel
+    from hogwild_agents.errors import HogwildError
+    from hogwild_agents.langchain.chat_models import ChatHogwild
+    from hogwild_agents.langchain.runnables import (
         CollaborationPrompt,
         EarlyFinisher,
         FinalAnswer,
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
         InterruptRecord,
         RedundancyCheck,
     )
+    from hogwild_agents.langchain.team_tool import TeamTool
     from hogwild_agents.team import Team
-    from hogwild_agents.tools import TeamTool
 
 try:
     __version__ = version("hogwild-agents")
@@ -43,18 +44,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ChatHogwild": "chat_models",
-    "CollaborationPrompt": "runnables",
-    "EarlyFinisher": "runnables",
+    "ChatHogwild": "langchain.chat_models",
+    "CollaborationPrompt": "langchain.runnables",
+    "EarlyFinisher": "langchain.runnables",
     "Engine": "engine",
-    "FinalAnswer": "runnables",
-    "HogwildError": "engine.errors",
-    "Interrupt": "runnables",
-    "InterruptRecord": "runnables",
-    "RedundancyCheck": "runnables",
+    "FinalAnswer": "langchain.runnables",
+    "HogwildError": "errors",
+    "Interrupt": "langchain.runnables",
+    "InterruptRecord": "langchain.runnables",
+    "RedundancyCheck": "langchain.runnables",
     "SharedCacheModel": "engine",
     "Team": "team",
-    "TeamTool": "tools",
+    "TeamTool": "langchain.team_tool",
 }
 
 

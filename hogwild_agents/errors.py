@@ -1,124 +1,196 @@
-"""Errors of the chat model: this package's own, which are LangChain's at the same time.
+"""Every error that this package raises on purpose, in one tree.
 
-Code that catches `langchain_core.exceptions` works as with any other provider; code that catches
-`HogwildError` sees what the floors below raise.
+    HogwildError
+    ├── InvalidRequestError (ValueError)     the request makes no sense; found before any work
+    │   ├── InvalidTeamError                 workers, prompt, budgets, ...
+    │   ├── InvalidLayoutError               no such layout, or one whose views make no sense
+    │   ├── InvalidInterruptError            not callable, or it returned something else than text
+    │   ├── InvalidAnswerFormatError         no such answer format
+    │   ├── InvalidMessageError              a message that no conversation can hold
+    │   ├── ChatTemplateError                the model's chat template cannot render it
+    │   ├── GrammarError                     no grammar can express the schema
+    │   ├── InvalidSamplingError             sampling parameters out of range
+    │   ├── InvalidTokensError               token ids that the model does not have
+    │   ├── InvalidViewError                 views that make no sense together
+    │   ├── InvalidBlockError                a block that is freed, or another model's
+    │   ├── InvalidJobError                  a job that no engine can run
+    │   ├── ContextLengthError               more tokens than the model has positions for
+    │   └── EvaluationError                  an evaluation that cannot start, or a broken run folder
+    │       ├── BadRowError                  a row of a data set
+    │       └── BadTestsError                tests of a program
+    ├── ModelLoadError                       no such model, or it cannot be read
+    │   └── HubUnreachableError              ... because the hub cannot be asked
+    ├── UnsupportedModelError                the engine cannot compute this model faithfully
+    ├── OutOfCacheMemoryError (MemoryError)  the cache is full
+    ├── NotANumberError (ArithmeticError)    the model's logits hold NaN
+    ├── AnswerTimeoutError (TimeoutError)    no answer in time
+    ├── SessionFailedError (RuntimeError)    a session failed while it ran; `partial` is its record
+    ├── SessionEndedError (RuntimeError)     something was said to a session that has ended
+    └── EngineClosedError (RuntimeError)     the engine takes nothing any more
+
+Each message says what happened, with which value, and what to do about it. What `ChatHogwild`
+raises are subclasses of these that are LangChain's errors as well, see
+`hogwild_agents.langchain.errors`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from langchain_core.exceptions import (
-    ContextOverflowError,
-    ModelAPIError,
-    ModelConnectionError,
-    ModelError,
-    ModelInvalidRequestError,
-    ModelNotFoundError,
-    ModelTimeoutError,
-)
-
-from hogwild_agents.engine import (
-    ContextLengthError,
-    HogwildError,
-    InvalidSamplingError,
-    ModelLoadError,
-    OutOfCacheMemoryError,
-    SessionFailedError,
-    UnsupportedModelError,
-)
-from hogwild_agents.team import Result
+from typing import Any
 
 
-class InvalidRequestError(HogwildError, ModelInvalidRequestError, ValueError):
-    """A request that makes no sense: a message, an option, a schema; found before any work."""
+class HogwildError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets errors go to other processes, whatever their constructor takes."""
+        return restore, (type(self), self.args), self.__dict__
 
 
-class PromptTooLongError(HogwildError, ContextOverflowError, ValueError):
-    """The conversation does not fit the model's context; found before any work."""
+def restore(kind: type[HogwildError], arguments: tuple[Any, ...]) -> HogwildError:
+    """An error of some kind with these arguments, made without its constructor."""
+    error = kind.__new__(kind)
+    error.args = arguments
+    return error
 
 
-class ModelMissingError(HogwildError, ModelNotFoundError):
-    """There is no such model, here or on the hub, or it cannot be read."""
+class InvalidRequestError(HogwildError, ValueError):
+    """A request that makes no sense: an argument, an option, a schema. Found before any work."""
 
 
-class HubUnreachableError(HogwildError, ModelConnectionError):
+class InvalidTeamError(InvalidRequestError):
+    """A team that cannot be: its workers, its prompt, its budgets."""
+
+
+class InvalidLayoutError(InvalidRequestError):
+    """There is no such layout, or its views make no sense."""
+
+
+class InvalidInterruptError(InvalidRequestError, TypeError):
+    """An interrupt is not callable, or returned something else than text or None."""
+
+
+class InvalidAnswerFormatError(InvalidRequestError):
+    """There is no such answer format, or it is not one."""
+
+
+class InvalidMessageError(InvalidRequestError):
+    """A message is empty, or not one that a conversation can hold."""
+
+
+class ChatTemplateError(InvalidRequestError):
+    """The tokenizer's chat template cannot render a conversation."""
+
+
+class GrammarError(InvalidRequestError):
+    """No grammar can express a schema, or none can be made for a tokenizer."""
+
+
+class InvalidSamplingError(InvalidRequestError):
+    """Sampling parameters outside their range, or logits from which nothing can be chosen."""
+
+
+class InvalidTokensError(InvalidRequestError):
+    """Token ids that the model cannot take."""
+
+
+class InvalidViewError(InvalidRequestError):
+    """The views of a pass make no sense together."""
+
+
+class InvalidBlockError(InvalidRequestError):
+    """A block was used that is freed, or that belongs to another model."""
+
+
+class InvalidJobError(InvalidRequestError):
+    """A job that no engine can run."""
+
+
+class ContextLengthError(InvalidRequestError):
+    """A view, or a prompt, holds more tokens than the model has positions for."""
+
+
+class EvaluationError(InvalidRequestError):
+    """An evaluation that cannot start, or a run folder that is damaged."""
+
+
+class BadRowError(EvaluationError):
+    """A row of a data set does not hold what its schema asks for."""
+
+
+class BadTestsError(EvaluationError):
+    """The tests that come with a program cannot be read."""
+
+
+class ModelLoadError(HogwildError):
+    """A model could not be read: no such path or hub name, or files that transformers rejects."""
+
+
+class HubUnreachableError(ModelLoadError):
     """The model is not on this machine, and the hub could not be asked for it."""
 
 
-class ModelRefusedError(HogwildError, ModelInvalidRequestError):
-    """The engine cannot compute this model faithfully; the message says why."""
-
-
-class AnswerTimeoutError(HogwildError, ModelTimeoutError, TimeoutError):
-    """The time for one answer is over; the session was stopped.
+class UnsupportedModelError(HogwildError):
+    """The engine cannot compute this model faithfully, so it refuses to load it.
 
     Attributes:
-        partial: What it had reached.
+        reason: Why, in words, without the model's name.
+        layer: Index of the layer at fault, or None where the whole model is.
+        report: What the self-check had found until then, if it had begun; a
+            `hogwild_agents.engine.Report`.
     """
 
-    partial: Result | None = None
+    report: Any = None
+
+    def __init__(self, model_name: str, reason: str, layer: int | None = None) -> None:
+        where = "" if layer is None else f" layer {layer}:"
+        super().__init__(
+            f"{model_name} cannot run on a shared cache:{where} {reason}. "
+            "Choose a rotary decoder model whose every layer is softmax attention "
+            "(Llama, Qwen, Mistral, Gemma, ...); `hogwild check PATH` examines one."
+        )
+        self.reason = reason
+        self.layer = layer
 
 
-class EngineFailedError(HogwildError, ModelAPIError):
-    """A session failed while it was at work.
+class OutOfCacheMemoryError(HogwildError, MemoryError):
+    """The cache has no room for new tokens. Every block is as it was before the call."""
+
+
+class NotANumberError(HogwildError, ArithmeticError):
+    """The model's logits hold NaN.
 
     Attributes:
-        partial: What it had reached, if it had begun.
+        workers: Indices of the workers whose logits hold NaN.
     """
 
-    partial: Result | None = None
+    def __init__(self, message: str, workers: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.workers = workers
 
 
-_KINDS: tuple[tuple[type[BaseException], type[HogwildError]], ...] = (
-    (ContextLengthError, PromptTooLongError),
-    (ModelLoadError, ModelMissingError),
-    (UnsupportedModelError, ModelRefusedError),
-    (SessionFailedError, EngineFailedError),
-    (OutOfCacheMemoryError, InvalidRequestError),
-    (InvalidSamplingError, InvalidRequestError),
-)
+class AnswerTimeoutError(HogwildError, TimeoutError):
+    """There was no answer in time; the session was stopped.
 
-_ADVICE: tuple[tuple[type[HogwildError], str], ...] = (
-    (
-        ContextLengthError,
-        "Shorten the conversation, lower max_tokens, or tell the team less, as with "
-        "prompt=CollaborationPrompt(style='brief').",
-    ),
-    (
-        OutOfCacheMemoryError,
-        "Lower budget or workers, or give an engine of your own, whose model has more cache: "
-        "Engine(SharedCacheModel.from_pretrained(..., cache_bytes=...)).",
-    ),
-)
-"""What to do in this floor's words, where the floors below name arguments of their own."""
-
-
-@contextmanager
-def as_langchain_errors() -> Iterator[None]:
-    """Raises this package's errors as ones that are LangChain's too.
-
-    Errors that say that a request makes no sense are `ValueError` or `TypeError` on every floor.
+    Attributes:
+        partial: What it had reached, a `hogwild_agents.team.Result`; None if that is unknown.
     """
-    try:
-        yield
-    except ModelError:
-        raise
-    except HogwildError as error:
-        invalid = isinstance(error, ValueError | TypeError)
-        default = InvalidRequestError if invalid else EngineFailedError
-        kind = next((kind for given, kind in _KINDS if isinstance(error, given)), default)
-        failure = kind(_in_own_words(error))
-        if isinstance(failure, EngineFailedError):
-            failure.partial = getattr(error, "partial", None)
-        raise failure from error
+
+    partial: Any = None
 
 
-def _in_own_words(error: HogwildError) -> str:
-    """What went wrong, in the words below; and what to do, in a chat model's."""
-    said = str(error)
-    for kind, advice in _ADVICE:
-        if isinstance(error, kind):
-            return f"{said.partition('. ')[0].rstrip('.')}. {advice}"
-    return said
+class SessionFailedError(HogwildError, RuntimeError):
+    """A session ended with an error, which is this one's cause.
+
+    Attributes:
+        partial: What it had reached, a `hogwild_agents.team.Result`; None if it had not begun.
+    """
+
+    partial: Any = None
+
+
+class SessionEndedError(HogwildError, RuntimeError):
+    """Something was said to a session that has ended."""
+
+
+class EngineClosedError(HogwildError, RuntimeError):
+    """The engine was closed, or its thread broke down; nothing can be submitted any more."""

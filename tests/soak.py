@@ -21,16 +21,17 @@ import torch
 import typer
 from rich.progress import Progress
 
-from hogwild_agents.engine import (
-    Engine,
-    Handle,
-    HogwildError,
-    SamplingParams,
-    SessionFailedError,
-    SharedCacheModel,
+from hogwild_agents.engine import Engine, Handle, SamplingParams, SharedCacheModel
+from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.errors import HogwildError, SessionFailedError
+from hogwild_agents.team import (
+    CollaborationPrompt,
+    InterruptContext,
+    RedundancyCheck,
+    Result,
+    Team,
+    Token,
 )
-from hogwild_agents.engine.blocks import PAGE
-from hogwild_agents.team import CollaborationPrompt, RedundancyCheck, Result, Sight, Team, Token
 from tests.unit.engine.families import Family, build
 from tests.unit.team.tokenizers import byte_level, plain_bytes
 
@@ -64,7 +65,7 @@ class Chaos:
     def team(self, rng: random.Random) -> Team:
         """A team of any kind."""
 
-        def moody(_: Sight) -> str | None:
+        def moody(_: InterruptContext) -> str | None:
             mood = rng.random()
             if mood < 0.05:
                 raise BrokenOnPurposeError("an interrupt fails")

@@ -20,11 +20,11 @@ from hogwild_agents.cli.common import Device, Dtype, console, errors, numbers_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from hogwild_agents.bench.contenders import Entry
+    from hogwild_agents.bench.engine import LeftOut, Measurement
+    from hogwild_agents.bench.profiling import Profile
+    from hogwild_agents.bench.team import Overhead
     from hogwild_agents.engine import SharedCacheModel
-    from hogwild_agents.engine.bench import LeftOut, Measurement
-    from hogwild_agents.engine.contenders import Entry
-    from hogwild_agents.engine.profiling import Profile
-    from hogwild_agents.team.bench import Overhead
 
 T = TypeVar("T", "Measurement", "Profile")
 
@@ -87,9 +87,10 @@ def bench(
 
     import torch
 
-    from hogwild_agents.engine import HogwildError, SharedCacheModel
-    from hogwild_agents.engine import bench as benchmark
-    from hogwild_agents.team.bench import measure_overhead
+    from hogwild_agents.bench import engine as benchmark
+    from hogwild_agents.bench.team import measure_overhead
+    from hogwild_agents.engine import SharedCacheModel
+    from hogwild_agents.errors import HogwildError
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -178,7 +179,7 @@ def bench(
 def _load(model: str | None, shape: str | None, device: str | None, dtype: str) -> PreTrainedModel:
     import torch
 
-    from hogwild_agents.engine.bench import build_shape
+    from hogwild_agents.bench.engine import build_shape
     from hogwild_agents.engine.loading import choose_device, load_model, parse_dtype
 
     if shape is None:
@@ -193,7 +194,7 @@ def _profiles(
     shared: SharedCacheModel, scenes: list[list[Entry]], rows: list[Measurement]
 ) -> list[Profile]:
     """Where the time of every measured pass went."""
-    from hogwild_agents.engine.profiling import profile_entry
+    from hogwild_agents.bench.profiling import profile_entry
 
     times = {_key(row): row.ms_per_pass for row in rows}
     return [
@@ -257,7 +258,7 @@ def _print_measurements(rows: list[Measurement]) -> None:
 
 
 def _print_profiles(profiles: list[Profile]) -> None:
-    from hogwild_agents.engine.profiling import PARTS
+    from hogwild_agents.bench.profiling import PARTS
 
     parts = [part for part in PARTS if any(part in profile.parts for profile in profiles)]
     console.print("\nWhere a pass spends its time, in ms:")

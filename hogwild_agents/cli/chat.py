@@ -28,7 +28,7 @@ from hogwild_agents.cli.options import (
 )
 from hogwild_agents.cli.records import save, transcript
 from hogwild_agents.cli.summary import reply_of, show
-from hogwild_agents.cli.watching import choose_view, watch
+from hogwild_agents.cli.views.watching import choose_view, watch
 
 if TYPE_CHECKING:
     from hogwild_agents.engine import Engine

@@ -24,7 +24,8 @@ def check(
     A model proves itself: blocks of its cache laid end to end must give the logits of its own plain
     forward. Exits with 1 if the model is refused, with 2 if it cannot be loaded.
     """
-    from hogwild_agents.engine import ModelLoadError, SharedCacheModel, UnsupportedModelError
+    from hogwild_agents.engine import SharedCacheModel
+    from hogwild_agents.errors import ModelLoadError, UnsupportedModelError
 
     try:
         with console.status(f"Loading and examining {escape(model)} ..."):

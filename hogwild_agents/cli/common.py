@@ -53,7 +53,7 @@ def failures() -> Iterator[None]:
         complain("Stopped.")
         raise typer.Exit(STOPPED) from None
     except hogwild_agents.HogwildError as error:  # looked up, and loaded, only when it is needed
-        from hogwild_agents.engine import SessionFailedError
+        from hogwild_agents.errors import SessionFailedError
 
         complain(error)
         raise typer.Exit(1 if isinstance(error, SessionFailedError) else 2) from None

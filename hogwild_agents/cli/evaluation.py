@@ -173,7 +173,7 @@ def evaluate(
 
 def _require_extra() -> None:
     """Raises EvaluationError where what draws the report is missing: before the work, not after."""
-    from hogwild_agents.evaluation import EvaluationError
+    from hogwild_agents.errors import EvaluationError
 
     missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
     if missing:

@@ -19,7 +19,7 @@ def load_team(model: str, choices: Choices) -> Team:
         ModelLoadError: There is no tokenizer.
         HogwildError: A choice makes no sense.
     """
-    from hogwild_agents.engines import tokenizer_of
+    from hogwild_agents.registry import tokenizer_of
     from hogwild_agents.team import Team
 
     settings = _settings(model, choices)
@@ -36,7 +36,7 @@ def load_model(model: str, device: str | None, dtype: str) -> SharedCacheModel:
     from transformers.utils import logging
 
     from hogwild_agents.engine import SharedCacheModel
-    from hogwild_agents.engines import source_of
+    from hogwild_agents.registry import source_of
 
     # The command shows by itself what it is doing.
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -66,7 +66,7 @@ def one_worker(team: Team) -> Team:
 
 def _settings(model: str, choices: Choices) -> dict[str, Any]:
     """What a team is made with: what suits the model, and above it what the user chose."""
-    from hogwild_agents.engines import settings_of
+    from hogwild_agents.registry import settings_of
     from hogwild_agents.team import RedundancyCheck
     from hogwild_agents.team.team import DEFAULT_SAMPLING
 

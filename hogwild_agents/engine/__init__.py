@@ -1,53 +1,23 @@
 """The shared-cache engine: tokens in, logits and tokens out. Knows nothing of text."""
 
-from hogwild_agents.engine.blocks import Block
-from hogwild_agents.engine.check import Report
+from hogwild_agents.engine.cache.blocks import CacheBlock
+from hogwild_agents.engine.check.self_check import Report
 from hogwild_agents.engine.engine import Engine, Handle
-from hogwild_agents.engine.errors import (
-    ContextLengthError,
-    EngineClosedError,
-    HogwildError,
-    InvalidBlockError,
-    InvalidJobError,
-    InvalidSamplingError,
-    InvalidTokensError,
-    InvalidViewError,
-    ModelLoadError,
-    NotANumberError,
-    OutOfCacheMemoryError,
-    SessionEndedError,
-    SessionFailedError,
-    UnsupportedModelError,
-)
-from hogwild_agents.engine.jobs import Job, Lease, Turn, Usage, Write
 from hogwild_agents.engine.model import SharedCacheModel
-from hogwild_agents.engine.sampling import SamplingParams, Stream, sample
+from hogwild_agents.engine.sampling import SamplerState, SamplingParams, sample
+from hogwild_agents.engine.scheduling.jobs import BatchEntry, Job, Lease, Usage, Write
 
 __all__ = [
-    "Block",
-    "ContextLengthError",
+    "BatchEntry",
+    "CacheBlock",
     "Engine",
-    "EngineClosedError",
     "Handle",
-    "HogwildError",
-    "InvalidBlockError",
-    "InvalidJobError",
-    "InvalidSamplingError",
-    "InvalidTokensError",
-    "InvalidViewError",
     "Job",
     "Lease",
-    "ModelLoadError",
-    "NotANumberError",
-    "OutOfCacheMemoryError",
     "Report",
+    "SamplerState",
     "SamplingParams",
-    "SessionEndedError",
-    "SessionFailedError",
     "SharedCacheModel",
-    "Stream",
-    "Turn",
-    "UnsupportedModelError",
     "Usage",
     "Write",
     "sample",

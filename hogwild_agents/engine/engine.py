@@ -16,18 +16,18 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 
-from hogwild_agents.engine.blocks import PAGE
-from hogwild_agents.engine.errors import (
+from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.model import SharedCacheModel
+from hogwild_agents.engine.scheduling.feed import Feed
+from hogwild_agents.engine.scheduling.jobs import Job
+from hogwild_agents.engine.scheduling.scheduler import Scheduler
+from hogwild_agents.engine.scheduling.task import Task
+from hogwild_agents.errors import (
     EngineClosedError,
     InvalidJobError,
     SessionEndedError,
     SessionFailedError,
 )
-from hogwild_agents.engine.feed import Feed
-from hogwild_agents.engine.jobs import Job
-from hogwild_agents.engine.model import SharedCacheModel
-from hogwild_agents.engine.scheduler import Scheduler
-from hogwild_agents.engine.task import Task
 
 CHUNK = 512
 """Most prompt tokens in a pass by default; what a running team may have to wait for."""

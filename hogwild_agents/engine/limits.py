@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from hogwild_agents.engine.errors import ModelLoadError
+from hogwild_agents.errors import ModelLoadError
 
 
 def position_limit(config: PreTrainedConfig) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from hogwild_agents.engine.errors import ModelLoadError
+from hogwild_agents.errors import ModelLoadError
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:

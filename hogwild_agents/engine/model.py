@@ -15,23 +15,23 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hogwild_agents.engine.attention import CURRENT, NAME, Attend, Pass, Row
-from hogwild_agents.engine.backends.choice import Backend, BackendName, choose_backend
-from hogwild_agents.engine.blocks import PAGE, Block
-from hogwild_agents.engine.check import CHECK_PAGES, Report, compare, measure
-from hogwild_agents.engine.errors import (
+from hogwild_agents.engine.attention.backend import Backend, BackendName, choose_backend
+from hogwild_agents.engine.attention.interface import CURRENT, NAME, Attend, Pass, Row
+from hogwild_agents.engine.cache.blocks import PAGE, CacheBlock
+from hogwild_agents.engine.cache.pool import bytes_per_token
+from hogwild_agents.engine.check.self_check import CHECK_PAGES, Report, compare, measure
+from hogwild_agents.engine.limits import default_cache_bytes, freeze_longrope, position_limit
+from hogwild_agents.engine.loading import load_model, on_device
+from hogwild_agents.errors import (
     ContextLengthError,
     InvalidTokensError,
     InvalidViewError,
     ModelLoadError,
     NotANumberError,
 )
-from hogwild_agents.engine.limits import default_cache_bytes, freeze_longrope, position_limit
-from hogwild_agents.engine.loading import load_model, on_device
-from hogwild_agents.engine.pool import bytes_per_token
 
 if TYPE_CHECKING:
-    from hogwild_agents.engine.graphs import Recorder
+    from hogwild_agents.engine.attention.cuda_graphs import CudaGraphRunner
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def _after_fork() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
-View = Sequence[Block]
+View = Sequence[CacheBlock]
 Tokens = Sequence[int] | np.ndarray[Any, Any] | Tensor
 
 
@@ -94,7 +94,7 @@ class SharedCacheModel:
     ) -> None:
         self.model = model
         self.backend = backend
-        self._recorder: Recorder | None = None
+        self._recorder: CudaGraphRunner | None = None
         self._compiled = _compile(model) if compile else None
         self.max_length = max_length
         embedding: Any = model.get_input_embeddings()
@@ -125,9 +125,11 @@ class SharedCacheModel:
                 f"{needed * PAGE * self.pool.bytes_per_token} bytes, and a session takes many more."
             )
         if cuda_graphs and backend.name == "triton" and self.device.type == "cuda":
-            from hogwild_agents.engine.graphs import Recorder  # it needs Triton
+            from hogwild_agents.engine.attention.cuda_graphs import (
+                CudaGraphRunner,  # it needs Triton
+            )
 
-            self._recorder = Recorder(self.pool, self._call)
+            self._recorder = CudaGraphRunner(self.pool, self._call)
 
     @classmethod
     def from_pretrained(
@@ -203,9 +205,9 @@ class SharedCacheModel:
                 cuda_graphs=cuda_graphs,
             )
 
-    def new_block(self) -> Block:
+    def new_block(self) -> CacheBlock:
         """An empty block."""
-        return Block(self.pool)
+        return CacheBlock(self.pool)
 
     def forward(
         self, views: Sequence[View], tokens: Sequence[Tokens], *, check: bool = True
@@ -273,8 +275,8 @@ class SharedCacheModel:
             raise InvalidTokensError(
                 f"No tokens at all for {len(views)} workers: at least one must have a new token."
             )
-        growth: dict[Block, int] = {}
-        writers: dict[Block, int] = {}
+        growth: dict[CacheBlock, int] = {}
+        writers: dict[CacheBlock, int] = {}
         for worker, (view, given) in enumerate(zip(views, ids, strict=True)):
             if not _is_view(view):
                 raise InvalidViewError(
@@ -416,7 +418,7 @@ def _compile(model: PreTrainedModel) -> Any:
 
 def _is_view(given: object) -> bool:
     """Whether `given` is a sequence of blocks (a single block is none)."""
-    return isinstance(given, Sequence) and all(isinstance(block, Block) for block in given)
+    return isinstance(given, Sequence) and all(isinstance(block, CacheBlock) for block in given)
 
 
 def _as_ids(tokens: Tokens, worker: int) -> np.ndarray[Any, Any]:

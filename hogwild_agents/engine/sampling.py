@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine.errors import InvalidSamplingError
+from hogwild_agents.errors import InvalidSamplingError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ class SamplingParams:
 
 
 @dataclass(slots=True)
-class Stream:
+class SamplerState:
     """One stream's memory between draws.
 
     Attributes:
@@ -115,9 +115,9 @@ class Stream:
         """Draws a seed where none was given."""
         self.seed = secrets.randbits(64) if self.params.seed is None else self.params.seed
 
-    def fork(self) -> Stream:
+    def fork(self) -> SamplerState:
         """A twin that continues with the same random numbers."""
-        twin = Stream(self.params, self.read)
+        twin = SamplerState(self.params, self.read)
         twin.seed, twin.draws, twin.written = self.seed, self.draws, self.written.copy()
         return twin
 
@@ -134,7 +134,9 @@ BROKEN, STUCK = -1, -2
 """What `choose` gives instead of a token: the logits hold NaN or infinity, or nothing is left."""
 
 
-def sample(logits: Tensor, streams: Sequence[Stream], allowed: Tensor | None = None) -> list[int]:
+def sample(
+    logits: Tensor, streams: Sequence[SamplerState], allowed: Tensor | None = None
+) -> list[int]:
     """Chooses the next token of every stream, and notes it there.
 
     Args:
@@ -152,7 +154,9 @@ def sample(logits: Tensor, streams: Sequence[Stream], allowed: Tensor | None = N
     return note(choose(logits, streams, allowed).tolist(), streams)
 
 
-def choose(logits: Tensor, streams: Sequence[Stream], allowed: Tensor | None = None) -> Tensor:
+def choose(
+    logits: Tensor, streams: Sequence[SamplerState], allowed: Tensor | None = None
+) -> Tensor:
     """As `sample`, but on the device, without waiting for it, and without a note in the streams.
 
     Returns:
@@ -181,7 +185,7 @@ def choose(logits: Tensor, streams: Sequence[Stream], allowed: Tensor | None = N
     return tokens.masked_fill(stuck, STUCK).masked_fill(broken, BROKEN)
 
 
-def note(chosen: Sequence[int], streams: Sequence[Stream]) -> list[int]:
+def note(chosen: Sequence[int], streams: Sequence[SamplerState]) -> list[int]:
     """Notes in every stream the token that was chosen for it.
 
     Raises:
@@ -200,7 +204,7 @@ def note(chosen: Sequence[int], streams: Sequence[Stream]) -> list[int]:
     return list(chosen)
 
 
-def _penalise(logits: Tensor, streams: Sequence[Stream]) -> None:
+def _penalise(logits: Tensor, streams: Sequence[SamplerState]) -> None:
     for row, stream in enumerate(streams):
         params = stream.params
         if not params.penalised:
@@ -237,7 +241,7 @@ def _ids(tokens: frozenset[int], device: torch.device) -> Tensor:
     return torch.tensor(sorted(tokens), dtype=torch.int64, device=device)
 
 
-def _draw(logits: Tensor, streams: Sequence[Stream]) -> Tensor:
+def _draw(logits: Tensor, streams: Sequence[SamplerState]) -> Tensor:
     """Filters and draws: int64 [rows]. No row's choice depends on another's.
 
     What the rows want goes to the device in one copy, which nobody waits for.

@@ -11,7 +11,7 @@ Example:
 from hogwild_agents.evaluation.chains import Chain
 from hogwild_agents.evaluation.datasets import load
 from hogwild_agents.evaluation.evaluations import Evaluation, aevaluate, evaluate
-from hogwild_agents.evaluation.problems import EvaluationError, Problem
+from hogwild_agents.evaluation.problems import Problem
 from hogwild_agents.evaluation.records import Record, Transcript
 from hogwild_agents.evaluation.sessions import Reached, Setting
 from hogwild_agents.evaluation.strategies import (
@@ -26,7 +26,6 @@ from hogwild_agents.evaluation.strategies import (
 __all__ = [
     "Chain",
     "Evaluation",
-    "EvaluationError",
     "First",
     "Hogwild",
     "Outcome",

@@ -17,13 +17,14 @@ import torch
 import transformers
 
 import hogwild_agents
-from hogwild_agents.engines import source_of
+from hogwild_agents.errors import EvaluationError
 from hogwild_agents.evaluation import scoring
-from hogwild_agents.evaluation.problems import EvaluationError, Problem, digest_of
+from hogwild_agents.evaluation.problems import Problem, digest_of
 from hogwild_agents.evaluation.records import Record, Transcript
 from hogwild_agents.evaluation.runs import IN_FLIGHT, RunFolder, run_trials, trials_of
 from hogwild_agents.evaluation.sessions import Setting
 from hogwild_agents.evaluation.strategies import Strategy
+from hogwild_agents.registry import source_of
 
 if TYPE_CHECKING:
     from hogwild_agents.evaluation.statistics import Analysis

@@ -8,12 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from hogwild_agents.engine.errors import HogwildError
-
-
-class EvaluationError(HogwildError, ValueError):
-    """An evaluation that makes no sense as it was asked for: settings, data or files."""
-
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -22,7 +22,8 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from hogwild_agents.evaluation.problems import EvaluationError, Problem
+from hogwild_agents.errors import EvaluationError
+from hogwild_agents.evaluation.problems import Problem
 from hogwild_agents.evaluation.records import Record, Transcript
 from hogwild_agents.evaluation.sessions import Setting
 from hogwild_agents.evaluation.strategies import Outcome, Strategy

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hogwild_agents.engine import Engine
-from hogwild_agents.engines import engine_of, settings_of, tokenizer_of
 from hogwild_agents.evaluation.problems import Problem
+from hogwild_agents.registry import engine_of, settings_of, tokenizer_of
 from hogwild_agents.team import Result, Team
 from hogwild_agents.team import events as ev
 

@@ -25,9 +25,9 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
+from hogwild_agents.errors import EvaluationError
 from hogwild_agents.evaluation import resampling
 from hogwild_agents.evaluation.figures import Comparison, Estimate, Speedup, Summary, Verdict
-from hogwild_agents.evaluation.problems import EvaluationError
 from hogwild_agents.evaluation.records import Record
 from hogwild_agents.evaluation.resampling import Bools, Floats
 

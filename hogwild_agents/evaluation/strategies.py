@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from hogwild_agents.errors import EvaluationError
 from hogwild_agents.evaluation.measures import measures_of
-from hogwild_agents.evaluation.problems import EvaluationError, Problem
+from hogwild_agents.evaluation.problems import Problem
 from hogwild_agents.evaluation.sessions import Reached, Setting, Watched, steps_of, watch
 
 VOTING_TEMPERATURE = 0.7

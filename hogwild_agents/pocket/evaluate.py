@@ -24,12 +24,12 @@ from transformers import AutoTokenizer
 
 from hogwild_agents.engine import Engine, SharedCacheModel
 from hogwild_agents.pocket import FOLDER, team_settings
-from hogwild_agents.pocket.dialogues import Dialogue, Kind, dialogues
 from hogwild_agents.pocket.judge import Reply, Session, claimed, read_steps
-from hogwild_agents.pocket.tasks import Problem, make_problem
-from hogwild_agents.pocket.teacher import FORCED
+from hogwild_agents.pocket.tasks import TaskList, make_problem
+from hogwild_agents.pocket.training.dialogues import Dialogue, Kind, dialogues
+from hogwild_agents.pocket.training.teacher import FORCED
 from hogwild_agents.team import RedundancyCheck, Team
-from hogwild_agents.team.interrupts import Interrupt, Sight
+from hogwild_agents.team.interrupts import Interrupt, InterruptContext
 from hogwild_agents.team.layouts import Layout, TeamBlocks, Views
 
 
@@ -40,7 +40,7 @@ class Provoke:
     seed: int
     share: float = 0.5
 
-    def __call__(self, sight: Sight) -> str | None:
+    def __call__(self, sight: InterruptContext) -> str | None:
         """`I take (b). ` in a share of all steps."""
         rng = random.Random(f"{self.seed} {sight.problem} {sight.worker} {sight.index}")
         labels = re.findall(r"^\(([a-h])\) ", str(sight.problem), re.MULTILINE)
@@ -85,7 +85,7 @@ class Row(NamedTuple):
 
 
 def run_sessions(
-    engine: Engine, team: Team, problems: Sequence[Problem], advance: Callable[[], None]
+    engine: Engine, team: Team, problems: Sequence[TaskList], advance: Callable[[], None]
 ) -> list[Session]:
     """Solves all problems, as many at once as the engine has room for."""
     handles = [engine.submit(team.session(problem.text)) for problem in problems]
@@ -121,7 +121,7 @@ def summarize(name: str, sessions: Sequence[Session], alone: float | None) -> Ro
 
 
 def measure(
-    folder: Path, problems: Sequence[Problem], advance: Callable[[], None]
+    folder: Path, problems: Sequence[TaskList], advance: Callable[[], None]
 ) -> Iterator[Row]:
     """Runs every team on all problems, one worker first."""
     tokenizer = AutoTokenizer.from_pretrained(folder)

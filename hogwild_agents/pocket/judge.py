@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hogwild_agents.pocket.dialogues import Dialogue
-from hogwild_agents.pocket.tasks import Problem, score
+from hogwild_agents.pocket.tasks import TaskList, score
+from hogwild_agents.pocket.training.dialogues import Dialogue
 from hogwild_agents.team.events import Event, Result, StepBegun, Token
 from hogwild_agents.team.interrupts import QUESTION
 
@@ -83,7 +83,7 @@ class Check(NamedTuple):
 class Session:
     """A finished session: its problem, its result, and the steps as they were written."""
 
-    problem: Problem
+    problem: TaskList
     result: Result
     steps: Sequence[Written]
 

@@ -50,7 +50,7 @@ class Task(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class TaskList:
     """A list of tasks, lettered from (a) on."""
 
     tasks: tuple[Task, ...]
@@ -69,7 +69,7 @@ class Problem:
 
 def make_problem(
     seed: int | str, size: int = 6, *, split: Split = "test", kinds: Sequence[str] = ()
-) -> Problem:
+) -> TaskList:
     """A random problem.
 
     Args:
@@ -94,7 +94,7 @@ def make_problem(
         task = make_task(rng, rng.choice(tuple(kinds) or tuple(KINDS)))
         if task.split == split and task not in tasks:
             tasks.append(task)
-    return Problem(tuple(tasks))
+    return TaskList(tuple(tasks))
 
 
 def make_task(rng: random.Random, kind: str) -> Task:
@@ -121,7 +121,7 @@ def _tidy(answer: str) -> str:
     return " ".join(answer.lower().split()).rstrip(" .,;")
 
 
-def score(problem: Problem, answer_text: str) -> float:
+def score(problem: TaskList, answer_text: str) -> float:
     """The share of a problem's tasks that a text answers right.
 
     Args:

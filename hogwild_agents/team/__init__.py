@@ -1,7 +1,6 @@
 """The team: what workers say to one another, and when. Knows nothing of chat models."""
 
-from hogwild_agents.team.answers import AnswerFormat, InvalidAnswerFormatError
-from hogwild_agents.team.conversations import ChatTemplateError, InvalidMessageError
+from hogwild_agents.team.answers import AnswerFormat
 from hogwild_agents.team.events import (
     AnswerFound,
     Event,
@@ -23,34 +22,24 @@ from hogwild_agents.team.events import (
     Timings,
     Token,
 )
-from hogwild_agents.team.interrupts import (
-    Interrupt,
-    InvalidInterruptError,
-    RedundancyCheck,
-    Sight,
-)
-from hogwild_agents.team.layouts import InvalidLayoutError, Layout, TeamBlocks
-from hogwild_agents.team.prompts import CollaborationPrompt, InvalidTeamError
+from hogwild_agents.team.interrupts import Interrupt, InterruptContext, RedundancyCheck
+from hogwild_agents.team.layouts import Layout, TeamBlocks
+from hogwild_agents.team.prompts import CollaborationPrompt
 from hogwild_agents.team.session import Session
 from hogwild_agents.team.team import Team
-from hogwild_agents.team.text import TeamTokenizer
+from hogwild_agents.team.tokenizer import TeamTokenizer
 
 __all__ = [
     "AnswerFormat",
     "AnswerFound",
-    "ChatTemplateError",
     "CollaborationPrompt",
     "Event",
     "Finished",
     "Interrupt",
     "InterruptAnswered",
     "InterruptAsked",
+    "InterruptContext",
     "Interruption",
-    "InvalidAnswerFormatError",
-    "InvalidInterruptError",
-    "InvalidLayoutError",
-    "InvalidMessageError",
-    "InvalidTeamError",
     "Layout",
     "Note",
     "NoteRead",
@@ -58,7 +47,6 @@ __all__ = [
     "ReplyToken",
     "Result",
     "Session",
-    "Sight",
     "Snapshot",
     "SnapshotTaken",
     "Started",

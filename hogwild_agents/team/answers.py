@@ -18,11 +18,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from hogwild_agents.engine.errors import HogwildError
-
-
-class InvalidAnswerFormatError(HogwildError, ValueError):
-    """An answer format that does not exist, or one whose arguments make no sense."""
+from hogwild_agents.errors import InvalidAnswerFormatError
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 At the beginning of each step, every interrupt of the team is shown what the worker can see, and may
 return a text, which is written there for the worker to react to. Any callable will do:
 
-    def remind(sight: Sight) -> str | None:
+    def remind(sight: InterruptContext) -> str | None:
         return "(Half of the time is over.) " if sight.passes > 1000 else None
 
 It runs on a thread of its own: a slow one makes its session wait, and no other.
@@ -20,16 +20,12 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from hogwild_agents.engine.errors import HogwildError
+from hogwild_agents.errors import InvalidInterruptError
 from hogwild_agents.team.events import Note, Step
 
 
-class InvalidInterruptError(HogwildError, TypeError):
-    """An interrupt is no callable, or returned something else than text or None."""
-
-
 @dataclass(frozen=True, slots=True)
-class Sight:
+class InterruptContext:
     """What a worker can see at the beginning of a step, and where the session stands.
 
     Attributes:
@@ -57,7 +53,7 @@ class Sight:
     since: int
 
 
-Interrupt: TypeAlias = Callable[[Sight], str | None]
+Interrupt: TypeAlias = Callable[[InterruptContext], str | None]
 
 QUESTION = "Quick check: am I doing redundant work? (yes/no): "
 
@@ -92,7 +88,7 @@ class RedundancyCheck:
                 f"question={question!r} asks nothing: give a text that is not empty."
             )
 
-    def __call__(self, sight: Sight) -> str | None:
+    def __call__(self, sight: InterruptContext) -> str | None:
         """The question, if it is time."""
         return self.question if sight.since >= self.every else None
 
@@ -107,7 +103,7 @@ def name_of(interrupt: Interrupt) -> str:
     return getattr(interrupt, "__name__", None) or type(interrupt).__name__
 
 
-def ask(interrupt: Interrupt, sight: Sight) -> Future[Any]:
+def ask(interrupt: Interrupt, sight: InterruptContext) -> Future[Any]:
     """Calls an interrupt on a thread of its own, so that no other session waits for it."""
     answer: Future[Any] = Future()
 
@@ -138,8 +134,8 @@ def choose_interrupts(given: Any) -> tuple[Interrupt, ...]:
     for interrupt in given:
         if not callable(interrupt):
             raise InvalidInterruptError(
-                f"The interrupt {interrupt!r} is not callable: give a function from a Sight to a "
-                "text or None, such as RedundancyCheck()."
+                f"The interrupt {interrupt!r} is not callable: give a function from an "
+                "InterruptContext to a text or None, such as RedundancyCheck()."
             )
         if inspect.isclass(interrupt):
             raise InvalidInterruptError(

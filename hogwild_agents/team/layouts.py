@@ -19,13 +19,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
-from hogwild_agents.engine.blocks import Block
-from hogwild_agents.engine.errors import HogwildError
-from hogwild_agents.engine.pool import CachePool
-
-
-class InvalidLayoutError(HogwildError, ValueError):
-    """There is no such layout, or its views make no sense."""
+from hogwild_agents.engine.cache.blocks import CacheBlock
+from hogwild_agents.engine.cache.pool import CachePool
+from hogwild_agents.errors import InvalidLayoutError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +36,13 @@ class TeamBlocks:
         work: Per worker, its unfinished step; where nothing is committed, all that it wrote.
     """
 
-    common: tuple[Block, ...]
-    others_header: Block
-    own_header: Block
-    pauses: tuple[Block, ...]
-    work: tuple[Block, ...]
+    common: tuple[CacheBlock, ...]
+    others_header: CacheBlock
+    own_header: CacheBlock
+    pauses: tuple[CacheBlock, ...]
+    work: tuple[CacheBlock, ...]
 
-    def others(self, worker: int) -> Iterator[Block]:
+    def others(self, worker: int) -> Iterator[CacheBlock]:
         """The work of all but one worker, each with the mark that it breaks off."""
         for other, (work, pause) in enumerate(zip(self.work, self.pauses, strict=True)):
             if other != worker:
@@ -54,7 +50,7 @@ class TeamBlocks:
                 yield pause
 
 
-Views: TypeAlias = Sequence[Sequence[Block]]
+Views: TypeAlias = Sequence[Sequence[CacheBlock]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +162,8 @@ def choose_layout(given: str | Layout | Callable[[TeamBlocks], Views], workers: 
 def _empty_blocks(workers: int, closing: int) -> TeamBlocks:
     """Blocks of no model, for a team with so many steps that are being committed."""
 
-    def some(count: int) -> tuple[Block, ...]:
-        return tuple(Block(cast("CachePool", None)) for _ in range(count))
+    def some(count: int) -> tuple[CacheBlock, ...]:
+        return tuple(CacheBlock(cast("CachePool", None)) for _ in range(count))
 
     others_header, own_header = some(2)
     return TeamBlocks(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 from unicodedata import category, normalize
 
-from hogwild_agents.engine.errors import HogwildError
+from hogwild_agents.errors import InvalidTeamError
 from hogwild_agents.team.interrupts import QUESTION
 from hogwild_agents.team.steps import (
     HISTORY_HEADER,
@@ -40,10 +40,6 @@ Style = Literal["you", "we", "brief", "names", "none"]
 
 STRUCTURE = "Reply with nothing but JSON that fits this schema: "
 """What stands before a JSON schema where the reply must fit one."""
-
-
-class InvalidTeamError(HogwildError, ValueError):
-    """A team, or a prompt for it, that makes no sense."""
 
 
 def worker_names(workers: int | Sequence[str]) -> tuple[str, ...]:

@@ -8,25 +8,27 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hogwild_agents.engine import (
-    Block,
-    ContextLengthError,
-    InvalidSamplingError,
-    InvalidTokensError,
+    BatchEntry,
+    CacheBlock,
     Lease,
+    SamplerState,
     SamplingParams,
     SharedCacheModel,
-    Stream,
-    Turn,
     Usage,
     Write,
 )
-from hogwild_agents.engine.blocks import PAGE
+from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.errors import (
+    ContextLengthError,
+    InvalidMessageError,
+    InvalidSamplingError,
+    InvalidTokensError,
+)
 from hogwild_agents.team import events as ev
 from hogwild_agents.team import steps
-from hogwild_agents.team.conversations import InvalidMessageError
-from hogwild_agents.team.finishers import ENDING, Guide, Writer
-from hogwild_agents.team.text import Reader
-from hogwild_agents.team.thinking import Running, Thinking
+from hogwild_agents.team.reply_writer import ENDING, Guide, ReplyWriter
+from hogwild_agents.team.tokenizer import Reader
+from hogwild_agents.team.workers import Running, Thinking
 
 if TYPE_CHECKING:
     from hogwild_agents.team.team import Team
@@ -68,8 +70,8 @@ class Session:
         self.most_tokens = len(prompt)
         self._reserve = 0  # tokens of every view that are kept free for the finisher
         self._thinking: Thinking | None = None
-        self._writers: list[Writer] = []
-        self._reply: Writer | None = None
+        self._writers: list[ReplyWriter] = []
+        self._reply: ReplyWriter | None = None
         self._reply_passes = 0
         self._snapshots: dict[int, ev.Snapshot] = {}
         self._reason: ev.FinishReason | None = None
@@ -238,11 +240,13 @@ class Session:
         passes = self._thinking.passes if self._thinking else 0
         self.events.append(kind(passes, self._seconds, **fields))
 
-    def _turn(self, writes: list[Write], moves: Sequence[tuple[Block, Block]] = ()) -> Turn:
+    def _turn(
+        self, writes: list[Write], moves: Sequence[tuple[CacheBlock, CacheBlock]] = ()
+    ) -> BatchEntry:
         """A turn with the writers of snapshots and reply at the end."""
         for writer in self._writers:
             writes += writer.writes()
-        return Turn(writes, moves)
+        return BatchEntry(writes, moves)
 
     def _take(self, drawn: Sequence[int | None]) -> None:
         """Hands the writers their tokens, and collects from those who are done."""
@@ -255,7 +259,7 @@ class Session:
                 self._writers.remove(writer)
                 self._collect(writer)
 
-    def _collect(self, writer: Writer) -> None:
+    def _collect(self, writer: ReplyWriter) -> None:
         """Takes what a writer has written, which is done."""
         for fork in writer.forks:
             self._lease.free(fork)
@@ -327,7 +331,7 @@ class Session:
             self._reply_passes += 1
             self._take(drawn)
 
-    def _writer(self, thinking: Thinking, budgets: Sequence[int], *, answer: bool) -> Writer:
+    def _writer(self, thinking: Thinking, budgets: Sequence[int], *, answer: bool) -> ReplyWriter:
         """One who goes on from the live cache: who found the answer, or the first still awake.
 
         Whoever answers writes into forks, so that neither the thinking nor a reply is disturbed.
@@ -336,7 +340,7 @@ class Session:
         """
         team, lease, views = self.team, self._lease, thinking.views()
         author = thinking.finder or [*thinking.awake(), *thinking.workers][0]
-        twins: dict[Block, Block] = {}
+        twins: dict[CacheBlock, CacheBlock] = {}
         if answer:
             mine = [lease.prompt, *(step.block for step in thinking.closing)]
             mine += [worker.work for worker in thinking.workers]
@@ -365,10 +369,10 @@ class Session:
             taken += sum(len(write.tokens) for write in before)
             taken += 0 if self._guide is None else ENDING
             limit = max(1, min(team.reply_tokens, lease.model.max_length - taken))
-        return Writer(
+        return ReplyWriter(
             view=view,
             pending=[*author.owed, *pending],
-            stream=Stream(params),
+            stream=SamplerState(params),
             reader=Reader(team.tokenizer),
             ends=team.tokenizer.ends,
             limit=limit,

@@ -8,21 +8,17 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from hogwild_agents.engine import SamplingParams
+from hogwild_agents.errors import InvalidMessageError, InvalidTeamError
 from hogwild_agents.team import steps
 from hogwild_agents.team.answers import AnswerFormat, answer_format
-from hogwild_agents.team.conversations import InvalidMessageError, check_messages
+from hogwild_agents.team.chat_template import check_messages
 from hogwild_agents.team.events import Finisher
-from hogwild_agents.team.finishers import Guide
 from hogwild_agents.team.interrupts import Interrupt, RedundancyCheck, choose_interrupts
 from hogwild_agents.team.layouts import Layout, TeamBlocks, Views, choose_layout
-from hogwild_agents.team.prompts import (
-    TOOL_RULE,
-    CollaborationPrompt,
-    InvalidTeamError,
-    worker_names,
-)
+from hogwild_agents.team.prompts import TOOL_RULE, CollaborationPrompt, worker_names
+from hogwild_agents.team.reply_writer import Guide
 from hogwild_agents.team.session import Session
-from hogwild_agents.team.text import TeamTokenizer
+from hogwild_agents.team.tokenizer import TeamTokenizer
 
 DEFAULT_SAMPLING = SamplingParams(temperature=0.6, top_p=0.95, top_k=20)
 """What makers of reasoning models (QwQ, Qwen3, DeepSeek-R1) recommend."""

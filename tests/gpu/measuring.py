@@ -18,11 +18,13 @@ from typing import Any
 
 import torch
 
-from hogwild_agents.engine import SharedCacheModel, UnsupportedModelError, bench
-from hogwild_agents.engine.bench import LeftOut
-from hogwild_agents.engine.contenders import Entry
+from hogwild_agents.bench import engine as bench
+from hogwild_agents.bench.contenders import Entry
+from hogwild_agents.bench.engine import LeftOut
+from hogwild_agents.bench.profiling import profile_entry
+from hogwild_agents.engine import SharedCacheModel
 from hogwild_agents.engine.loading import choose_device
-from hogwild_agents.engine.profiling import profile_entry
+from hogwild_agents.errors import UnsupportedModelError
 from tests.gpu.bars import REAL, TINY, Sizes
 
 bench.SHAPES["tiny"] = {

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine import Block
-from hogwild_agents.engine.attention import Pass, Row, Scoring
-from hogwild_agents.engine.backends.triton import TritonAttend, TritonPool
-from hogwild_agents.engine.blocks import PAGE
+from hogwild_agents.engine import CacheBlock
+from hogwild_agents.engine.attention.interface import Pass, Row, Scoring
+from hogwild_agents.engine.attention.triton import TritonAttend, TritonPool
+from hogwild_agents.engine.cache.blocks import PAGE
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.engine.rotary import candidate_rotations, no_rotation
 
@@ -124,7 +124,7 @@ class Scene:
                 storage.view(torch.uint8).fill_(0x7F)  # NaN too
             else:
                 storage.fill_(torch.nan)
-        self.blocks = [Block(self.pool) for _ in lengths]
+        self.blocks = [CacheBlock(self.pool) for _ in lengths]
         self.keys = [self._draw(layer.kv_heads, count, layer.key_dim) for count in lengths]
         self.values = [self._draw(layer.kv_heads, count, layer.value_dim) for count in lengths]
         grown = min(lengths) > 2 * PAGE  # by halves, so that blocks lie in several pieces

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine import Block
-from hogwild_agents.engine.backends.triton import TritonPool
-from hogwild_agents.engine.blocks import PAGE
+from hogwild_agents.engine import CacheBlock
+from hogwild_agents.engine.attention.triton import TritonPool
+from hogwild_agents.engine.cache.blocks import PAGE
 from tests.gpu.scenes import BOUNDS, DEVICE, REHEARSAL, Geometry, Scene, Writer, error, team
 
 pytestmark = pytest.mark.gpu
@@ -161,7 +161,7 @@ def test_slots_beyond_what_thirty_two_bits_count() -> None:
     pages = 100 if REHEARSAL else 2**31 // (layer.kv_heads * layer.key_dim * PAGE) + 64
     size = pages * PAGE * scene.pool.bytes_per_token
     far = TritonPool([layer], torch.bfloat16, DEVICE, size)
-    before, block, own = (Block(far) for _ in range(3))
+    before, block, own = (CacheBlock(far) for _ in range(3))
     far.reserve([(before, (pages - 20) * PAGE)])
     far.reserve([(block, 300), (own, 34)])
     assert block.extents[0].first >= pages - 20

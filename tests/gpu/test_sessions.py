@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine import Block, Engine, NotANumberError, SharedCacheModel, loading
-from hogwild_agents.engine.graphs import Recorder, record_graph
-from hogwild_agents.engine.parking import Parked
+from hogwild_agents.engine import CacheBlock, Engine, SharedCacheModel, loading
+from hogwild_agents.engine.attention.cuda_graphs import CudaGraphRunner, record_graph
+from hogwild_agents.engine.cache.offload import OffloadedBlocks
+from hogwild_agents.errors import NotANumberError
 from tests.gpu.scenes import DEVICE, REHEARSAL, error
 from tests.unit.engine.families import ACCEPTED, Family, build
 from tests.unit.engine.jobs import QWEN, alone, load, results, some_specs
@@ -72,7 +73,7 @@ def on_card(family: Family, cache_dtype: str = "auto") -> SharedCacheModel:
 def record(model: SharedCacheModel) -> Recordings:
     """Has the passes of a model recorded from now on."""
     made = Recordings()
-    model._recorder = Recorder(model.pool, model._call, made)
+    model._recorder = CudaGraphRunner(model.pool, model._call, made)
     return made
 
 
@@ -90,7 +91,7 @@ class Session:
         model.forward([[self.prompt]], [some_tokens(PROMPT, seed)])
 
     @property
-    def views(self) -> list[list[Block]]:
+    def views(self) -> list[list[CacheBlock]]:
         """What each worker sees."""
         return [
             [self.prompt, self.history, *(other for other in self.own if other is not own), own]
@@ -219,7 +220,7 @@ def test_parking_is_exact(cache_dtype: str) -> None:
     twin = session.own[0].fork()
     blocks = [session.prompt, *session.own, twin]
     before = [kept(0).float().clone() for block in blocks for kept in (block.keys, block.values)]
-    parked = Parked(blocks)
+    parked = OffloadedBlocks(blocks)
     if DEVICE.type == "cuda":
         assert all(kept.is_pinned() for pair in parked._contents for kept in pair)
     other = Session(model, 2, 8)

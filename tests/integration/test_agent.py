@@ -19,9 +19,9 @@ from langgraph.errors import GraphRecursionError
 from pydantic import BaseModel, Field
 
 from hogwild_agents import ChatHogwild, TeamTool
-from hogwild_agents.tools import PROGRESS
+from hogwild_agents.langchain.team_tool import PROGRESS
+from tests.unit.langchain.test_structured_output import Ticket
 from tests.unit.small_models import chat, shared_engine, soon
-from tests.unit.test_structured import Ticket
 
 TASK = "Solve these tasks.\n(a) 17 + 25"
 

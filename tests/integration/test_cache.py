@@ -14,8 +14,8 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_tests.integration_tests.cache import AsyncCacheTestSuite, SyncCacheTestSuite
 
 from hogwild_agents import RedundancyCheck
+from tests.unit.langchain.test_request import FORMAT, RAW, add
 from tests.unit.small_models import chat, counted_passes, folder
-from tests.unit.test_forms import FORMAT, RAW, add
 
 
 def _generation() -> Generation:

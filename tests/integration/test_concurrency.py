@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from hogwild_agents import ChatHogwild
-from hogwild_agents.engines import engine_of
-from hogwild_agents.errors import AnswerTimeoutError
+from hogwild_agents.langchain.errors import AnswerTimeoutError
 from hogwild_agents.pocket.tasks import make_problem
+from hogwild_agents.registry import engine_of
+from tests.unit.langchain.test_request import FORMAT, RAW
 from tests.unit.small_models import chat, counted_passes, shared_engine, soon
-from tests.unit.test_forms import FORMAT, RAW
 
 torch.set_num_threads(1)
 QUESTIONS = [f"What is {n} + {3 * n}?" for n in range(32)]

@@ -15,10 +15,10 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from hogwild_agents import Engine, SharedCacheModel
-from hogwild_agents.chat_models import ChatHogwild
-from hogwild_agents.engines import engine_of
+from hogwild_agents.langchain.chat_models import ChatHogwild
+from hogwild_agents.registry import engine_of
 from tests.unit.engine.families import Family, build
-from tests.unit.team import test_calls as calls
+from tests.unit.team import test_tool_format as calls
 from tests.unit.team import tokenizers as small
 from tests.unit.team.scripted import TINY
 from tests.unit.team.test_tool_prompts import LLAMA, QWEN

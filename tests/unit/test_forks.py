@@ -14,8 +14,8 @@ import threading
 
 from hogwild_agents import ChatHogwild, Engine, SharedCacheModel
 from hogwild_agents.engine import EngineClosedError
-from hogwild_agents.engines import _engines
-from hogwild_agents.errors import InvalidRequestError
+from hogwild_agents.registry import _engines
+from hogwild_agents.langchain.errors import InvalidRequestError
 from hogwild_agents.pocket import FOLDER
 
 TASK = "Solve these tasks.\\n(a) 4731 + 2869"

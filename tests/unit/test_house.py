@@ -36,7 +36,9 @@ def test_the_engine_stands_on_torch_and_transformers_only(file: Path) -> None:
         allowed.add("triton")
     for name in imported(file):
         if name.startswith("hogwild_agents"):
-            assert name.startswith("hogwild_agents.engine"), f"{file.name} imports {name}"
+            assert name.startswith(("hogwild_agents.engine", "hogwild_agents.errors")), (
+                f"{file.name} imports {name}"
+            )
         else:
             assert name.partition(".")[0] in allowed, f"{file.name} imports {name}"
 
@@ -47,7 +49,9 @@ def test_the_team_knows_nothing_of_chat_models(file: Path) -> None:
     for name in imported(file):
         assert name.partition(".")[0] not in {"langchain_core", "pydantic", "typer", "rich"}
         if name.startswith("hogwild_agents"):
-            assert name.startswith(("hogwild_agents.engine", "hogwild_agents.team"))
+            assert name.startswith(
+                ("hogwild_agents.engine", "hogwild_agents.team", "hogwild_agents.errors")
+            )
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "pocket").glob("*.py")), ids=lambda f: f.name)
@@ -64,7 +68,7 @@ def test_the_engine_needs_neither_tenacity_nor_triton() -> None:
     """Importing the engine loads none of them."""
     code = (
         "import sys, hogwild_agents.engine; "
-        "assert not {'tenacity', 'hogwild_agents.engine.backends.triton'} & set(sys.modules)"
+        "assert not {'tenacity', 'hogwild_agents.engine.attention.triton'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

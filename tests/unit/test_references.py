@@ -12,8 +12,9 @@ from langchain_core import exceptions
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool
 
-from hogwild_agents import ChatHogwild, TeamTool, errors
-from hogwild_agents.engine import HogwildError
+from hogwild_agents import ChatHogwild, TeamTool
+from hogwild_agents.errors import HogwildError
+from hogwild_agents.langchain import errors
 from hogwild_agents.pocket import team_settings
 from hogwild_agents.team.team import DEFAULT_BUDGET, DEFAULT_SAMPLING
 

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from hogwild_agents.errors import BadRowError, EvaluationError
 from hogwild_agents.evaluation.datasets.adapters import own
 from hogwild_agents.evaluation.datasets.benchmarks import BENCHMARKS, in_one
-from hogwild_agents.evaluation.datasets.forms import Form
 from hogwild_agents.evaluation.datasets.hub import hub_rows
-from hogwild_agents.evaluation.datasets.rows import READERS, BadRowError, Malformed, Rows, read
-from hogwild_agents.evaluation.problems import EvaluationError, Problem
+from hogwild_agents.evaluation.datasets.rows import READERS, Malformed, Rows, read
+from hogwild_agents.evaluation.datasets.schema import RowSchema
+from hogwild_agents.evaluation.problems import Problem
 from hogwild_agents.evaluation.scoring import SCORERS
 from hogwild_agents.pocket.tasks import make_problem
 
@@ -124,7 +125,9 @@ def _pocket(count: int, seed: int, split: str, size: int) -> Loaded:
     return Loaded(POCKET, tuple(problems))
 
 
-def _loaded(name: str, prefix: str, form: Form, rows: Rows, limit: int | None, seed: int) -> Loaded:
+def _loaded(
+    name: str, prefix: str, form: RowSchema, rows: Rows, limit: int | None, seed: int
+) -> Loaded:
     """The problems that rows make, or a sample of them."""
     malformed: list[Malformed] = []
     problems: Iterator[Problem] = _problems(form, prefix, rows, malformed)
@@ -146,7 +149,9 @@ def _draw(seed: int, name: str) -> bytes:
     return hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
 
 
-def _problems(form: Form, prefix: str, rows: Rows, malformed: list[Malformed]) -> Iterator[Problem]:
+def _problems(
+    form: RowSchema, prefix: str, rows: Rows, malformed: list[Malformed]
+) -> Iterator[Problem]:
     """Problems from good rows; the others are added to `malformed`."""
     taken: dict[str, int] = {}
     for row in rows:

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hogwild_agents.evaluation.datasets.forms import Fields, Form, needed, text
-from hogwild_agents.evaluation.datasets.rows import BadRowError
-from hogwild_agents.evaluation.problems import EvaluationError, Problem
-from hogwild_agents.evaluation.scoring.cases import Case, CasesError, read_cases
+from hogwild_agents.errors import BadRowError, BadTestsError, EvaluationError
+from hogwild_agents.evaluation.datasets.schema import Fields, RowSchema, needed, text
+from hogwild_agents.evaluation.problems import Problem
+from hogwild_agents.evaluation.scoring.cases import Case, read_cases
 
 
-def gsm8k(form: Form, fields: Fields, name: str) -> Problem:
+def gsm8k(form: RowSchema, fields: Fields, name: str) -> Problem:
     """The answer is worked out, and stated behind `####`."""
     _, marked, answer = text(fields, form.answer).rpartition("####")
     if not marked:
@@ -20,7 +20,7 @@ def gsm8k(form: Form, fields: Fields, name: str) -> Problem:
     return Problem(name, text(fields, form.question), answer.strip(), form.scorer)
 
 
-def olympiad(form: Form, fields: Fields, name: str) -> Problem:
+def olympiad(form: RowSchema, fields: Fields, name: str) -> Problem:
     """A question may have a context; its answers are a list, or one text with commas."""
     answers = needed(fields, form.answer)
     truth = answers if isinstance(answers, str) else ",".join(map(str, answers))
@@ -38,7 +38,7 @@ def olympiad(form: Form, fields: Fields, name: str) -> Problem:
     return Problem(name, "\n\n".join(filter(None, parts)), truth, form.scorer, extra)
 
 
-def livecodebench(form: Form, fields: Fields, name: str) -> Problem:
+def livecodebench(form: RowSchema, fields: Fields, name: str) -> Problem:
     """Tests stay packed, as some are large; here it is only tried whether they can be read."""
     tests = [str(fields.get(f"{kind}_test_cases") or "") for kind in ("public", "private")]
     cases = _cases(tests)
@@ -62,7 +62,7 @@ def livecodebench(form: Form, fields: Fields, name: str) -> Problem:
 def _cases(tests: Sequence[str]) -> list[Case]:
     try:
         cases = [case for field in tests for case in read_cases(field)]
-    except CasesError as error:
+    except BadTestsError as error:
         raise BadRowError(f"its tests cannot be read: {error}") from error
     if not cases:
         raise BadRowError("it has no tests.")
@@ -80,7 +80,7 @@ EXTRA = ("error", "unit", "letters", "function", "seconds", "memory")
 """Fields that are kept for the scorers that know them."""
 
 
-def own(roles: Mapping[str, str], scorer: str | None) -> Form:
+def own(roles: Mapping[str, str], scorer: str | None) -> RowSchema:
     """The form of a user's own data.
 
     Args:
@@ -94,7 +94,7 @@ def own(roles: Mapping[str, str], scorer: str | None) -> Form:
     if unknown:
         raise EvaluationError(f"No role {', '.join(unknown)}: fields are {', '.join(ROLES)}.")
 
-    def read(form: Form, fields: Fields, name: str) -> Problem:
+    def read(form: RowSchema, fields: Fields, name: str) -> Problem:
         question = text(fields, roles.get("question") or _first(fields, QUESTIONS))
         truth = needed(fields, roles.get("answer") or _first(fields, ANSWERS))
         marked_by = scorer or fields.get(roles.get("scorer", "scorer")) or _guess(truth)
@@ -108,7 +108,7 @@ def own(roles: Mapping[str, str], scorer: str | None) -> Form:
             truth = _listed(truth)
         return Problem(name, question, truth, str(marked_by), extra)
 
-    return Form(scorer or "", id=roles.get("id"), read=read)
+    return RowSchema(scorer or "", id=roles.get("id"), read=read)
 
 
 def _first(fields: Fields, names: Sequence[str]) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hogwild_agents.evaluation.datasets.adapters import gsm8k, livecodebench, olympiad
-from hogwild_agents.evaluation.datasets.forms import Form
+from hogwild_agents.evaluation.datasets.schema import RowSchema
 from hogwild_agents.evaluation.problems import Problem
 
-_GSM8K = Form("number", "openai/gsm8k", "main", read=gsm8k)
-_OLYMPIAD = Form(
+_GSM8K = RowSchema("number", "openai/gsm8k", "main", read=gsm8k)
+_OLYMPIAD = RowSchema(
     scorer="olympiad",
     hub="Hothan/OlympiadBench",
     config="OE_TO_maths_en_COMP",  # open-ended, text only, English, competitions
@@ -19,7 +19,7 @@ _OLYMPIAD = Form(
     id="id",
     read=olympiad,
 )
-_CODE = Form(
+_CODE = RowSchema(
     scorer="code",
     hub="livecodebench/code_generation_lite",
     question="question_content",
@@ -27,17 +27,17 @@ _CODE = Form(
     read=livecodebench,
 )
 
-BENCHMARKS: dict[str, Form] = {
+BENCHMARKS: dict[str, RowSchema] = {
     "gsm8k": _GSM8K,
     "gsm8k-x5": replace(_GSM8K, together=5),
-    "limo": Form("math", "GAIR/LIMO", split="train"),
+    "limo": RowSchema("math", "GAIR/LIMO", split="train"),
     "olympiadbench": _OLYMPIAD,
     "olympiadbench-physics": replace(_OLYMPIAD, config="OE_TO_physics_en_COMP"),
-    "math-500": Form("math", "HuggingFaceH4/MATH-500", question="problem", id="unique_id"),
-    "aime-2024": Form(
+    "math-500": RowSchema("math", "HuggingFaceH4/MATH-500", question="problem", id="unique_id"),
+    "aime-2024": RowSchema(
         "math", "HuggingFaceH4/aime_2024", split="train", question="problem", id="id"
     ),
-    "aime-2025": Form("math", "math-ai/aime25", question="problem", id="id"),
+    "aime-2025": RowSchema("math", "math-ai/aime25", question="problem", id="id"),
     "livecodebench-v5": replace(
         _CODE,
         files=("test3.jsonl", "test4.jsonl", "test5.jsonl"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hogwild_agents.errors import EvaluationError
 from hogwild_agents.evaluation.datasets.rows import Row, Rows, read
-from hogwild_agents.evaluation.problems import EvaluationError
 
 
 def hub_rows(

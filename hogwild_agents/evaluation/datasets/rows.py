@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from hogwild_agents.evaluation.problems import EvaluationError
+from hogwild_agents.errors import EvaluationError
 
 
 class Malformed(NamedTuple):
@@ -21,10 +21,6 @@ class Malformed(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.why}"
-
-
-class BadRowError(ValueError):
-    """A row that no problem can be made of; says why."""
 
 
 @dataclass(frozen=True, slots=True)

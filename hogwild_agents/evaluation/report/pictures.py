@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hogwild_agents.evaluation.problems import EvaluationError
+from hogwild_agents.errors import EvaluationError
 from hogwild_agents.evaluation.report.charts import COLOURS, Chart, Point, spread
 from hogwild_agents.evaluation.report.words import THIN, short
 

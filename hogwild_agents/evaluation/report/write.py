@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hogwild_agents.evaluation.problems import EvaluationError
+from hogwild_agents.errors import EvaluationError
 from hogwild_agents.evaluation.records import Record, Transcript
 from hogwild_agents.evaluation.report.charts import charts
 from hogwild_agents.evaluation.report.embed import clean, embed

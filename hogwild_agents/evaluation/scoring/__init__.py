@@ -14,7 +14,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from hogwild_agents.evaluation.problems import EvaluationError, Problem
+from hogwild_agents.errors import EvaluationError
+from hogwild_agents.evaluation.problems import Problem
 from hogwild_agents.evaluation.scoring import mathematics, plain, programs
 
 Scorer: TypeAlias = Callable[[Problem, str], float]

@@ -15,12 +15,10 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+from hogwild_agents.errors import BadTestsError
+
 LARGEST = 512 * 2**20
 """Bytes that private tests may unpack to."""
-
-
-class CasesError(ValueError):
-    """Tests that are not in the form of LiveCodeBench, or try to do what tests never do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,34 +35,36 @@ class _Plain(pickle.Unpickler):
     """Reads pickles of plain values, and none that need a class or a function."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise CasesError(f"The pickle asks for {module}.{name}: plain values need nothing of that.")
+        raise BadTestsError(
+            f"The pickle asks for {module}.{name}: plain values need nothing of that."
+        )
 
 
 def unpickle(data: bytes) -> Any:
     """The plain value in a pickle.
 
     Raises:
-        CasesError: If there is none, or more than plain values.
+        BadTestsError: If there is none, or more than plain values.
     """
     try:
         return _Plain(io.BytesIO(data)).load()
-    except CasesError:
+    except BadTestsError:
         raise
     except Exception as error:  # broken pickles raise nearly anything
-        raise CasesError(f"The pickle is broken: {error}") from error
+        raise BadTestsError(f"The pickle is broken: {error}") from error
 
 
 def read_cases(text: str) -> list[Case]:
     """The tests in a field of LiveCodeBench, public or private; "" has none.
 
     Raises:
-        CasesError: If they cannot be read.
+        BadTestsError: If they cannot be read.
     """
     if not text.strip():
         return []
     found = _json(text) if text.lstrip().startswith(("[", "{")) else _unpacked(text)
     if not isinstance(found, list):
-        raise CasesError("The tests are no list.")
+        raise BadTestsError("The tests are no list.")
     return [_case(each) for each in found]
 
 
@@ -72,7 +72,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CasesError(f"The tests are no JSON: {error}") from error
+        raise BadTestsError(f"The tests are no JSON: {error}") from error
 
 
 def _unpacked(text: str) -> Any:
@@ -81,9 +81,9 @@ def _unpacked(text: str) -> Any:
         data = unpacker.decompress(base64.b64decode(text, validate=True), LARGEST)
         whole = unpacker.eof
     except (ValueError, zlib.error) as error:
-        raise CasesError(f"The tests are neither JSON nor base64 of zlib: {error}") from error
+        raise BadTestsError(f"The tests are neither JSON nor base64 of zlib: {error}") from error
     if not whole:
-        raise CasesError(f"The tests are cut off, or unpack to more than {LARGEST:,} bytes.")
+        raise BadTestsError(f"The tests are cut off, or unpack to more than {LARGEST:,} bytes.")
     value = unpickle(data)
     return _json(value) if isinstance(value, str) else value
 
@@ -93,9 +93,9 @@ def _case(found: Any) -> Case:
         kind = found["testtype"]
         given, expected = found["input"], found["output"]
     except (TypeError, KeyError) as error:
-        raise CasesError("A test needs `input`, `output` and `testtype`.") from error
+        raise BadTestsError("A test needs `input`, `output` and `testtype`.") from error
     if not (isinstance(given, str) and isinstance(expected, str)):
-        raise CasesError("The input and output of a test must be text.")
+        raise BadTestsError("The input and output of a test must be text.")
     if kind not in ("stdin", "functional"):
-        raise CasesError(f"The test type {kind!r} is neither 'stdin' nor 'functional'.")
+        raise BadTestsError(f"The test type {kind!r} is neither 'stdin' nor 'functional'.")
     return Case(given, expected, function=kind == "functional")

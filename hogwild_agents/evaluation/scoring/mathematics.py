@@ -15,9 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hogwild_agents.evaluation.problems import EvaluationError, Problem
+from hogwild_agents.errors import EvaluationError
+from hogwild_agents.evaluation.problems import Problem
 from hogwild_agents.evaluation.scoring.answers import boxes
-from hogwild_agents.evaluation.scoring.judge import SECONDS
+from hogwild_agents.evaluation.scoring.math_process import SECONDS
 
 LONGEST = 2_000
 """No answer is longer: what is, is wrong, and what stands far before the end is not looked at."""
@@ -28,7 +29,7 @@ class Judge:
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).with_name("judge.py")), str(seconds)],
+            [sys.executable, "-P", str(Path(__file__).with_name("math_process.py")), str(seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ from inspect_ai.model import GenerateConfig
 from inspect_ai.tool import ToolChoice, ToolFunction, ToolInfo
 
 from hogwild_agents import ChatHogwild
-from hogwild_agents.errors import InvalidRequestError
+from hogwild_agents.langchain.errors import InvalidRequestError
 
 logger = getLogger(__name__)
 

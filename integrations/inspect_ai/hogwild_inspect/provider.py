@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage
 from pydantic import ValidationError
 
 from hogwild_agents import ChatHogwild
-from hogwild_agents.errors import InvalidRequestError, PromptTooLongError
+from hogwild_agents.langchain.errors import ContextLengthError, InvalidRequestError
 from hogwild_inspect.config import call_options, form_options
 from hogwild_inspect.messages import to_messages, to_output
 
@@ -68,7 +68,7 @@ class HogwildAPI(ModelAPI):
         options = call_options(config, self.chat) | form_options(tools, tool_choice, config)
         try:
             message: AIMessage = await self.chat.ainvoke(to_messages(input), **options)
-        except PromptTooLongError as error:
+        except ContextLengthError as error:
             return ModelOutput.from_content(
                 self.model_name, str(error), stop_reason="model_length", error=str(error)
             )

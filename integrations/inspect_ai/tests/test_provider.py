@@ -26,7 +26,7 @@ from inspect_ai.model import (
 from inspect_ai.solver import generate
 from inspect_ai.util import JSONSchema
 
-from hogwild_agents.errors import InvalidRequestError
+from hogwild_agents.langchain.errors import InvalidRequestError
 
 TASKS = Path(__file__).with_name("tasks.py")
 QUESTION = "Solve these tasks.\n(a) 4731 + 2869\n(b) reverse nirok"

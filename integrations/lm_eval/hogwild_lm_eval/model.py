@@ -16,8 +16,12 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from hogwild_agents import ChatHogwild, Engine
-from hogwild_agents.engines import engine_of, source_of
-from hogwild_agents.errors import InvalidRequestError, PromptTooLongError, as_langchain_errors
+from hogwild_agents.langchain.errors import (
+    ContextLengthError,
+    InvalidRequestError,
+    as_langchain_errors,
+)
+from hogwild_agents.registry import engine_of, source_of
 from hogwild_lm_eval.options import call_options
 from hogwild_lm_eval.scoring import Pair, Score, Scoring, batches
 
@@ -116,7 +120,7 @@ class HogwildLM(TemplateLM):
             )
         try:
             message = self.chat.invoke(messages, **call_options(arguments))
-        except PromptTooLongError as error:
+        except ContextLengthError as error:
             logger.warning("A problem is too long and counts as not answered: %s", error)
             return ""
         self._passes.append(message.response_metadata["passes"])

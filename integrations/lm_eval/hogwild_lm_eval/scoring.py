@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine import Block, ContextLengthError, Lease, SharedCacheModel, Usage
-from hogwild_agents.engine.jobs import Steps
+from hogwild_agents.engine import CacheBlock, Lease, SharedCacheModel, Usage
+from hogwild_agents.engine.scheduling.jobs import Steps
+from hogwild_agents.errors import ContextLengthError
 
 PIECE = 32
 """The least tokens of a piece."""
@@ -87,7 +88,7 @@ class _Piece(NamedTuple):
     """
 
     pair: int
-    view: list[Block]
+    view: list[CacheBlock]
     tokens: tuple[int, ...]
 
 

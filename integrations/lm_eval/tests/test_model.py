@@ -23,7 +23,7 @@ from lm_eval.api.registry import get_model
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hogwild_agents.errors import InvalidRequestError
+from hogwild_agents.langchain.errors import InvalidRequestError
 from hogwild_agents.pocket import FOLDER
 
 torch.set_num_threads(1)

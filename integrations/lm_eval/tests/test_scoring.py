@@ -12,9 +12,9 @@ from hogwild_lm_eval.scoring import PIECE, Pair, Score, Scoring, batches
 from transformers import AutoModelForCausalLM
 
 from hogwild_agents import ChatHogwild, Engine, SharedCacheModel
-from hogwild_agents.engine import ContextLengthError
-from hogwild_agents.engines import engine_of
+from hogwild_agents.errors import ContextLengthError
 from hogwild_agents.pocket import FOLDER
+from hogwild_agents.registry import engine_of
 
 WORDS = 350
 """Ids below this are words of the pocket model."""

@@ -16,11 +16,11 @@ import pytest
 from rich.console import Console
 
 from hogwild_agents import pocket
-from hogwild_agents.cli.live import LiveView
 from hogwild_agents.cli.loading import load_team
 from hogwild_agents.cli.options import Choices
-from hogwild_agents.cli.plain import PlainView
-from hogwild_agents.cli.watching import choose_view
+from hogwild_agents.cli.views.live import LiveView
+from hogwild_agents.cli.views.plain import PlainView
+from hogwild_agents.cli.views.watching import choose_view
 from hogwild_agents.team import RedundancyCheck
 from hogwild_agents.team.interrupts import QUESTION
 from hogwild_agents.team.team import DEFAULT_SAMPLING

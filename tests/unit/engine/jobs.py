@@ -15,21 +15,21 @@ import torch
 from torch import Tensor
 
 from hogwild_agents.engine import (
-    Block,
+    BatchEntry,
+    CacheBlock,
     Engine,
     Handle,
     Lease,
+    SamplerState,
     SamplingParams,
     SharedCacheModel,
-    Stream,
-    Turn,
     Usage,
     Write,
 )
-from hogwild_agents.engine.blocks import PAGE
-from hogwild_agents.engine.jobs import Steps
-from hogwild_agents.engine.scheduler import Scheduler
-from hogwild_agents.engine.task import Task
+from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.scheduling.jobs import Steps
+from hogwild_agents.engine.scheduling.scheduler import Scheduler
+from hogwild_agents.engine.scheduling.task import Task
 from tests.unit.engine.families import Family, build
 from tests.unit.engine.reference import some_tokens
 
@@ -109,9 +109,9 @@ class Team:
             shared.append(lease.new_block())
         if self._layout == "combined":
             shared.append(lease.new_block())
-            yield Turn([Write(shared, [5, 6, 7])])
+            yield BatchEntry([Write(shared, [5, 6, 7])])
         seeds = range(self.streams)
-        streams = [Stream(_seeded(self._params, seed)) for seed in seeds]
+        streams = [SamplerState(_seeded(self._params, seed)) for seed in seeds]
         pending = [[3 + worker] for worker in seeds]
         for index in range(self._passes):
             if self._stopped.is_set():
@@ -129,23 +129,23 @@ class Team:
                 self._layout, shared[min(1, len(shared) - 1)]
             )
             moves = [(target, own[index % self.streams])] if due and target is not None else []
-            drawn = yield Turn(writes, moves)
+            drawn = yield BatchEntry(writes, moves)
             self.drawn.append(tuple(drawn))
             self.events.append(tuple(drawn))
             pending = [[token] for token in drawn]
             if due and self._layout == "branching":
                 yield from self._branch(lease, own[0])
 
-    def _seen(self, own: list[Block], mine: Block) -> list[Block]:
+    def _seen(self, own: list[CacheBlock], mine: CacheBlock) -> list[CacheBlock]:
         """What a worker sees of the others."""
         return [] if self._layout == "interleaved" else [b for b in own if b is not mine]
 
-    def _branch(self, lease: Lease, block: Block) -> Steps:
+    def _branch(self, lease: Lease, block: CacheBlock) -> Steps:
         """Asks two twins of the prompt and a worker's block what comes next."""
         twins = [lease.fork(block) for _ in range(2)]
-        drawn = yield Turn(
+        drawn = yield BatchEntry(
             [
-                Write([lease.prompt, twin], [9 + i, 8], Stream(GREEDY))
+                Write([lease.prompt, twin], [9 + i, 8], SamplerState(GREEDY))
                 for i, twin in enumerate(twins)
             ]
         )
@@ -282,7 +282,7 @@ class Spy:
 
     model: SharedCacheModel
     patch: pytest.MonkeyPatch
-    before: Callable[[Sequence[Sequence[Block]]], None] | None = None
+    before: Callable[[Sequence[Sequence[CacheBlock]]], None] | None = None
     passes: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -290,7 +290,7 @@ class Spy:
         forward = self.model.forward
 
         def spy(
-            views: Sequence[Sequence[Block]], tokens: Sequence[Sequence[int]], **options: Any
+            views: Sequence[Sequence[CacheBlock]], tokens: Sequence[Sequence[int]], **options: Any
         ) -> Tensor:
             self.passes.append([len(given) for given in tokens])
             if self.before is not None:
@@ -368,7 +368,7 @@ class Direct:
         return [self.outcomes[index][0].drawn for index in range(len(self.tasks))]
 
 
-def pages_of(blocks: Iterable[Block]) -> set[int]:
+def pages_of(blocks: Iterable[CacheBlock]) -> set[int]:
     """The pages of some blocks, shared ones once."""
     return {page for b in blocks for e in b.extents for page in range(e.first, e.first + e.count)}
 
@@ -404,7 +404,7 @@ def done_future(value: Any) -> Future[Any]:
     return future
 
 
-def plant(block: Block, tokens: Sequence[int]) -> None:
+def plant(block: CacheBlock, tokens: Sequence[int]) -> None:
     """Appends tokens without a model; `check_planted` reads their numbers back."""
     pool, start = block.pool, len(block)
     pool.reserve([(block, len(tokens))])
@@ -416,7 +416,7 @@ def plant(block: Block, tokens: Sequence[int]) -> None:
     block.advance(len(tokens))
 
 
-def check_planted(block: Block, tokens: Sequence[int]) -> None:
+def check_planted(block: CacheBlock, tokens: Sequence[int]) -> None:
     """Asserts that a block holds just these tokens."""
     assert len(block) == len(tokens)
     numbers = torch.tensor(tokens, dtype=torch.float32)[:, None]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hogwild_agents.engine import Block, SharedCacheModel
+from hogwild_agents.engine import CacheBlock, SharedCacheModel
 from tests.unit.engine.families import Family
 
 LLAMA = Family("llama", "llama", {"max_position_embeddings": 4096})
@@ -157,7 +157,7 @@ class Reference:
         return x @ self.weights[f"{name}.weight"].T
 
 
-def block_of(model: SharedCacheModel, tokens: Sequence[int]) -> Block:
+def block_of(model: SharedCacheModel, tokens: Sequence[int]) -> CacheBlock:
     """A block filled alone with `tokens`."""
     block = model.new_block()
     if tokens:
@@ -165,14 +165,14 @@ def block_of(model: SharedCacheModel, tokens: Sequence[int]) -> Block:
     return block
 
 
-def contents(block: Block) -> list[Tensor]:
+def contents(block: CacheBlock) -> list[Tensor]:
     """Copies of a block's keys and values of every layer."""
     layers = range(len(block.pool.layers))
     return [part for layer in layers for part in (block.keys(layer), block.values(layer))]
 
 
 @contextmanager
-def unchanged(*blocks: Block) -> Iterator[None]:
+def unchanged(*blocks: CacheBlock) -> Iterator[None]:
     """Asserts that what runs inside changes neither the blocks nor the memory in use."""
     pool = blocks[0].pool
     before = [contents(block) for block in blocks], pool.used_bytes

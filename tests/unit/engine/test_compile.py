@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hogwild_agents.bench.engine import build_shape
 from hogwild_agents.engine import SharedCacheModel
-from hogwild_agents.engine.bench import build_shape
 
 
 @pytest.mark.slow

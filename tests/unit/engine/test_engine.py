@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 
-from hogwild_agents.engine import (
-    Engine,
-    SessionEndedError,
-    SessionFailedError,
-)
+from hogwild_agents.engine import Engine
+from hogwild_agents.errors import SessionEndedError, SessionFailedError
 from tests.unit.engine.jobs import (
     SPEC,
     WAIT,

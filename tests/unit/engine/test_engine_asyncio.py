@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from hogwild_agents.engine import Engine, Handle, SessionFailedError
+from hogwild_agents.engine import Engine, Handle
+from hogwild_agents.errors import SessionFailedError
 from tests.unit.engine.jobs import SPEC, WAIT, Gate, Outcome, Rows, Team, within
 
 T = TypeVar("T")

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from hogwild_agents.engine import Engine, EngineClosedError, SessionEndedError, SessionFailedError
+from hogwild_agents.engine import Engine
+from hogwild_agents.errors import EngineClosedError, SessionEndedError, SessionFailedError
 from tests.unit.engine.jobs import SPEC, WAIT, Gate, Outcome, Team, alone, load
 from tests.unit.engine.reference import some_tokens
 

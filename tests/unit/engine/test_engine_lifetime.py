@@ -11,13 +11,8 @@ from typing import Any
 
 import pytest
 
-from hogwild_agents.engine import (
-    Engine,
-    EngineClosedError,
-    Handle,
-    SessionFailedError,
-    SharedCacheModel,
-)
+from hogwild_agents.engine import Engine, Handle, SharedCacheModel
+from hogwild_agents.errors import EngineClosedError, SessionFailedError
 from tests.unit.engine.jobs import (
     SPEC,
     WAIT,

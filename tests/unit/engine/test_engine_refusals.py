@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from hogwild_agents.engine import (
+from hogwild_agents.engine import Engine, SharedCacheModel
+from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.errors import (
     ContextLengthError,
-    Engine,
     EngineClosedError,
     HogwildError,
     InvalidJobError,
     InvalidTokensError,
     OutOfCacheMemoryError,
     SessionFailedError,
-    SharedCacheModel,
 )
-from hogwild_agents.engine.blocks import PAGE
 from tests.unit.engine.families import build
 from tests.unit.engine.jobs import (
     QWEN,

@@ -12,20 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from hogwild_agents.engine import (
-    Block,
-    Engine,
-    HogwildError,
-    InvalidJobError,
-    NotANumberError,
-    SessionFailedError,
-    SharedCacheModel,
-    prefixes,
-)
-from hogwild_agents.engine.passes import is_memory_error
-from hogwild_agents.engine.prefixes import PrefixStore
+from hogwild_agents.engine import CacheBlock, Engine, SharedCacheModel
+from hogwild_agents.engine.cache import prefix_cache
+from hogwild_agents.engine.cache.prefix_cache import PrefixCache
+from hogwild_agents.engine.scheduling.executor import is_memory_error
+from hogwild_agents.errors import HogwildError, InvalidJobError, NotANumberError, SessionFailedError
+from tests.unit.engine.cache.pools import make_pool, write
 from tests.unit.engine.jobs import SPEC, WAIT, Gate, Rows, Spec, Team, load
-from tests.unit.engine.pools import make_pool, write
 from tests.unit.engine.reference import some_tokens
 
 
@@ -123,11 +116,11 @@ def test_what_counts_as_want_of_memory(message: str, expected: bool) -> None:
 
 def test_kept_prompts_are_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """All are looked at whenever one arrives."""
-    monkeypatch.setattr(prefixes, "MOST_ENTRIES", 7)
+    monkeypatch.setattr(prefix_cache, "MOST_ENTRIES", 7)
     pool = make_pool(40)
-    store = PrefixStore(pool, pool.limit_pages)
+    store = PrefixCache(pool, pool.limit_pages)
     for number in range(12):
-        block = Block(pool)
+        block = CacheBlock(pool)
         write(block, [number] * 40)
         store.put(np.full(40, number), block)
         block.free()

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from hogwild_agents.engine import (
-    Block,
+from hogwild_agents.engine import CacheBlock, SharedCacheModel
+from hogwild_agents.engine import model as engine_model
+from hogwild_agents.engine.attention.interface import torch as backend
+from hogwild_agents.errors import (
     ContextLengthError,
     HogwildError,
     InvalidBlockError,
@@ -20,17 +22,14 @@ from hogwild_agents.engine import (
     InvalidViewError,
     ModelLoadError,
     NotANumberError,
-    SharedCacheModel,
 )
-from hogwild_agents.engine import model as engine_model
-from hogwild_agents.engine.backends import torch as backend
 from tests.unit.engine.families import Family, build
 from tests.unit.engine.reference import LLAMA, block_of, some_tokens, unchanged
 
 POISON = 99
 """The token whose embedding is NaN in `poisoned`."""
 
-Team = tuple[SharedCacheModel, Block, Block, Block]
+Team = tuple[SharedCacheModel, CacheBlock, CacheBlock, CacheBlock]
 
 
 @pytest.fixture
@@ -80,7 +79,7 @@ def test_wrong_tokens(team: Team, tokens: Any, words: list[str]) -> None:
     assert all(word.lower() in message for word in words), message
 
 
-Views = Callable[[Block, Block, Block], Sequence[Any]]
+Views = Callable[[CacheBlock, CacheBlock, CacheBlock], Sequence[Any]]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import pytest
 import torch
 from transformers import BloomConfig, Gemma3Config, LlamaConfig, Phi3Config
 
-from hogwild_agents.engine import ModelLoadError, SharedCacheModel
+from hogwild_agents.engine import SharedCacheModel
 from hogwild_agents.engine.limits import default_cache_bytes, freeze_longrope, position_limit
+from hogwild_agents.errors import ModelLoadError
 from tests.unit.engine.families import LLAMA3_ROPE, YARN, build
 from tests.unit.engine.reference import LLAMA
 

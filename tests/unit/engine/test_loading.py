@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from hogwild_agents.engine import ModelLoadError, SharedCacheModel, loading
+from hogwild_agents.engine import SharedCacheModel, loading
+from hogwild_agents.errors import ModelLoadError
 from tests.unit.engine.families import build
 from tests.unit.engine.reference import LLAMA
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hogwild_agents.engine import Block, SharedCacheModel
+from hogwild_agents.engine import CacheBlock, SharedCacheModel
 from hogwild_agents.engine import model as engine_model
-from hogwild_agents.engine.attention import Row
+from hogwild_agents.engine.attention.interface import Row
 from hogwild_agents.engine.loading import load_model
 from tests.unit.engine.families import ACCEPTED, build
 from tests.unit.engine.reference import block_of, contents, some_tokens
@@ -39,8 +39,8 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
 
 def _compare(
     monkeypatch: pytest.MonkeyPatch,
-    whole: tuple[SharedCacheModel, list[list[Block]]],
-    cut: list[list[Block]],
+    whole: tuple[SharedCacheModel, list[list[CacheBlock]]],
+    cut: list[list[CacheBlock]],
     tokens: list[list[int]],
 ) -> None:
     """One call over each of two equal sets of views, the second in chunks."""
@@ -54,7 +54,7 @@ def _compare(
             torch.testing.assert_close(now, then, atol=TOLERANCE, rtol=0)
 
 
-def _twins(views: list[list[Block]]) -> list[list[Block]]:
+def _twins(views: list[list[CacheBlock]]) -> list[list[CacheBlock]]:
     """The same views over forks of the blocks."""
     twins = {block: block.fork() for view in views for block in view}
     return [[twins[block] for block in view] for view in views]

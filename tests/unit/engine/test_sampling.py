@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogwild_agents.engine import InvalidSamplingError, SamplingParams, Stream, sample
+from hogwild_agents.engine import SamplerState, SamplingParams, sample
+from hogwild_agents.errors import InvalidSamplingError
 
 VOCAB = 12
 
@@ -28,7 +29,7 @@ params = st.builds(
 )
 
 
-def distribution(logits: list[float], given: SamplingParams, stream: Stream) -> list[float]:
+def distribution(logits: list[float], given: SamplingParams, stream: SamplerState) -> list[float]:
     """The chances of each token, written down token by token."""
     scores = list(logits)
     for token in range(VOCAB):
@@ -69,7 +70,7 @@ def test_every_row_follows_its_own_definition(
     """In any mixture of rows each draws by inverse distribution from its own chances."""
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(len(rows), VOCAB, generator=generator)
-    streams = [Stream(given, read=frozenset({1, 2})) for given in rows]
+    streams = [SamplerState(given, read=frozenset({1, 2})) for given in rows]
     for stream in streams:
         stream.written.update(data.draw(st.lists(st.integers(0, VOCAB - 1), max_size=4)))
     twins = [stream.fork() for stream in streams]
@@ -89,7 +90,7 @@ def test_frequencies_match_the_distribution() -> None:
     """Many draws are distributed as the softmax says (a 5-sigma bound)."""
     torch.manual_seed(0)
     logits = torch.randn(1, 5)
-    stream = Stream(SamplingParams(seed=7))
+    stream = SamplerState(SamplingParams(seed=7))
     count = 5_000
     drawn = torch.tensor([sample(logits, [stream])[0] for _ in range(count)])
     chances = logits.softmax(-1)[0]
@@ -105,8 +106,8 @@ def test_a_seeded_row_repeats_itself_whatever_else_is_in_the_batch() -> None:
     given_ = SamplingParams(temperature=1.5, top_p=0.95, seed=123)
 
     def run(crowd: int, place: int, fork_at: int | None = None) -> list[int]:
-        mine = Stream(given_)
-        others = [Stream(SamplingParams(top_k=3)) for _ in range(crowd)]
+        mine = SamplerState(given_)
+        others = [SamplerState(SamplingParams(top_k=3)) for _ in range(crowd)]
         tokens = []
         for step, logits in enumerate(steps):
             if step == fork_at:
@@ -125,7 +126,7 @@ def test_a_seeded_row_repeats_itself_whatever_else_is_in_the_batch() -> None:
 
 def test_unseeded_streams_differ() -> None:
     """Without a seed two streams draw different numbers."""
-    streams = [Stream(SamplingParams()) for _ in range(2)]
+    streams = [SamplerState(SamplingParams()) for _ in range(2)]
     assert streams[0].seed != streams[1].seed
 
 
@@ -135,14 +136,14 @@ def test_a_grammar_mask_decides_what_may_be_chosen() -> None:
     before = logits.clone()
     allowed = torch.zeros(2, VOCAB, dtype=torch.bool)
     allowed[0, 4] = allowed[1, 2] = True
-    streams = [Stream(SamplingParams(temperature=0)), Stream(SamplingParams(seed=0))]
+    streams = [SamplerState(SamplingParams(temperature=0)), SamplerState(SamplingParams(seed=0))]
     assert sample(logits, streams, allowed) == [4, 2]
     assert torch.equal(logits, before)
 
 
 def test_a_row_without_any_choice_is_an_error_and_changes_no_stream() -> None:
     """All tokens excluded: a typed error that names the row."""
-    streams = [Stream(SamplingParams(seed=0)), Stream(SamplingParams(seed=1))]
+    streams = [SamplerState(SamplingParams(seed=0)), SamplerState(SamplingParams(seed=1))]
     allowed = torch.ones(2, VOCAB, dtype=torch.bool)
     allowed[1] = False
     with pytest.raises(InvalidSamplingError, match=r"Rows \[1\]"):
@@ -177,13 +178,15 @@ def test_out_of_range(name: str, value: Any) -> None:
 def test_banned_beyond_the_vocabulary() -> None:
     """A token id that does not exist is more likely a mistake than a wish."""
     with pytest.raises(InvalidSamplingError, match="99"):
-        sample(torch.zeros(1, VOCAB), [Stream(SamplingParams(banned=frozenset({99})))])
+        sample(torch.zeros(1, VOCAB), [SamplerState(SamplingParams(banned=frozenset({99})))])
 
 
 def test_more_streams_than_rows() -> None:
     """One stream per row."""
     with pytest.raises(InvalidSamplingError, match="1 rows"):
-        sample(torch.zeros(1, VOCAB), [Stream(SamplingParams()), Stream(SamplingParams())])
+        sample(
+            torch.zeros(1, VOCAB), [SamplerState(SamplingParams()), SamplerState(SamplingParams())]
+        )
 
 
 @pytest.mark.parametrize("temperature", [1e-39, 1e-37, 1e-3])
@@ -191,7 +194,7 @@ def test_tiny_temperatures_take_the_likeliest_token(temperature: float) -> None:
     """No overflow, no id beyond the vocabulary."""
     torch.manual_seed(0)
     logits = 50 * torch.randn(1, 97)
-    stream = Stream(SamplingParams(temperature=temperature, seed=0))
+    stream = SamplerState(SamplingParams(temperature=temperature, seed=0))
     assert sample(logits, [stream]) == [int(logits.argmax())]
 
 
@@ -200,7 +203,7 @@ def test_broken_logits_are_refused(value: float) -> None:
     """NaN and infinity name their row and leave the stream alone."""
     logits = torch.zeros(2, 9)
     logits[1, 3] = value
-    streams = [Stream(SamplingParams(seed=0)) for _ in range(2)]
+    streams = [SamplerState(SamplingParams(seed=0)) for _ in range(2)]
     with pytest.raises(InvalidSamplingError, match=r"rows \[1\]"):
         sample(logits, streams)
     assert [stream.draws for stream in streams] == [0, 0]
@@ -208,5 +211,7 @@ def test_broken_logits_are_refused(value: float) -> None:
 
 def test_penalties_ignore_ids_that_are_never_predicted() -> None:
     """Some models read more ids than they predict."""
-    stream = Stream(SamplingParams(temperature=0, repetition_penalty=1.5), read=frozenset({200}))
+    stream = SamplerState(
+        SamplingParams(temperature=0, repetition_penalty=1.5), read=frozenset({200})
+    )
     assert sample(torch.eye(9)[:1], [stream]) == [0]

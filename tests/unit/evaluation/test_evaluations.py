@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from langchain_core.runnables import RunnableLambda
 
-from hogwild_agents.engine import HogwildError
+from hogwild_agents.errors import EvaluationError, HogwildError
 from hogwild_agents.evaluation import (
     Chain,
     Evaluation,
-    EvaluationError,
     Hogwild,
     Problem,
     Setting,

@@ -20,8 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hogwild_agents.errors import EvaluationError
 from hogwild_agents.evaluation import runs
-from hogwild_agents.evaluation.problems import EvaluationError, Problem
+from hogwild_agents.evaluation.problems import Problem
 from hogwild_agents.evaluation.records import Record
 from hogwild_agents.evaluation.runs import RunFolder, Trial, run_trials, trials_of
 from hogwild_agents.evaluation.sessions import Reached, Setting

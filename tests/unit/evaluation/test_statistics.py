@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogwild_agents.evaluation.problems import EvaluationError
+from hogwild_agents.errors import EvaluationError
 from hogwild_agents.evaluation.records import Record
 from hogwild_agents.evaluation.resampling import unanimous
 from hogwild_agents.evaluation.statistics import Analysis

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hogwild_agents.errors import EvaluationError
 from hogwild_agents.evaluation import skeleton, strategies
 from hogwild_agents.evaluation.measures import SHINGLE, balance, duplicated
-from hogwild_agents.evaluation.problems import EvaluationError, Problem
+from hogwild_agents.evaluation.problems import Problem
 from hogwild_agents.evaluation.sessions import Reached, Said, Setting
 from hogwild_agents.evaluation.skeleton import Skeleton
 from hogwild_agents.evaluation.strategies import (

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogwild_agents.pocket.dialogues import Dialogue, dialogues
 from hogwild_agents.pocket.evaluate import (
     HIDDEN,
     KINDS,
@@ -22,18 +21,19 @@ from hogwild_agents.pocket.evaluate import (
 )
 from hogwild_agents.pocket.judge import Reply
 from hogwild_agents.pocket.tasks import LABELS, make_problem
-from hogwild_agents.pocket.teacher import Plain
-from hogwild_agents.team import Result, Sight, Step
+from hogwild_agents.pocket.training.dialogues import Dialogue, dialogues
+from hogwild_agents.pocket.training.teacher import Plain
+from hogwild_agents.team import InterruptContext, Result, Step
 from hogwild_agents.team.events import Timings
 
 PROBLEM = make_problem(1, 6).text
 
 
-def sight(worker: str = "Bob", index: int = 2, **others: str) -> Sight:
+def sight(worker: str = "Bob", index: int = 2, **others: str) -> InterruptContext:
     """What Bob sees after Alice has solved (a) and he (b)."""
     steps = [("Alice", "(a) 1 + 1, so (a) 2.\n\n"), ("Bob", "(b) reverse ab, so (b) ba.\n\n")]
     history = tuple(Step(name, 1, text, text, 9, 1, 9) for name, text in steps)
-    return Sight(
+    return InterruptContext(
         worker=worker,
         index=index,
         workers=("Alice", "Bob", "Carol"),

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogwild_agents.pocket.dialogues import Dialogue, Kind, dialogues
 from hogwild_agents.pocket.judge import Check, Reply, Session, Written, claimed, read_steps
-from hogwild_agents.pocket.requests import written_call
-from hogwild_agents.pocket.tasks import Problem, make_problem
-from hogwild_agents.pocket.teacher import Part, Plain, Transcript
+from hogwild_agents.pocket.tasks import TaskList, make_problem
+from hogwild_agents.pocket.training.dialogues import Dialogue, Kind, dialogues
+from hogwild_agents.pocket.training.requests import written_call
+from hogwild_agents.pocket.training.teacher import Part, Plain, Transcript
 from hogwild_agents.team import Interruption, Result
 from hogwild_agents.team import events as ev
 from hogwild_agents.team.interrupts import QUESTION
-from tests.unit.pocket.playing import (
+from tests.unit.pocket.training.playing import (
     TROUBLE,
     drawn,
     events_of,
@@ -38,7 +38,7 @@ several = st.integers(2, 4)
 seen_in_time = st.sampled_from(["combined", "contiguous"])
 
 
-def judged(problem: Problem, transcript: Transcript) -> Session:
+def judged(problem: TaskList, transcript: Transcript) -> Session:
     """A transcript as a judge gets it."""
     result = result_of(transcript)
     return Session(problem, result, read_steps(events_of(transcript), result.workers))

@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hogwild_agents.errors import InvalidTeamError
 from hogwild_agents.pocket import team_settings
 from hogwild_agents.pocket.tasks import make_problem, score
-from hogwild_agents.pocket.teacher import REFUSAL
+from hogwild_agents.pocket.training.teacher import REFUSAL
 from hogwild_agents.team import CollaborationPrompt, RedundancyCheck, Team
 from hogwild_agents.team.answers import boxed
-from hogwild_agents.team.prompts import NAMES, InvalidTeamError
-from tests.unit.pocket.playing import prompt_of, seeds, sizes, team, tokenizer
+from hogwild_agents.team.prompts import NAMES
+from tests.unit.pocket.training.playing import prompt_of, seeds, sizes, team, tokenizer
 
 many = settings(max_examples=100, deadline=None, derandomize=True)
 ANSWER = team_settings()["answer"]

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hogwild_agents import Engine, SharedCacheModel, Team
 from hogwild_agents.pocket import FOLDER, team_settings
 from hogwild_agents.pocket.evaluate import HIDDEN, Provoke, Row, run_sessions, summarize
-from hogwild_agents.pocket.tasks import Problem, make_problem
-from hogwild_agents.pocket.teacher import REFUSAL
+from hogwild_agents.pocket.tasks import TaskList, make_problem
 from hogwild_agents.pocket.tokenizer import WORDS, build_tokenizer
+from hogwild_agents.pocket.training.teacher import REFUSAL
 from hogwild_agents.team import RedundancyCheck
 
 PROBLEMS = [make_problem(f"shipped {seed}", 6) for seed in range(48)]
@@ -37,7 +37,7 @@ def solve(
     engine: Engine,
     workers: int,
     alone: float | None = None,
-    problems: Sequence[Problem] = FEW,
+    problems: Sequence[TaskList] = FEW,
     **options: Any,
 ) -> Row:
     """What a team comes to on all problems."""

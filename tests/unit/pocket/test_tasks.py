@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from hogwild_agents.pocket.tasks import (
     KINDS,
     LABELS,
-    Problem,
     Split,
     Task,
+    TaskList,
     make_problem,
     make_task,
     read_answers,
     score,
 )
-from tests.unit.pocket.playing import seeds, sizes
+from tests.unit.pocket.training.playing import seeds, sizes
 
 many = settings(max_examples=150, deadline=None, derandomize=True)
 splits = st.sampled_from(["train", "test"])
@@ -232,7 +232,7 @@ def listing(answers: dict[str, str], joint: str = ", ") -> str:
 
 @many
 @given(problems, st.data(), around, after)
-def test_scores(problem: Problem, data: st.DataObject, before: str, behind: str) -> None:
+def test_scores(problem: TaskList, data: st.DataObject, before: str, behind: str) -> None:
     """The share of right answers: wrong and missing ones cost, order and words around do not."""
     stated: dict[str, str] = {}
     right = 0
@@ -250,7 +250,7 @@ def test_scores(problem: Problem, data: st.DataObject, before: str, behind: str)
 
 @many
 @given(problems, st.data())
-def test_waiting_costs_nothing(problem: Problem, data: st.DataObject) -> None:
+def test_waiting_costs_nothing(problem: TaskList, data: st.DataObject) -> None:
     """` ...` may stand between any two answers, many times, and in front and behind."""
     waits = st.integers(0, 3).map(lambda count: " ..." * count)
     stated = [f"({label}) {answer}" for label, answer in problem.answers.items()]
@@ -260,7 +260,7 @@ def test_waiting_costs_nothing(problem: Problem, data: st.DataObject) -> None:
 
 @many
 @given(problems)
-def test_the_last_answer_counts(problem: Problem) -> None:
+def test_the_last_answer_counts(problem: TaskList) -> None:
     """Whoever corrects an answer is marked by the correction."""
     wrong = listing(dict.fromkeys(problem.answers, "nothing"))
     assert score(problem, f"{wrong}. No: {listing(problem.answers)}") == 1
@@ -269,7 +269,7 @@ def test_the_last_answer_counts(problem: Problem) -> None:
 
 @many
 @given(problems)
-def test_case_does_not_matter(problem: Problem) -> None:
+def test_case_does_not_matter(problem: TaskList) -> None:
     """Neither does space inside an answer."""
     answers = {k: answer.upper().replace(" ", "  ") for k, answer in problem.answers.items()}
     assert score(problem, listing(answers)) == 1

@@ -16,8 +16,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from hogwild_agents.pocket.dialogues import make_dialogue
-from hogwild_agents.pocket.requests import make_function, make_request
 from hogwild_agents.pocket.tasks import KINDS, Task, make_task
 from hogwild_agents.pocket.tokenizer import (
     CONTEXT,
@@ -26,10 +24,12 @@ from hogwild_agents.pocket.tokenizer import (
     WORDS,
     build_tokenizer,
 )
+from hogwild_agents.pocket.training.dialogues import make_dialogue
+from hogwild_agents.pocket.training.requests import make_function, make_request
 from hogwild_agents.team import steps
 from hogwild_agents.team.interrupts import QUESTION
 from hogwild_agents.team.prompts import NAMES
-from tests.unit.pocket.playing import seeds, team, tokenizer
+from tests.unit.pocket.training.playing import seeds, team, tokenizer
 
 many = settings(max_examples=200, deadline=None, derandomize=True)
 TOKENIZER = build_tokenizer()

@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from hogwild_agents.team.conversations import Message
-from hogwild_agents.team.text import TeamTokenizer
+from hogwild_agents.team.chat_template import Message
+from hogwild_agents.team.tokenizer import TeamTokenizer
 from tests.unit.team import tokenizers as small
 
 BUILDERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {

@@ -11,7 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hogwild_agents.team import Interruption, Note, RedundancyCheck, Sight, Snapshot, Step, Team
+from hogwild_agents.team import (
+    InterruptContext,
+    Interruption,
+    Note,
+    RedundancyCheck,
+    Snapshot,
+    Step,
+    Team,
+)
 from hogwild_agents.team.interrupts import name_of
 from hogwild_agents.team.steps import OTHERS_HEADER, OWN_HEADER, PAUSE, REPLY_HEADER, ends_step
 from tests.unit.team.scripted import Ids
@@ -111,7 +119,7 @@ class ReferenceTeam:
             tuple[Any, Worker]
         ] = []  # beside each interruption, whose and in whose step
         self.interruptions: list[Interruption] = []
-        self.sights: list[Sight] = []
+        self.sights: list[InterruptContext] = []
         self.since = [0 for _ in team.interrupts]
         self.views: list[list[Ids]] = []
         self.snapshots: dict[int, Snapshot] = {}
@@ -271,13 +279,13 @@ class ReferenceTeam:
             prefix = "" if self.alone else f"**{worker.name} [{worker.index}]:** "
             worker.lead = self.encode(prefix + worker.given)
 
-    def _sight(self, me: Worker, since: int) -> Sight:
+    def _sight(self, me: Worker, since: int) -> InterruptContext:
         visible = {
             "solo": [],
             "interleaved": [],
             "neighbour": [(me.place + 1) % len(self.workers)],
         }.get(self.team.layout.name, range(len(self.workers)))
-        return Sight(
+        return InterruptContext(
             worker=me.name,
             index=me.index,
             workers=self.team.workers,

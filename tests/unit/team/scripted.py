@@ -16,15 +16,9 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from torch import Tensor
 
-from hogwild_agents.engine import (
-    Block,
-    Engine,
-    Handle,
-    SamplingParams,
-    SessionFailedError,
-    SharedCacheModel,
-)
-from hogwild_agents.engine.blocks import PAGE
+from hogwild_agents.engine import CacheBlock, Engine, Handle, SamplingParams, SharedCacheModel
+from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.errors import SessionFailedError
 from hogwild_agents.team import (
     CollaborationPrompt,
     Event,
@@ -64,7 +58,7 @@ CERTAIN = 1e6
 """A logit that no other comes near."""
 
 
-class KnownBlock(Block):
+class KnownBlock(CacheBlock):
     """A block that knows which ids it holds."""
 
     __slots__ = ("_ids",)
@@ -82,7 +76,7 @@ class KnownBlock(Block):
         """Notes what was written at position `at`."""
         self._ids[at:] = tokens
 
-    def extend(self, other: Block) -> None:
+    def extend(self, other: CacheBlock) -> None:
         """As a block."""
         assert isinstance(other, KnownBlock)
         at, ids = len(self), other.ids
@@ -116,11 +110,11 @@ class ScriptedModel(SharedCacheModel):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.script: Script = _silent
-        self.before: Callable[[Sequence[Sequence[Block]]], None] | None = None
+        self.before: Callable[[Sequence[Sequence[CacheBlock]]], None] | None = None
         self.passes: list[list[Row]] = []
         super().__init__(*args, **options)
 
-    def new_block(self) -> Block:
+    def new_block(self) -> CacheBlock:
         """An empty block that knows what it will hold."""
         return KnownBlock(self.pool)
 

@@ -10,13 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogwild_agents.team.answers import (
-    InvalidAnswerFormatError,
-    code,
-    custom,
-    json_answer,
-    pattern,
-)
+from hogwild_agents.errors import InvalidAnswerFormatError
+from hogwild_agents.team.answers import code, custom, json_answer, pattern
 from tests.unit.team.answer_texts import (
     json_values,
     prose,

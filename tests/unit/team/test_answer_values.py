@@ -8,11 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogwild_agents.team.answers import (
-    InvalidAnswerFormatError,
-    choice,
-    number,
-)
+from hogwild_agents.errors import InvalidAnswerFormatError
+from hogwild_agents.team.answers import choice, number
 from tests.unit.team.answer_texts import (
     broken,
     prose,

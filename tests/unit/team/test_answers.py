@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogwild_agents.engine.errors import HogwildError
+from hogwild_agents.errors import HogwildError, InvalidAnswerFormatError
 from hogwild_agents.team.answers import (
     AnswerFormat,
-    InvalidAnswerFormatError,
     answer_format,
     boxed,
     choice,

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from hogwild_agents.engine import ContextLengthError, Engine, Handle
+from hogwild_agents.engine import Engine, Handle
+from hogwild_agents.errors import ContextLengthError
 from hogwild_agents.team import (
     AnswerFound,
+    InterruptContext,
     Note,
     RedundancyCheck,
     ReplyToken,
     Result,
-    Sight,
     SnapshotTaken,
     StepBegun,
     ThinkingEnded,
@@ -169,7 +170,7 @@ def test_a_stop_waits_for_no_interrupt() -> None:
     submitted: Future[Handle[Any, Result]] = Future()
     never = threading.Event()
 
-    def slow(_: Sight) -> str:
+    def slow(_: InterruptContext) -> str:
         submitted.result(WAIT).stop()
         never.wait(WAIT)
         return "Too late."

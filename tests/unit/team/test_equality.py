@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from hogwild_agents.engine import Engine, SamplingParams
-from hogwild_agents.engine.parking import Parked
-from hogwild_agents.engine.scheduler import Scheduler
-from hogwild_agents.engine.task import Task
-from hogwild_agents.team import Layout, RedundancyCheck, Result, Sight, Team
+from hogwild_agents.engine.cache.offload import OffloadedBlocks
+from hogwild_agents.engine.scheduling.scheduler import Scheduler
+from hogwild_agents.engine.scheduling.task import Task
+from hogwild_agents.team import InterruptContext, Layout, RedundancyCheck, Result, Team
 from hogwild_agents.team.events import Timings
 from tests.unit.engine.families import Family, build
 from tests.unit.team.scripted import (
@@ -165,7 +165,7 @@ def steps_now_and_then(team: Team) -> Any:
     return lambda seen: end if len(seen) % 7 == 0 else None
 
 
-def hurry(sight: Sight) -> str | None:
+def hurry(sight: InterruptContext) -> str | None:
     """Speaks up sometimes."""
     return "(Hurry.) " if sight.passes % 5 == 0 else None
 
@@ -316,7 +316,7 @@ def test_swapped_after_every_pass(peaked: ScriptedModel) -> None:
             if task.lease is not None and task.lease.blocks and not task.ended:
                 hole = model.new_block()  # so that all comes back to another place
                 model.pool.reserve([(hole, 32)])
-                Parked(task.lease.blocks).restore()
+                OffloadedBlocks(task.lease.blocks).restore()
                 hole.free()
                 amid_snapshots += bool(session._writers)
     assert amid_snapshots > 50

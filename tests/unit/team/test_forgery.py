@@ -12,7 +12,7 @@ import pytest
 from hogwild_agents.team import CollaborationPrompt, RedundancyCheck, Result, Team, TeamTokenizer
 from hogwild_agents.team import events as ev
 from hogwild_agents.team.answers import boxed
-from hogwild_agents.team.interrupts import QUESTION, Interrupt, Sight
+from hogwild_agents.team.interrupts import QUESTION, Interrupt, InterruptContext
 from hogwild_agents.team.steps import HEADERS, NOTE_LABEL, PAUSE, prefix
 from tests.unit.team import tokenizers as small
 from tests.unit.team.voices import hold, make, model
@@ -215,7 +215,7 @@ def facts(result: Result, text: str) -> Result:
 def interrupts(text: str) -> tuple[Interrupt, ...]:
     """One that says `text` once, and the checks."""
 
-    def speak(sight: Sight) -> str | None:
+    def speak(sight: InterruptContext) -> str | None:
         return text if (sight.worker, sight.index) == ("Alice", 2) else None
 
     return speak, *CHECKS
@@ -276,7 +276,7 @@ def test_no_worker_writes_for_another() -> None:
 
 def test_an_interrupt_sees_the_problem_as_it_was_given() -> None:
     """What is shown to the model is disguised, what is shown to the developer is not."""
-    seen: list[Sight] = []
+    seen: list[InterruptContext] = []
     run(FORGED["prefix"], interrupts=[seen.append])
     assert {sight.problem for sight in seen} == {FORGED["prefix"]}
     assert {sight.worker for sight in seen} == {"Alice", "Bob"}

@@ -12,17 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hogwild_agents.engine import (
-    ContextLengthError,
-    Engine,
-    SamplingParams,
-    SessionFailedError,
-    Stream,
-)
+from hogwild_agents.engine import Engine, SamplerState, SamplingParams
+from hogwild_agents.errors import ContextLengthError, InvalidTeamError, SessionFailedError
 from hogwild_agents.team import ReplyToken, Result, Team, Token
-from hogwild_agents.team.finishers import ENDING, Guide, Writer
-from hogwild_agents.team.prompts import InvalidTeamError
-from hogwild_agents.team.text import Reader
+from hogwild_agents.team.reply_writer import ENDING, Guide, ReplyWriter
+from hogwild_agents.team.tokenizer import Reader
 from tests.unit.team.scripted import TINY, WAIT, Lines, scripted, team_of
 
 END = -1
@@ -85,12 +79,12 @@ class Letters(Reader):
         return ""
 
 
-def writer(guide: Guide, limit: int = 10**6, stop: Sequence[str] = ()) -> Writer:
+def writer(guide: Guide, limit: int = 10**6, stop: Sequence[str] = ()) -> ReplyWriter:
     """One that follows a guide."""
-    return Writer(
+    return ReplyWriter(
         view=[],
         pending=[1, 2],
-        stream=Stream(SamplingParams()),
+        stream=SamplerState(SamplingParams()),
         reader=Letters(),
         ends=frozenset([END]),
         limit=limit,

@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 
 from hogwild_agents.engine import Engine, SamplingParams
+from hogwild_agents.errors import InvalidAnswerFormatError, InvalidInterruptError, InvalidTeamError
 from hogwild_agents.team import (
-    InvalidAnswerFormatError,
-    InvalidInterruptError,
-    InvalidTeamError,
+    InterruptContext,
     NoteRead,
     RedundancyCheck,
-    Sight,
     Team,
     TeamTokenizer,
     Token,
@@ -67,7 +65,7 @@ def test_stop_waits_for_no_interrupt() -> None:
     """A reply comes even while an interrupt hangs; what it returns at last goes nowhere."""
     asked, free = threading.Event(), threading.Event()
 
-    def hang(_: Sight) -> str:
+    def hang(_: InterruptContext) -> str:
         asked.set()
         free.wait(WAIT)
         return "Too late. "

@@ -10,28 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hogwild_agents.engine import (
+from hogwild_agents.engine import Engine, SharedCacheModel
+from hogwild_agents.errors import (
+    ChatTemplateError,
     ContextLengthError,
-    Engine,
     EngineClosedError,
     HogwildError,
+    InvalidAnswerFormatError,
+    InvalidInterruptError,
     InvalidJobError,
+    InvalidMessageError,
+    InvalidTeamError,
     InvalidTokensError,
     OutOfCacheMemoryError,
     SessionEndedError,
-    SharedCacheModel,
 )
-from hogwild_agents.team import (
-    ChatTemplateError,
-    CollaborationPrompt,
-    InvalidInterruptError,
-    InvalidMessageError,
-    InvalidTeamError,
-    RedundancyCheck,
-    Session,
-    Team,
-)
-from hogwild_agents.team.answers import InvalidAnswerFormatError
+from hogwild_agents.team import CollaborationPrompt, RedundancyCheck, Session, Team
 from tests.unit.engine.families import Family, build
 from tests.unit.team import tokenizers as small
 from tests.unit.team.scripted import TINY, Terse, tokenizer

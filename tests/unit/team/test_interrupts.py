@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from hogwild_agents.engine import HogwildError, SessionFailedError
-from hogwild_agents.team import InvalidInterruptError, Note, RedundancyCheck, Result, Sight
+from hogwild_agents.errors import HogwildError, InvalidInterruptError, SessionFailedError
+from hogwild_agents.team import InterruptContext, Note, RedundancyCheck, Result
 from hogwild_agents.team.interrupts import QUESTION
 from tests.unit.team.scripted import tokenizer
 from tests.unit.team.voices import STEP, WAIT, hold, make, model, voices
@@ -29,7 +29,7 @@ def run(lines: Any, problem: Any = "Hi.", **options: Any) -> Result:
 @pytest.mark.parametrize("layout", ["combined", "interleaved", "contiguous"])
 def test_what_an_interrupt_knows(layout: str) -> None:
     """What the worker can see, and where the session stands."""
-    seen: list[Sight] = []
+    seen: list[InterruptContext] = []
     problem = [{"role": "user", "content": "Hi."}]
     result = run(
         {0: STEP * 2, 1: "I wait. " + STEP},
@@ -39,7 +39,7 @@ def test_what_an_interrupt_knows(layout: str) -> None:
         budget=19,
     )
     first, second, third = seen
-    assert first == Sight(
+    assert first == InterruptContext(
         worker="Alice",
         index=2,
         workers=("Alice", "Bob"),
@@ -63,7 +63,7 @@ def test_what_an_interrupt_knows(layout: str) -> None:
 
 def test_an_interrupt_knows_what_was_said() -> None:
     """A note is a part of the history."""
-    seen: list[Sight] = []
+    seen: list[InterruptContext] = []
     session = make(tokenizer(), interrupts=[seen.append], budget=12, reply_tokens=1).session("Hi.")
     session.hear("Hurry.")
     result, _ = hold(session, {0: STEP})
@@ -73,10 +73,10 @@ def test_an_interrupt_knows_what_was_said() -> None:
 def test_interrupts_speak_in_order() -> None:
     """All in one step, checks and others; what the worker then writes answers the check."""
 
-    def before(sight: Sight) -> str | None:
+    def before(sight: InterruptContext) -> str | None:
         return f"({sight.since}) " if sight.index == 2 else None
 
-    def after(sight: Sight) -> str:
+    def after(sight: InterruptContext) -> str:
         return "" if sight.index == 2 else f"[{sight.since}]"
 
     end = lambda sight: f"{sight.worker}, " if sight.worker == "Alice" else None  # noqa: E731
@@ -119,7 +119,7 @@ def test_an_interrupt_may_be_silent(nothing: str | None) -> None:
 class Counted:
     """An object with a name of its own."""
 
-    def __call__(self, sight: Sight) -> str:
+    def __call__(self, sight: InterruptContext) -> str:
         return f"{sight.index}. "
 
     def read(self, followed: str) -> int | None:
@@ -139,15 +139,15 @@ def test_an_interrupt_may_understand_its_answer() -> None:
 # Faults, and time.
 
 
-def fails(_: Sight) -> str:
+def fails(_: InterruptContext) -> str:
     raise LookupError("no such book")
 
 
-def exits(_: Sight) -> str:
+def exits(_: InterruptContext) -> str:
     raise SystemExit(3)
 
 
-async def asynchronous(_: Sight) -> str:
+async def asynchronous(_: InterruptContext) -> str:
     return "never"
 
 
@@ -205,7 +205,7 @@ class Slow:
         self.asked, self.go = threading.Event(), threading.Event()
         self.thread = ""
 
-    def __call__(self, sight: Sight) -> str:
+    def __call__(self, sight: InterruptContext) -> str:
         self.thread = threading.current_thread().name
         self.asked.set()
         assert self.go.wait(WAIT)
@@ -258,7 +258,7 @@ def test_an_asynchronous_answer_is_closed() -> None:
     """So that nobody is warned of one that was never awaited."""
     made: list[Any] = []
 
-    def late(sight: Sight) -> Any:
+    def late(sight: InterruptContext) -> Any:
         made.append(asynchronous(sight))
         return made[-1]
 
@@ -273,7 +273,7 @@ def test_an_asynchronous_answer_is_closed() -> None:
 class Awaited:
     """An object that is called asynchronously."""
 
-    async def __call__(self, _: Sight) -> str:
+    async def __call__(self, _: InterruptContext) -> str:
         return "never"
 
 

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from hogwild_agents.engine import Block, HogwildError, SessionFailedError
-from hogwild_agents.team import InvalidLayoutError, Layout, Team, TeamBlocks
+from hogwild_agents.engine import CacheBlock
+from hogwild_agents.errors import HogwildError, InvalidLayoutError, SessionFailedError
+from hogwild_agents.team import Layout, Team, TeamBlocks
 from hogwild_agents.team.layouts import LAYOUTS, SOLO, Views, choose_layout
 from hogwild_agents.team.prompts import MAX_WORKERS
 from tests.unit.team.scripted import tokenizer
@@ -24,7 +25,7 @@ def some_blocks(workers: int, closing: int = 0) -> tuple[TeamBlocks, dict[int, s
     """The blocks of a team that commits so many steps, and what to call them."""
     names = ["prompt", *(f"step {n}" for n in range(closing)), "others:", "own:"]
     names += [f"pause {w}" for w in range(workers)] + [f"work {w}" for w in range(workers)]
-    blocks = [Block(cast("Any", None)) for _ in names]
+    blocks = [CacheBlock(cast("Any", None)) for _ in names]
     common, rest = tuple(blocks[: 1 + closing]), blocks[1 + closing :]
     pauses, work = tuple(rest[2 : 2 + workers]), tuple(rest[2 + workers :])
     team = TeamBlocks(common, rest[0], rest[1], pauses, work)
@@ -114,13 +115,13 @@ def test_layouts_hold_while_steps_are_committed(name: str, workers: int) -> None
     assert counts == ({0} | expected if layout.commits else {0})
 
 
-def reversed_others(blocks: TeamBlocks) -> list[list[Block]]:
+def reversed_others(blocks: TeamBlocks) -> list[list[CacheBlock]]:
     """Shows the others in reverse order, without any headers."""
     team = range(len(blocks.work))
     return [[*blocks.common, *reversed([*blocks.others(w)]), blocks.work[w]] for w in team]
 
 
-def only_common(blocks: TeamBlocks) -> tuple[tuple[Block, ...], ...]:
+def only_common(blocks: TeamBlocks) -> tuple[tuple[CacheBlock, ...], ...]:
     """Tuples do as well."""
     return tuple((*blocks.common, own) for own in blocks.work)
 
@@ -171,11 +172,11 @@ def cut(blocks: TeamBlocks) -> Views:
     return [[blocks.common[0], blocks.common[1], own] for own in blocks.work]
 
 
-def right(blocks: TeamBlocks) -> list[list[Block]]:
+def right(blocks: TeamBlocks) -> list[list[CacheBlock]]:
     return [[*blocks.common, own] for own in blocks.work]
 
 
-stranger = Block(cast("Any", None))
+stranger = CacheBlock(cast("Any", None))
 
 WRONG: dict[str, tuple[Callable[[TeamBlocks], Any], str]] = {
     "no own work": (lambda b: [[*b.common]] * len(b.work), "worker 0 does not end with its own"),
@@ -249,7 +250,7 @@ def test_a_layout_is_tried_with_the_teams_size(workers: int) -> None:
 def test_a_layout_that_fails_later() -> None:
     """It ends its session with what was reached, and leaves others alone."""
 
-    def fails(blocks: TeamBlocks) -> Sequence[Sequence[Block]]:
+    def fails(blocks: TeamBlocks) -> Sequence[Sequence[CacheBlock]]:
         if len(blocks.work[0]) > 45:
             raise LookupError("lost")
         return right(blocks)

@@ -16,18 +16,19 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from hogwild_agents.engine import Block, OutOfCacheMemoryError
-from hogwild_agents.engine.blocks import PAGE
-from hogwild_agents.engine.scheduler import Scheduler
-from hogwild_agents.engine.task import Task
+from hogwild_agents.engine import CacheBlock
+from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.scheduling.scheduler import Scheduler
+from hogwild_agents.engine.scheduling.task import Task
+from hogwild_agents.errors import OutOfCacheMemoryError
 from hogwild_agents.team import (
     Event,
+    InterruptContext,
     Layout,
     Note,
     RedundancyCheck,
     Result,
     Session,
-    Sight,
     StepBegun,
     Team,
     TeamBlocks,
@@ -60,13 +61,13 @@ SOON = (".\n\n", "no, ")
 REPLIES = ("7}", "x", " so", "\n\n", "\u00e9", "\\boxed{9}", END)
 
 
-def newest_last(blocks: TeamBlocks) -> list[list[Block]]:
+def newest_last(blocks: TeamBlocks) -> list[list[CacheBlock]]:
     """As contiguous, but finished steps are committed."""
     team = range(len(blocks.work))
     return [[*blocks.common, *blocks.others(w), blocks.work[w]] for w in team]
 
 
-def neighbour(blocks: TeamBlocks) -> tuple[tuple[Block, ...], ...]:
+def neighbour(blocks: TeamBlocks) -> tuple[tuple[CacheBlock, ...], ...]:
     """Each sees the next one's work, without a word about it."""
     size = len(blocks.work)
     return tuple((*blocks.common, blocks.work[(w + 1) % size], blocks.work[w]) for w in range(size))
@@ -80,9 +81,9 @@ class Curious:
 
     def __init__(self, manner: str) -> None:
         self.manner = manner
-        self.sights: list[Sight] = []
+        self.sights: list[InterruptContext] = []
 
-    def __call__(self, sight: Sight) -> str | None:
+    def __call__(self, sight: InterruptContext) -> str | None:
         self.sights.append(sight)
         match self.manner:
             case "hurry":
@@ -237,7 +238,7 @@ class Teams(RuleBasedStateMachine):
         assert run.outcome is None, "a session ends once"
         run.outcome = (result, error)
 
-    def _poison(self, views: Sequence[Sequence[Block]]) -> None:
+    def _poison(self, views: Sequence[Sequence[CacheBlock]]) -> None:
         for run in self.open:
             lease = run.task.lease
             if run.poisoned and lease is not None:

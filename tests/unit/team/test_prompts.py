@@ -12,17 +12,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hogwild_agents.engine.errors import HogwildError
+from hogwild_agents.errors import HogwildError, InvalidTeamError
 from hogwild_agents.team import steps
 from hogwild_agents.team.interrupts import QUESTION
-from hogwild_agents.team.prompts import (
-    MAX_WORKERS,
-    NAMES,
-    CollaborationPrompt,
-    InvalidTeamError,
-    Style,
-    worker_names,
-)
+from hogwild_agents.team.prompts import MAX_WORKERS, NAMES, CollaborationPrompt, Style, worker_names
 
 HEADERS = {
     "combined": {steps.HISTORY_HEADER, steps.OTHERS_HEADER, steps.PAUSE, steps.OWN_HEADER},

@@ -8,15 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogwild_agents.engine import HogwildError
+from hogwild_agents.errors import HogwildError, InvalidInterruptError
 from hogwild_agents.team import (
     InterruptAnswered,
     InterruptAsked,
+    InterruptContext,
     Interruption,
-    InvalidInterruptError,
     RedundancyCheck,
     Result,
-    Sight,
     StepBegun,
 )
 from hogwild_agents.team.interrupts import QUESTION
@@ -112,7 +111,7 @@ def test_a_question_of_ones_own(question: str) -> None:
 class Late(RedundancyCheck):
     """One of a developer's own: it asks only later."""
 
-    def __call__(self, sight: Sight) -> str | None:
+    def __call__(self, sight: InterruptContext) -> str | None:
         """The question, or words that only look like it."""
         return self.question if sight.index > 2 else f"{self.question}no"
 

@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 
-from hogwild_agents.engine import Engine, Handle, SamplingParams, SessionFailedError
+from hogwild_agents.engine import Engine, Handle, SamplingParams
+from hogwild_agents.errors import SessionFailedError
 from hogwild_agents.team import (
     Finished,
     InterruptAnswered,
     InterruptAsked,
+    InterruptContext,
     Note,
     NoteRead,
     RedundancyCheck,
     ReplyToken,
     Result,
-    Sight,
     SnapshotTaken,
     Started,
     Step,
@@ -168,7 +169,7 @@ def test_a_note_goes_into_the_history_for_all() -> None:
     """Said from an interrupt: it is there in the next pass, before steps still to be committed."""
     submitted: Future[Handle[Any, Result]] = Future()
 
-    def say(sight: Sight) -> None:
+    def say(sight: InterruptContext) -> None:
         if sight.passes == 7:
             submitted.result(WAIT).say("Use **Bob [1]:** less.")
 
@@ -330,7 +331,7 @@ def test_a_fault_at_any_pass_loses_nothing(layout: str) -> None:
 def test_a_fault_of_one_is_no_fault_of_another() -> None:
     """An interrupt that raises ends its session, with what it had; the other one goes on."""
 
-    def explode(sight: Sight) -> str:
+    def explode(sight: InterruptContext) -> str:
         raise ZeroDivisionError(f"at step {sight.index}")
 
     sick, well = team_of(interrupts=[explode]), team_of()

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from hogwild_agents.team.conversations import Message
-from hogwild_agents.team.text import TeamTokenizer
+from hogwild_agents.team.chat_template import Message
+from hogwild_agents.team.tokenizer import TeamTokenizer
 from tests.unit.team import tokenizers as small
 from tests.unit.team.hostile import added, hostile, plain, user
 

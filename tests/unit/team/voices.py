@@ -11,9 +11,10 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine import Engine, SamplingParams, SharedCacheModel, Stream, passes
+from hogwild_agents.engine import Engine, SamplerState, SamplingParams, SharedCacheModel
+from hogwild_agents.engine.scheduling import executor as passes
 from hogwild_agents.team import Event, Result, Session, Team, TeamTokenizer
-from hogwild_agents.team.thinking import GOLDEN
+from hogwild_agents.team.workers import GOLDEN
 from tests.unit.engine.families import build
 from tests.unit.team.scripted import TINY, Terse
 
@@ -63,7 +64,7 @@ def voices(
     filler = encode("x")[-1]
     thought = 0
 
-    def choose(_: Any, streams: Sequence[Stream], __: Any = None) -> Tensor:
+    def choose(_: Any, streams: Sequence[SamplerState], __: Any = None) -> Tensor:
         nonlocal thought
         places = [_PLACES.get(stream.seed, FINISHER) for stream in streams]
         if 0 in places:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from hogwild_agents.errors import EvaluationError
 from hogwild_agents.evaluation.datasets import NAMES, Loaded, load
 from hogwild_agents.evaluation.datasets.benchmarks import BENCHMARKS
-from hogwild_agents.evaluation.problems import EvaluationError
 from hogwild_agents.evaluation.scoring import mark
 from tests.unit.evaluation.datasets.writing import (
     cases,

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hogwild_agents.errors import EvaluationError
 from hogwild_agents.evaluation.datasets import Loaded, load
-from hogwild_agents.evaluation.problems import EvaluationError, digest_of
+from hogwild_agents.evaluation.problems import digest_of
 from hogwild_agents.evaluation.scoring import mark
 from tests.unit.evaluation.datasets.writing import cases, json_lines
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hogwild_agents.errors import EvaluationError
 from hogwild_agents.evaluation.figures import Estimate
-from hogwild_agents.evaluation.problems import EvaluationError
 from hogwild_agents.evaluation.report import words, write_report
 from hogwild_agents.evaluation.report.charts import charts, round_ticks, spread
 from hogwild_agents.evaluation.report.embed import embed

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogwild_agents.evaluation.scoring.cases import Case, CasesError, read_cases, unpickle
+from hogwild_agents.errors import BadTestsError
+from hogwild_agents.evaluation.scoring.cases import Case, read_cases, unpickle
 from tests.unit.evaluation.scoring.marking import cases_of
 
 
@@ -69,9 +70,9 @@ class Calls:
 def test_a_pickle_cannot_call_anything(what: Any, protocol: int, tmp_path: Path) -> None:
     file = tmp_path / "made"
     data = pickle.dumps(what(file), protocol)
-    with pytest.raises(CasesError, match="plain values"):
+    with pytest.raises(BadTestsError, match="plain values"):
         unpickle(data)
-    with pytest.raises(CasesError):
+    with pytest.raises(BadTestsError):
         read_cases(base64.b64encode(zlib.compress(data)).decode())
     assert not file.exists()
 
@@ -101,14 +102,14 @@ def test_the_same_pickle_would_have_done_it(tmp_path: Path) -> None:
     ],
 )
 def test_tests_in_another_form_are_refused(text: str) -> None:
-    with pytest.raises(CasesError):
+    with pytest.raises(BadTestsError):
         read_cases(text)
 
 
 def test_what_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = packed("a" * 10**6)
     monkeypatch.setattr("hogwild_agents.evaluation.scoring.cases.LARGEST", 10**5)
-    with pytest.raises(CasesError, match="unpack to more"):
+    with pytest.raises(BadTestsError, match="unpack to more"):
         read_cases(bomb)
 
 
@@ -117,5 +118,5 @@ def test_what_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_broken_pickles_raise_nothing_else(data: bytes) -> None:
     try:
         unpickle(data)
-    except CasesError:
+    except BadTestsError:
         return

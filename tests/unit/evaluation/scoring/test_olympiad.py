@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogwild_agents.evaluation.scoring.judge import olympiad
+from hogwild_agents.evaluation.scoring.math_process import olympiad
 from tests.unit.evaluation.scoring.marking import boxed, score
 
 PUBLISHED = [

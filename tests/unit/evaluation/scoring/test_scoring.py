@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hogwild_agents.evaluation.problems import EvaluationError, Problem
+from hogwild_agents.errors import EvaluationError
+from hogwild_agents.evaluation.problems import Problem
 from hogwild_agents.evaluation.scoring import SCORERS, check, mark
 from tests.unit.evaluation.scoring.marking import cases_of, score
 

@@ -1,0 +1,1 @@
+"""How `hogwild solve` and `hogwild chat` show a session."""

@@ -1,0 +1,1 @@
+"""A model proves itself on load: what it measures, and what it compares."""

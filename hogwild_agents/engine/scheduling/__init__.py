@@ -1,0 +1,1 @@
+"""Who runs in the next forward pass, and what becomes of the outcome."""

@@ -1,0 +1,1 @@
+"""The LangChain face: chat model, runnables and tool."""

@@ -1,0 +1,46 @@
+"""Model profiles: what LangChain may know of a model before it is loaded."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from langchain_core.language_models import ModelProfile
+
+from hogwild_agents.registry import source_of
+
+
+def profile_of(model: str) -> ModelProfile | None:
+    """What a model can take and give; None for one that is not on this machine's disk."""
+    config = _config_of(model)
+    if config is None:
+        return None
+    profile = ModelProfile(
+        text_inputs=True,
+        image_inputs=False,
+        audio_inputs=False,
+        video_inputs=False,
+        pdf_inputs=False,
+        image_tool_message=False,
+        pdf_tool_message=False,
+        text_outputs=True,
+        reasoning_output=True,
+        tool_calling=True,
+        tool_choice=True,
+        structured_output=True,
+    )
+    if "max_position_embeddings" in config:
+        profile["max_input_tokens"] = config["max_position_embeddings"]
+    return profile
+
+
+@lru_cache(maxsize=16)
+def _config_of(model: str) -> dict[str, Any] | None:
+    """What a model's configuration says of its text part."""
+    file = Path(source_of(model)) / "config.json"
+    if not file.is_file():
+        return None
+    config: dict[str, Any] = json.loads(file.read_text())
+    return config | (config.get("text_config") or {})

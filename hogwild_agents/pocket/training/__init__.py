@@ -1,0 +1,1 @@
+"""How the pocket model is made: lessons, teacher, packing, training."""

@@ -1,0 +1,263 @@
+"""Endings: wherever a hurry begins, what was written comes to a valid end, and soon."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import time
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+
+from hogwild_agents.constrained.completion import Alphabet, Hints, Pathfinder, least_text
+from hogwild_agents.constrained.grammars import Tool, _study, study
+from hogwild_agents.constrained.json_schema import LeastTexts, Separators, closed, parts_of
+from hogwild_agents.errors import GrammarError
+from hogwild_agents.team.reply_writer import ENDING
+from hogwild_agents.team.tool_format import HERMES
+from tests.unit.constrained.schemas import Schema, compiler, scribble
+
+TEXT: Schema = {"type": "string"}
+WHOLE: Schema = {"type": "integer"}
+
+
+def holding(**properties: Any) -> Schema:
+    """An object that must hold all of these."""
+    return {"type": "object", "properties": properties, "required": [*properties]}
+
+
+def beside_text(**limits: Any) -> Schema:
+    """An object with a limited part, and a text that comes after it."""
+    return holding(y=limits, z=TEXT)
+
+
+def pattern(regex: str) -> Schema:
+    return beside_text(type="string", pattern=regex)
+
+
+_SUM = holding(kind={"const": "add"}, left={"$ref": "#/$defs/E"}, right={"$ref": "#/$defs/E"})
+_NUMBER = holding(kind={"const": "num"}, value={"type": "number"})
+AWKWARD: dict[str, Schema] = {
+    "fraction": beside_text(type="number", exclusiveMinimum=0, exclusiveMaximum=1),
+    "positive": beside_text(type="number", exclusiveMinimum=0),
+    "near zero": beside_text(type="number", exclusiveMaximum=0, minimum=-0.001),
+    "years": beside_text(type="integer", minimum=1999, maximum=2003),
+    "sevens": beside_text(type="integer", multipleOf=7, minimum=1000),
+    "thousands": beside_text(type="integer", multipleOf=1000, minimum=1),
+    "anywhere": pattern("abc"),
+    "letters anywhere": pattern("wvutsr"),
+    "digits anywhere": pattern(r"\d{4}-\d{2}"),
+    "end": pattern(r"^.*x?yz+;$"),
+    "address": pattern(r"^\w+@(example|test)\.(com|org)$"),
+    "braces": pattern(r"^[}]*x[\]}]+$"),
+    "escapes": pattern('^"[a-z]*"\\\\$'),
+    "other letters": pattern("^[д-к]{3}$"),
+    "long pattern": beside_text(type="string", pattern="^[a-z ]+$", minLength=20),
+    "long": beside_text(type="string", minLength=60),
+    "items": beside_text(type="array", items=WHOLE, minItems=30),
+    "tuple": beside_text(type="array", prefixItems=[WHOLE, TEXT], minItems=2, items=False),
+    "map": beside_text(type="object", additionalProperties={"type": "number", "minimum": 0.5}),
+    "sums": {
+        "$defs": {"E": {"anyOf": [{"$ref": "#/$defs/Sum"}, {"$ref": "#/$defs/Number"}]}}
+        | {"Sum": _SUM, "Number": _NUMBER},
+        **holding(e={"$ref": "#/$defs/E"}),
+    },
+    "more of its kind": holding(zz=WHOLE) | {"properties": {"a": {"$ref": "#"}, "zz": WHOLE}},
+    **{
+        name: beside_text(type="string", format=name)
+        for name in ("email", "date-time", "date", "time", "uuid", "ipv4", "uri", "hostname")
+    },
+}
+
+
+@pytest.mark.parametrize("name", ["qwen", "bytes", "inst"])
+@pytest.mark.parametrize("schema", AWKWARD.values(), ids=AWKWARD)
+def test_awkward_schemas(name: str, schema: Schema) -> None:
+    """Come to an end with all that they must hold, as JSON and in calls."""
+    grammar = compiler(name).structure(schema)
+    for seed in range(8):
+        text = scribble(grammar, name, 1 + 2 * seed, seed)
+        assert json.loads(text).keys() >= {*schema["required"]}
+        if "pattern" in schema["properties"].get("y", {}):
+            assert re.search(schema["properties"]["y"]["pattern"], json.loads(text)["y"])
+    tools = [Tool("go", schema), Tool("gone", schema)]
+    calls = compiler(name).calls(tools, HERMES, forced=True)
+    for seed in range(4):
+        assert scribble(calls, name, 1 + 9 * seed, seed).endswith(HERMES.closing)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    name=st.sampled_from(["qwen", "bytes", "inst"]),
+    schema=st.sampled_from([*AWKWARD.values()]),
+    limit=st.integers(1, 80),
+    seed=st.integers(0, 2**32),
+)
+def test_wherever_it_is_hurried(name: str, schema: Schema, limit: int, seed: int) -> None:
+    """Random cuts of random texts."""
+    text = scribble(compiler(name).structure(schema), name, limit, seed)
+    assert json.loads(text).keys() >= {*schema["required"]}
+
+
+def test_an_end_that_is_too_far() -> None:
+    """Is not begun."""
+    schema = beside_text(type="array", items=WHOLE, minItems=300)
+    guide = compiler("bytes").structure(schema).guide()
+    guide.begin()
+    assert not guide.hurry(ENDING)
+    assert guide.hurry(2000)
+
+
+def test_an_end_is_one_pass() -> None:
+    """Its first token is drawn, the others follow at once."""
+    guide = compiler("bytes").structure(holding(a=TEXT, b=WHOLE)).guide()
+    guide.begin()
+    assert guide.hurry(ENDING)
+    (first,) = guide.allowed().nonzero().flatten().tolist()
+    assert bytes([first, *guide.take(first)]) == b'", "b": 0}'
+    assert guide.done
+
+
+class _Words:
+    """A large vocabulary of random words."""
+
+    eos_token_id, bos_token_id, special_token_ids = 256, None, (256,)
+
+    def __init__(self, size: int) -> None:
+        rng = random.Random(0)
+        words = {bytes(rng.choices(b'abcdefghij 0",:}{', k=rng.randint(2, 7))) for _ in range(size)}
+        self.tokens = [*(bytes([n]) for n in range(256)), b"\xff<end>", *sorted(words)]
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        return [*(text.encode() if isinstance(text, str) else text)]
+
+
+def test_an_end_is_found_soon() -> None:
+    """Also with a large vocabulary and a large schema, as it is sought between two passes."""
+    large = holding(
+        **{f"part_{n}": schema for n, schema in enumerate([*AWKWARD.values()][:18])},
+        more={"type": "array", "items": holding(a=TEXT, b=WHOLE), "minItems": 3},
+    )
+    studied = study(large)
+    tokens = LLTokenizer(TokenizerWrapper(_Words(150_000)))
+    own = compiler("bytes").structure(large).hints
+    hints = Hints(own.words, own.contents, (), tokens.eos_token)
+    spaces = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+    source = json.dumps({**studied.schema, "x-guidance": spaces})
+    matcher = LLMatcher(tokens, LLMatcher.grammar_from_lark(f"start: %json {source}"), log_level=0)
+    begun = b'{"part_0": {"y": 0.0'
+    assert matcher.consume_tokens([*begun])
+    alphabet = Alphabet(tokens)
+    took = []
+    for _ in range(3):
+        start = time.perf_counter()
+        ids = Pathfinder(alphabet, hints, _forced).ending(matcher, begun, 4000)
+        took.append(time.perf_counter() - start)
+        assert ids is not None
+        json.loads(begun + tokens.decode_bytes(ids).removesuffix(b"\xff<end>"))
+    assert min(took) < 0.3, took
+
+
+def _forced(matcher: Any) -> list[int]:
+    ids: list[int] = matcher.compute_ff_tokens()
+    matcher.consume_tokens(ids)
+    return ids
+
+
+# Least texts.
+
+
+@pytest.mark.parametrize("schema", AWKWARD.values(), ids=AWKWARD)
+def test_least_texts_fit(schema: Schema) -> None:
+    """The whole's own is taken by its grammar."""
+    least = LeastTexts(schema, least_text, Separators(", ", ": "))
+    whole = min((word for word in least.words() if word.startswith("{")), key=len)
+    assert json.loads(whole) is not None
+    assert "" not in least.endless
+
+
+def test_parts() -> None:
+    """By their pointers, with what is inside before what is around."""
+    schema = {"properties": {"a/b": {"items": {"type": "null"}}}, "anyOf": [True]}
+    assert [pointer for pointer, _ in parts_of(schema)] == [
+        "/properties/a~1b/items",
+        "/properties/a~1b",
+        "/anyOf/0",
+        "",
+    ]
+
+
+# What never ends.
+
+HOLDS_ITSELF = holding(a={"$ref": "#"})
+NEEDS_ITS_KIND = {
+    "$defs": {"T": holding(kids={"type": "array", "items": {"$ref": "#/$defs/T"}, "minItems": 1})},
+    **holding(t={"$ref": "#/$defs/T"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "where"),
+    [
+        (HOLDS_ITSELF, "#/properties/a "),
+        (NEEDS_ITS_KIND, "#/$defs/T/properties/kids/items "),
+        (holding(a={"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}), "#/properties/a/anyOf/0 "),
+    ],
+)
+def test_what_never_ends(schema: Schema, where: str) -> None:
+    """Is refused, and the part is named."""
+    with pytest.raises(GrammarError, match="no text fits it that ends") as caught:
+        study(schema)
+    assert where in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {"$ref": "#"}}},
+        holding(a={"anyOf": [{"$ref": "#"}, {"type": "null"}]}),
+        holding(a={"type": "array", "items": {"$ref": "#"}}),
+        {**HOLDS_ITSELF, "type": ["object", "null"]},
+        {"properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+    ],
+)
+def test_what_may_end(schema: Schema) -> None:
+    """Recursion alone is no fault."""
+    for seed in range(4):
+        json.loads(scribble(compiler("bytes").structure(schema), "bytes", 1 + seed, seed))
+
+
+def test_parts_that_never_end_are_left_out() -> None:
+    """Where something else fits, nobody is led into them."""
+    schema = {
+        "$defs": {"T": holding(t={"$ref": "#/$defs/T"})},
+        "type": "object",
+        "properties": {"a": {"$ref": "#/$defs/T"}, "b": {"type": "null"}},
+        "required": ["b"],
+    }
+    assert study(schema).schema["properties"]["a"] is False
+    for seed in range(8):
+        assert scribble(compiler("bytes").structure(schema), "bytes", 40, seed) == '{"b": null}'
+    assert closed(schema)["properties"]["a"] == {"$ref": "#/$defs/T"}
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"type": "string", "pattern": "(?=a)b"}, ["look-ahead", "#/properties/s", "(?=a)b"]),
+        ({"type": "string", "pattern": "("}, ["unclosed group", "#/properties/s"]),
+        ({"type": "integer", "minimum": 2, "maximum": 1}, ["minimum (2)", "#/properties/s"]),
+        ({"type": "nonsense"}, ["nonsense", "#/properties/s"]),
+        ({"$ref": "#/$defs/no"}, ["/$defs/no", "#/properties/s"]),
+    ],
+)
+def test_why_a_schema_is_refused(part: Schema, words: list[str]) -> None:
+    """The reason, whole, and the part that is to blame."""
+    _study.cache_clear()
+    with pytest.raises(GrammarError) as caught:
+        study(holding(r=TEXT, s=part))
+    assert all(word in str(caught.value) for word in words), str(caught.value)

@@ -1,0 +1,183 @@
+"""Sessions that the teacher plays, and how they read."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+from hypothesis import strategies as st
+
+from hogwild_agents.pocket import team_settings
+from hogwild_agents.pocket.tasks import TaskList, make_problem
+from hogwild_agents.pocket.tokenizer import build_tokenizer
+from hogwild_agents.pocket.training.dialogues import Dialogue, make_dialogue
+from hogwild_agents.pocket.training.teacher import (
+    NO_ACCIDENTS,
+    Accidents,
+    Part,
+    Plain,
+    Step,
+    Teacher,
+    Token,
+    Transcript,
+)
+from hogwild_agents.team import Event, Interruption, RedundancyCheck, Result, Team, TeamTokenizer
+from hogwild_agents.team import events as ev
+from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.steps import prefix
+
+TROUBLE = Accidents(forced=0.2, blunder=0.2, duplicate=0.2, wrong=0.1, asked=0.5)
+"""More accidents than lessons have."""
+
+seeds = st.integers(0, 2**32)
+layouts = st.sampled_from(["combined", "contiguous", "interleaved"])
+teams = st.integers(1, 4)
+sizes = st.integers(1, 8)
+accidents = st.sampled_from([NO_ACCIDENTS, Accidents(), TROUBLE])
+
+
+@cache
+def tokenizer() -> TeamTokenizer:
+    """The pocket model's, as teams use it."""
+    return TeamTokenizer(build_tokenizer())
+
+
+@cache
+def team(layout: str = "combined", workers: int = 2, finisher: str = "answer") -> Team:
+    """The team that the model is trained to be, or one that also replies."""
+    settings = team_settings(workers) | {"layout": layout, "finisher": finisher}
+    return Team(tokenizer(), **settings)
+
+
+def prompt_of(
+    team: Team, problem: str | list[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()
+) -> list[int]:
+    """All ids before the first worker's first."""
+    session = team.session(problem, tools=tools)
+    return [*session.prompt, *session._first]
+
+
+def play(
+    seed: int,
+    layout: str = "combined",
+    workers: int = 2,
+    size: int = 6,
+    accidents: Accidents = NO_ACCIDENTS,
+    reply: str | None = None,
+) -> tuple[TaskList, Transcript]:
+    """A problem, and how the teacher's team solves it."""
+    problem = make_problem(seed, size)
+    players = team(layout, workers, "answer" if reply is None else "reply")
+    parts = None if reply is None else [Part(reply)]
+    teacher = _teacher(problem, players, layout, seed, accidents, parts)
+    return problem, teacher.play(prompt_of(players, problem.text))
+
+
+def talk(
+    seed: int, layout: str = "combined", workers: int = 2, accidents: Accidents = NO_ACCIDENTS
+) -> tuple[Dialogue, Transcript]:
+    """A conversation about tools or structures, and how the teacher's team goes on."""
+    dialogue, players = make_dialogue(random.Random(seed)), team(layout, workers, "reply")
+    teacher = _teacher(dialogue.problem, players, layout, seed, accidents, dialogue.reply)
+    return dialogue, teacher.play(prompt_of(players, dialogue.messages, dialogue.tools))
+
+
+def _teacher(
+    problem: TaskList | Plain,
+    players: Team,
+    layout: str,
+    seed: int,
+    accidents: Accidents,
+    reply: Sequence[Part] | None,
+) -> Teacher:
+    encode, rng = tokenizer().encode, random.Random(seed)
+    names = players.workers
+    return Teacher(problem, names, layout, encode, rng, accidents, reply=reply, end=end())
+
+
+def end() -> int:
+    """What ends a reply."""
+    (found,) = tokenizer().ends
+    return found
+
+
+def lead(step: Step) -> list[Token]:
+    """What the system wrote."""
+    return [token for token in step.tokens if token.written == step.tokens[0].written]
+
+
+def drawn(step: Step) -> list[Token]:
+    """What the worker wrote, but for what ends a reply."""
+    return [token for token in step.tokens[len(lead(step)) :] if token.id != end()]
+
+
+def thinking(transcript: Transcript) -> list[Step]:
+    """All steps but the reply."""
+    return [step for step in transcript.steps if step.tokens[0].written <= transcript.passes]
+
+
+def replying(transcript: Transcript) -> list[Token]:
+    """What was drawn when the thinking was over."""
+    return [
+        token
+        for step in transcript.steps
+        for token in step.tokens
+        if token.written > transcript.passes + 1
+    ]
+
+
+def text_of(tokens: Sequence[Token]) -> str:
+    """What tokens say."""
+    return tokenizer().decode([token.id for token in tokens])
+
+
+def stated(step: Step) -> Any:
+    """The final answer that a step states."""
+    return team_settings()["answer"].found(text_of(drawn(step)))
+
+
+def numbered(transcript: Transcript) -> Iterator[tuple[str, int, Step]]:
+    """Every step but the reply with its worker's name and its number."""
+    names, counts = team(workers=transcript.workers).workers, [0] * transcript.workers
+    for step in thinking(transcript):
+        counts[step.worker] += 1
+        yield names[step.worker], counts[step.worker], step
+
+
+def events_of(transcript: Transcript) -> list[Event]:
+    """What a session would tell of its steps but the reply, in its order."""
+    told: list[tuple[tuple[int, ...], Event]] = []
+    for name, index, step in numbered(transcript):
+        at = step.tokens[0].written - 1
+        begun = text_of(lead(step)).removeprefix(prefix(name, index))
+        begun = "" if transcript.layout == "solo" else begun
+        told.append(((at, 1, step.worker), ev.StepBegun(at, 0.0, name, index, begun)))
+        for token in drawn(step):
+            at = token.written - 1
+            said = ev.Token(at, 0.0, name, token.id, text_of([token]))
+            told.append(((at, 0, step.worker), said))
+    return [event for _, event in sorted(told, key=lambda pair: pair[0])]
+
+
+def result_of(transcript: Transcript) -> Result:
+    """What would come of it, as far as a judge looks."""
+    asked = [
+        Interruption("check", name, index, step.tokens[0].written - 1, QUESTION, _said(step))
+        for name, index, step in numbered(transcript)
+        if transcript.layout != "solo" and text_of(lead(step)).endswith(QUESTION)
+    ]
+    settings: dict[str, Any] = {"finish_reason": "answer", "interruptions": tuple(asked)}
+    names = team(workers=transcript.workers).workers
+    return Result(
+        workers=names,
+        layout=transcript.layout,
+        timings=ev.Timings(None, None, None, 0.0),
+        **settings,
+    )
+
+
+def _said(step: Step) -> bool | None:
+    """How a worker answered its check."""
+    return RedundancyCheck().read(text_of(drawn(step)))

@@ -13,11 +13,11 @@ from hogwild_agents.team import InterruptContext
 
 
 @Interrupt
-def half_time(sight: InterruptContext) -> str | None:
+def half_time(context: InterruptContext) -> str | None:
     """Any function from what a worker sees to a text or None; asked when a worker begins a step."""
-    first = sight.since == sight.tokens  # tokens since it last spoke: all, so it never has
-    late = sight.passes > sight.budget // 2
-    return f"{sight.worker}, half of the time is over." if first and late else None
+    first = context.since == context.tokens  # tokens since it last spoke: all, so it never has
+    late = context.passes > context.budget // 2
+    return f"{context.worker}, half of the time is over." if first and late else None
 
 
 def politely(question: str) -> str:

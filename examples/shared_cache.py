@@ -40,13 +40,13 @@ def main() -> None:
     prompt, alice, bob = model.new_block(), model.new_block(), model.new_block()
     model.forward([[prompt]], [PROMPT])
     views = [[prompt, bob, alice], [prompt, alice, bob]]
-    streams = [SamplerState(SamplingParams(temperature=0.8, seed=seed)) for seed in (1, 2)]
+    samplers = [SamplerState(SamplingParams(temperature=0.8, seed=seed)) for seed in (1, 2)]
 
     tokens = [[100], [200]]  # their first words
     table = Table("pass", "Alice", "Bob", "tokens in the cache", title="Two workers, one cache")
     for turn in range(1, PASSES + 1):
         logits = model.forward(views, tokens)
-        tokens = [[token] for token in sample(logits, streams)]
+        tokens = [[token] for token in sample(logits, samplers)]
         held = len(prompt) + len(alice) + len(bob)
         table.add_row(str(turn), str(tokens[0][0]), str(tokens[1][0]), str(held))
     console.print(table)

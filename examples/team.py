@@ -27,9 +27,9 @@ from hogwild_agents.team import (
 )
 
 
-def half_time(sight: InterruptContext) -> str | None:
+def half_time(context: InterruptContext) -> str | None:
     """An interrupt of our own: any function from what a worker sees to a text or None."""
-    late = sight.since == sight.tokens and sight.passes > sight.budget // 2
+    late = context.since == context.tokens and context.passes > context.budget // 2
     return "(Half of the time is over.) " if late else None
 
 

@@ -170,7 +170,7 @@ def engine_of(model: str, device: str | None = None, dtype: str = "auto") -> Eng
         return engine
 
 
-def forget_engine(model: str, device: str | None = None, dtype: str = "auto") -> None:
+def unload_engine(model: str, device: str | None = None, dtype: str = "auto") -> None:
     """Closes the shared engine of a model, if there is one, and gives its memory back."""
     with _loading:
         engine = _engines.pop(_key(model, device, dtype), None)

@@ -147,7 +147,7 @@ class Chaos:
             kept = "".join(step.written for step in result.steps_of(worker))
             if said != kept:
                 self.problems.append(f"{worker} said {said!r}, the result has {kept!r}")
-        self.count("swapped", result.swaps)
+        self.count("swapped", result.preemptions)
         self.count("reused tokens", result.reused_tokens)
 
     def count(self, what: str, times: int = 1) -> None:

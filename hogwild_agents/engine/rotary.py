@@ -37,7 +37,7 @@ class Rotation:
     frequency: Tensor
 
     @property
-    def still(self) -> bool:
+    def nope(self) -> bool:
         """Whether nothing turns at all (a NoPE layer)."""
         return self.name == STILL
 
@@ -58,9 +58,9 @@ class Rotation:
         angles = shifts[..., None] * self.frequency.numpy()
         return torch.from_numpy(np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32))
 
-    def turn(self, x: Tensor, shift: int) -> Tensor:
+    def rotate(self, x: Tensor, shift: int) -> Tensor:
         """Turns `x` [..., head_dim] on by `shift` positions, in float32; returns x's dtype."""
-        if shift == 0 or self.still:
+        if shift == 0 or self.nope:
             return x
         cos, sin = self.table(np.array(shift)).to(x.device)
         full = x.float()

@@ -135,13 +135,13 @@ BROKEN, STUCK = -1, -2
 
 
 def sample(
-    logits: Tensor, streams: Sequence[SamplerState], allowed: Tensor | None = None
+    logits: Tensor, samplers: Sequence[SamplerState], allowed: Tensor | None = None
 ) -> list[int]:
     """Chooses the next token of every stream, and notes it there.
 
     Args:
         logits: [rows, vocab], as `SharedCacheModel.forward` returns them; not changed.
-        streams: One per row.
+        samplers: One per row.
         allowed: bool [rows, vocab], the tokens that a grammar allows, or None for all.
 
     Returns:
@@ -151,11 +151,11 @@ def sample(
         InvalidSamplingError: A row has no token left to choose from or holds NaN (an idle worker),
             or `banned` names a token beyond the vocabulary. No stream is changed.
     """
-    return note(choose(logits, streams, allowed).tolist(), streams)
+    return note(choose(logits, samplers, allowed).tolist(), samplers)
 
 
 def choose(
-    logits: Tensor, streams: Sequence[SamplerState], allowed: Tensor | None = None
+    logits: Tensor, samplers: Sequence[SamplerState], allowed: Tensor | None = None
 ) -> Tensor:
     """As `sample`, but on the device, without waiting for it, and without a note in the streams.
 
@@ -165,14 +165,14 @@ def choose(
     Raises:
         InvalidSamplingError: `banned` names a token beyond the vocabulary.
     """
-    if logits.shape[0] != len(streams):
+    if logits.shape[0] != len(samplers):
         raise InvalidSamplingError(
-            f"{logits.shape[0]} rows of logits but {len(streams)} streams: give one per row."
+            f"{logits.shape[0]} rows of logits but {len(samplers)} samplers: give one per row."
         )
     logits = logits.float().clone()
     broken = (logits.isnan() | (logits == torch.inf)).any(-1)
-    params = [stream.params for stream in streams]
-    _penalise(logits, streams)
+    params = [sampler.params for sampler in samplers]
+    _penalise(logits, samplers)
     _ban(logits, params)
     if allowed is not None:
         logits.masked_fill_(~allowed, -torch.inf)
@@ -181,11 +181,11 @@ def choose(
     sampled = [row for row, given in enumerate(params) if not given.greedy]
     if sampled:
         rows = torch.tensor(sampled).to(logits.device, non_blocking=True)
-        tokens[rows] = _draw(logits[rows], [streams[row] for row in sampled])
+        tokens[rows] = _draw(logits[rows], [samplers[row] for row in sampled])
     return tokens.masked_fill(stuck, STUCK).masked_fill(broken, BROKEN)
 
 
-def note(chosen: Sequence[int], streams: Sequence[SamplerState]) -> list[int]:
+def note(chosen: Sequence[int], samplers: Sequence[SamplerState]) -> list[int]:
     """Notes in every stream the token that was chosen for it.
 
     Raises:
@@ -198,24 +198,24 @@ def note(chosen: Sequence[int], streams: Sequence[SamplerState]) -> list[int]:
         rows = [row for row, token in enumerate(chosen) if token == problem]
         if rows:
             raise InvalidSamplingError(why.format(rows))
-    for stream, token in zip(streams, chosen, strict=True):
-        stream.draws += 1
-        stream.written[token] += 1
+    for sampler, token in zip(samplers, chosen, strict=True):
+        sampler.draws += 1
+        sampler.written[token] += 1
     return list(chosen)
 
 
-def _penalise(logits: Tensor, streams: Sequence[SamplerState]) -> None:
-    for row, stream in enumerate(streams):
-        params = stream.params
+def _penalise(logits: Tensor, samplers: Sequence[SamplerState]) -> None:
+    for row, sampler in enumerate(samplers):
+        params = sampler.params
         if not params.penalised:
             continue
-        predicted = [t for t in stream.read | stream.written.keys() if t < logits.shape[1]]
+        predicted = [t for t in sampler.read | sampler.written.keys() if t < logits.shape[1]]
         known = torch.tensor(predicted, dtype=torch.int64, device=logits.device)
         scores = logits[row, known]
         scaled = scores * params.repetition_penalty
         logits[row, known] = torch.where(scores < 0, scaled, scores / params.repetition_penalty)
-        said = torch.tensor(list(stream.written), dtype=torch.int64, device=logits.device)
-        times = torch.tensor(list(stream.written.values()), device=logits.device)
+        said = torch.tensor(list(sampler.written), dtype=torch.int64, device=logits.device)
+        times = torch.tensor(list(sampler.written.values()), device=logits.device)
         logits[row, said] -= params.presence_penalty + params.frequency_penalty * times
 
 
@@ -241,16 +241,16 @@ def _ids(tokens: frozenset[int], device: torch.device) -> Tensor:
     return torch.tensor(sorted(tokens), dtype=torch.int64, device=device)
 
 
-def _draw(logits: Tensor, streams: Sequence[SamplerState]) -> Tensor:
+def _draw(logits: Tensor, samplers: Sequence[SamplerState]) -> Tensor:
     """Filters and draws: int64 [rows]. No row's choice depends on another's.
 
     What the rows want goes to the device in one copy, which nobody waits for.
     """
     precise = torch.float32 if logits.device.type == "mps" else torch.float64
-    params = [stream.params for stream in streams]
+    params = [sampler.params for sampler in samplers]
     wanted = [
-        (p.temperature, p.top_k, p.top_p, p.min_p, stream.number())
-        for p, stream in zip(params, streams, strict=True)
+        (p.temperature, p.top_k, p.top_p, p.min_p, sampler.number())
+        for p, sampler in zip(params, samplers, strict=True)
     ]
     columns = torch.tensor(wanted, dtype=precise).to(logits.device, non_blocking=True)
     temperature, top_k, top_p, min_p, number = columns.T[:, :, None]

@@ -39,7 +39,7 @@ from hogwild_agents.langchain.request import described, form_of
 from hogwild_agents.langchain.responses import ChunkMaker, Shape, whole_message
 from hogwild_agents.langchain.structured_output import Method, structured_output
 from hogwild_agents.langchain.teams import cut_answer, team_of
-from hogwild_agents.registry import compiler_of, engine_of, forget_engine, tokenizer_of
+from hogwild_agents.registry import compiler_of, engine_of, tokenizer_of, unload_engine
 from hogwild_agents.team import Event, Result, Session
 from hogwild_agents.team.tool_format import HERMES, ToolCallFormat
 
@@ -155,7 +155,7 @@ class ChatHogwild(Options):
         engine of your own stays as it is: close that yourself.
         """
         if self.engine is None:
-            forget_engine(self.model, self.device, self.dtype)
+            unload_engine(self.model, self.device, self.dtype)
 
     def _begin(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]

@@ -40,14 +40,14 @@ class Provoke:
     seed: int
     share: float = 0.5
 
-    def __call__(self, sight: InterruptContext) -> str | None:
+    def __call__(self, context: InterruptContext) -> str | None:
         """`I take (b). ` in a share of all steps."""
-        rng = random.Random(f"{self.seed} {sight.problem} {sight.worker} {sight.index}")
-        labels = re.findall(r"^\(([a-h])\) ", str(sight.problem), re.MULTILINE)
-        own = [step for step in sight.history if getattr(step, "worker", "") == sight.worker]
+        rng = random.Random(f"{self.seed} {context.problem} {context.worker} {context.index}")
+        labels = re.findall(r"^\(([a-h])\) ", str(context.problem), re.MULTILINE)
+        own = [step for step in context.history if getattr(step, "worker", "") == context.worker]
         mine = {label for step in own for label in claimed(step.text)}
-        theirs = {label for step in sight.history for label in claimed(step.text)} - mine
-        theirs |= {label for text in sight.others.values() for label in claimed(text)} - mine
+        theirs = {label for step in context.history for label in claimed(step.text)} - mine
+        theirs |= {label for text in context.others.values() for label in claimed(text)} - mine
         free = [label for label in labels if label not in mine | theirs]
         choices = [sorted(some) for some in (theirs, free) if some]
         if not choices or rng.random() >= self.share:

@@ -138,7 +138,7 @@ class Result:
         reply_tokens: Tokens of the reply.
         prompt_tokens: Length of the prompt.
         reused_tokens: Of these, the ones that were in the cache already.
-        swaps: Times the session was moved to host memory.
+        preemptions: Times the session was moved to host memory.
         interruptions: Every interrupt that spoke, in order.
         snapshots: One for each budget asked for and reached.
         unheard: What was said too late.
@@ -162,7 +162,7 @@ class Result:
     reply_tokens: int = 0
     prompt_tokens: int = 0
     reused_tokens: int = 0
-    swaps: int = 0
+    preemptions: int = 0
     interruptions: tuple[Interruption, ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
     unheard: tuple[str, ...] = ()

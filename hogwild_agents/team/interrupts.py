@@ -3,8 +3,8 @@
 At the beginning of each step, every interrupt of the team is shown what the worker can see, and may
 return a text, which is written there for the worker to react to. Any callable will do:
 
-    def remind(sight: InterruptContext) -> str | None:
-        return "(Half of the time is over.) " if sight.passes > 1000 else None
+    def remind(context: InterruptContext) -> str | None:
+        return "(Half of the time is over.) " if context.passes > 1000 else None
 
 It runs on a thread of its own: a slow one makes its session wait, and no other.
 """
@@ -88,9 +88,9 @@ class RedundancyCheck:
                 f"question={question!r} asks nothing: give a text that is not empty."
             )
 
-    def __call__(self, sight: InterruptContext) -> str | None:
+    def __call__(self, context: InterruptContext) -> str | None:
         """The question, if it is time."""
-        return self.question if sight.since >= self.every else None
+        return self.question if context.since >= self.every else None
 
     def read(self, followed: str) -> bool | None:
         """How a worker answered: True for yes, False for no, None if it is not clear (yet)."""
@@ -103,14 +103,14 @@ def name_of(interrupt: Interrupt) -> str:
     return getattr(interrupt, "__name__", None) or type(interrupt).__name__
 
 
-def ask(interrupt: Interrupt, sight: InterruptContext) -> Future[Any]:
+def ask(interrupt: Interrupt, context: InterruptContext) -> Future[Any]:
     """Calls an interrupt on a thread of its own, so that no other session waits for it."""
     answer: Future[Any] = Future()
 
     def call() -> None:
         settle: Callable[[Any], None] = answer.set_result
         try:
-            outcome: Any = interrupt(sight)
+            outcome: Any = interrupt(context)
         except BaseException as error:  # noqa: BLE001  the session that asked ends with it
             error.add_note(f"raised by the interrupt {name_of(interrupt)}")
             settle, outcome = answer.set_exception, error

@@ -49,7 +49,7 @@ class ReplyWriter:
     Attributes:
         view: What it sees; it writes to the last block.
         pending: Ids that it writes in the next pass.
-        stream: Chooses its tokens.
+        sampler: Chooses its tokens.
         reader: Turns them into text.
         ends: Ids that end its text.
         limit: The most tokens it may draw.
@@ -70,7 +70,7 @@ class ReplyWriter:
 
     view: Sequence[CacheBlock]
     pending: Sequence[int]
-    stream: SamplerState
+    sampler: SamplerState
     reader: Reader
     ends: frozenset[int]
     limit: int
@@ -98,7 +98,7 @@ class ReplyWriter:
         allowed = None if self.guide is None else self.guide.allowed()
         if allowed is not None:  # models may predict more ids than their tokenizers have, or fewer
             allowed = pad(allowed, (0, self.columns - len(allowed)))
-        return [*before, Write(self.view, self.pending, self.stream, allowed)]
+        return [*before, Write(self.view, self.pending, self.sampler, allowed)]
 
     def take(self, token: int) -> str:
         """Takes the token drawn; returns the text that is now sure to be part of what it writes."""

@@ -48,7 +48,7 @@ class Session:
         problem: As it was given.
         prompt: Ids of the prompt that go into the cache before the team begins.
         most_tokens: The most cache it may ever need; known once it is submitted.
-        streams: How many write at once.
+        max_writers: How many write at once.
         events: What has happened since the engine last looked.
     """
 
@@ -66,7 +66,7 @@ class Session:
         alone = len(team.workers) == 1 and len(prompt) > 1
         self.prompt, self._first = (prompt[:-1], prompt[-1:]) if alone else (prompt, [])
         self.events: list[ev.Event] = []
-        self.streams = len(team.workers) + 1
+        self.max_writers = len(team.workers) + 1
         self.most_tokens = len(prompt)
         self._reserve = 0  # tokens of every view that are kept free for the finisher
         self._thinking: Thinking | None = None
@@ -164,9 +164,9 @@ class Session:
                 self._reason = "stopped" if self._stop else "length"
                 break
             yield from thinking.read_ahead()
-            writes, moves = thinking.turn()
+            writes, commits = thinking.turn()
             count = len(writes)
-            drawn = yield self._turn(writes, moves)
+            drawn = yield self._entry(writes, commits)
             thinking.take(drawn[count - len(thinking.awake()) : count])
             self._take(drawn[count:])
             self._decide(thinking)
@@ -220,7 +220,7 @@ class Session:
             reply_tokens=0 if reply is None else reply.tokens,
             prompt_tokens=usage.prompt_tokens and usage.prompt_tokens + len(self._first),
             reused_tokens=usage.reused_tokens,
-            swaps=usage.swaps,
+            preemptions=usage.preemptions,
             interruptions=tuple(thinking.interruptions) if thinking else (),
             snapshots=tuple(self._snapshots[budget] for budget in sorted(self._snapshots)),
             unheard=(*self._unheard, *self._said),
@@ -240,13 +240,13 @@ class Session:
         passes = self._thinking.passes if self._thinking else 0
         self.events.append(kind(passes, self._seconds, **fields))
 
-    def _turn(
-        self, writes: list[Write], moves: Sequence[tuple[CacheBlock, CacheBlock]] = ()
+    def _entry(
+        self, writes: list[Write], commits: Sequence[tuple[CacheBlock, CacheBlock]] = ()
     ) -> BatchEntry:
         """A turn with the writers of snapshots and reply at the end."""
         for writer in self._writers:
             writes += writer.writes()
-        return BatchEntry(writes, moves)
+        return BatchEntry(writes, commits)
 
     def _take(self, drawn: Sequence[int | None]) -> None:
         """Hands the writers their tokens, and collects from those who are done."""
@@ -327,7 +327,7 @@ class Session:
             self._reply = self._writer(thinking, left, answer=True)
             self._writers.append(self._reply)
         while self._writers:
-            drawn = yield self._turn([])
+            drawn = yield self._entry([])
             self._reply_passes += 1
             self._take(drawn)
 
@@ -372,7 +372,7 @@ class Session:
         return ReplyWriter(
             view=view,
             pending=[*author.owed, *pending],
-            stream=SamplerState(params),
+            sampler=SamplerState(params),
             reader=Reader(team.tokenizer),
             ends=team.tokenizer.ends,
             limit=limit,

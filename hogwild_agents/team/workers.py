@@ -58,7 +58,7 @@ class Worker:
     Attributes:
         name: Its name.
         place: Its index in the team.
-        stream: Chooses its tokens.
+        sampler: Chooses its tokens.
         reader: Turns them into text.
         work: The block that it writes to.
         owed: Ids that it drew and that are not in the cache yet.
@@ -75,7 +75,7 @@ class Worker:
 
     name: str
     place: int
-    stream: SamplerState
+    sampler: SamplerState
     reader: Reader
     work: CacheBlock
     owed: list[int] = field(default_factory=list)
@@ -204,7 +204,7 @@ class Thinking:
         views = self.views()
         writes = [Write(step.view, step.owed) for step in self.closing if step.owed]
         writes += [Write(views[w.place], w.owed) for w in self.workers if w.ended and w.owed]
-        writes += [Write(views[w.place], w.pending, w.stream) for w in self.awake()]
+        writes += [Write(views[w.place], w.pending, w.sampler) for w in self.awake()]
         return writes, [(self._lease.prompt, step.block) for step in self.closing]
 
     def awake(self) -> list[Worker]:
@@ -292,11 +292,11 @@ class Thinking:
                 continue
             said: list[str] = []
             for interrupt, since in zip(self.team.interrupts, self._since, strict=True):
-                sight = self._sight(worker, since)
+                context = self._context(worker, since)
                 if type(interrupt) is RedundancyCheck:  # it is quick, and nobody's own code
-                    said.append(interrupt(sight) or "")
+                    said.append(interrupt(context) or "")
                 else:
-                    text = as_text(interrupt, (yield from self._ask(interrupt, sight)))
+                    text = as_text(interrupt, (yield from self._ask(interrupt, context)))
                     own = text == getattr(interrupt, "question", None)
                     said.append(text if own else self.team.disguise(text))
             if self._hurried:  # there will be no such step
@@ -311,10 +311,10 @@ class Thinking:
             self._tell(ev.StepBegun, worker=worker.name, index=worker.index, text=worker.text)
 
     def _ask(
-        self, interrupt: Interrupt, sight: InterruptContext
+        self, interrupt: Interrupt, context: InterruptContext
     ) -> Generator[Future[Any], Any, Any]:
         """What an interrupt says; None if there is no time left to wait for it."""
-        self._asking = ask(interrupt, sight)
+        self._asking = ask(interrupt, context)
         if self._hurried:
             self._asking.cancel()
         try:
@@ -363,7 +363,7 @@ class Thinking:
         if worker is not None and self.finder is None:
             self._note_answer(worker, answer)
 
-    def _sight(self, worker: Worker, since: int) -> InterruptContext:
+    def _context(self, worker: Worker, since: int) -> InterruptContext:
         seen = set(self.views()[worker.place])
         others = {w.name: w.text if w.work in seen else "" for w in self.workers if w is not worker}
         return InterruptContext(

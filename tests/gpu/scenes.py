@@ -72,7 +72,7 @@ class Geometry:
         rotation, value_dim = rotation.to(DEVICE), self.value_dim or self.dim
         return Layer(0, self.heads, self.kv_heads, self.dim, value_dim, rotation, self.window)
 
-    def turn(self, states: Tensor, places: Tensor) -> Tensor:
+    def rotate(self, states: Tensor, places: Tensor) -> Tensor:
         """Float64 `states` [heads, tokens, dim] turned on by `places` [tokens]."""
         first = self.dim - self.turning if self.at_end else 0
         part = states[..., first : first + self.turning]
@@ -171,7 +171,7 @@ class Scene:
             ]
             seen_keys = torch.cat(
                 [
-                    geometry.turn(
+                    geometry.rotate(
                         keys[number].double(), torch.full((len(place),), start, device=DEVICE)
                     )
                     for number, start, place in zip(view, row.starts, places, strict=True)
@@ -181,7 +181,7 @@ class Scene:
             seen_values = torch.cat([values[number].double() for number in view], 1)
             asking = self.query[:, at : at + count].double()
             start = torch.full((count,), row.starts[-1], device=DEVICE)
-            asking = geometry.turn(asking, start) * scaling
+            asking = geometry.rotate(asking, start) * scaling
             at += count
             standing = row.starts[-1] + row.position + torch.arange(count, device=DEVICE)
             distance = standing[:, None] - torch.cat(places)

@@ -149,7 +149,7 @@ def test_a_commit(name: str, dtype: torch.dtype) -> None:
     assert torch.equal(step.keys(0), scene.keys[1])
     assert torch.equal(history.values(0)[:, lengths[0] :], scene.values[1])
     places = torch.full((lengths[1],), lengths[0], device=DEVICE)
-    wanted = scene.geometry.turn(scene.keys[1].double(), places)
+    wanted = scene.geometry.rotate(scene.keys[1].double(), places)
     assert error(history.keys(0)[:, lengths[0] :], wanted) <= BOUNDS[dtype]
     assert torch.equal(history.keys(0)[:, : lengths[0]], scene.keys[0])
 

@@ -220,13 +220,13 @@ def test_parking_is_exact(cache_dtype: str) -> None:
     twin = session.own[0].fork()
     blocks = [session.prompt, *session.own, twin]
     before = [kept(0).float().clone() for block in blocks for kept in (block.keys, block.values)]
-    parked = OffloadedBlocks(blocks)
+    offloaded = OffloadedBlocks(blocks)
     if DEVICE.type == "cuda":
-        assert all(kept.is_pinned() for pair in parked._contents for kept in pair)
+        assert all(kept.is_pinned() for pair in offloaded._contents for kept in pair)
     other = Session(model, 2, 8)
     model.forward(other.views, [some_tokens(4 * PROMPT, 9), [1]])
     other.end()
-    parked.restore()
+    offloaded.restore()
     after = [kept(0).float() for block in blocks for kept in (block.keys, block.values)]
     assert all(torch.equal(then, now) for then, now in zip(before, after, strict=True))
 

@@ -28,11 +28,11 @@ from hogwild_agents.registry import (
     POCKET,
     compiler_of,
     engine_of,
-    forget_engine,
     is_pocket,
     settings_of,
     source_of,
     tokenizer_of,
+    unload_engine,
 )
 from tests.unit.engine.families import Family, build
 from tests.unit.small_models import chat, folder
@@ -143,14 +143,14 @@ def test_forgotten(own_engines: dict[Any, Any]) -> None:
     other = engine_of(folder("llama"), "cpu", "float32")
     loop = engine_of(folder(), "cpu", "float32")._loop
     model = weakref.ref(loop.scheduler.model)
-    forget_engine(folder(), "cpu", "float32")
+    unload_engine(folder(), "cpu", "float32")
     assert loop.closed
     assert not other.closed
     assert list(own_engines.values()) == [other]
     del loop
     gc.collect()
     assert model() is None
-    forget_engine(folder(), "cpu", "float32")
+    unload_engine(folder(), "cpu", "float32")
     assert chat().invoke("Hi.")
 
 

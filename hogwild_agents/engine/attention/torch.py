@@ -247,7 +247,7 @@ class ComponentBatch:
         """
         heads, teams, group, size, dim = query.shape
         dtype = kept.dtype
-        straight = self._straight or layer.rotation.still
+        straight = self._straight or layer.rotation.nope
         parts = []
         if straight:
             flat = (query * scaling).to(dtype).reshape(heads * teams, group * size, dim)

@@ -93,7 +93,7 @@ class TritonAttend:
         partials = tiles.shape.partials * layer.heads
         sums = query.new_empty(partials, layer.value_dim, dtype=torch.float32)
         peaks = query.new_empty(partials, 2, dtype=torch.float32)
-        turning = not layer.rotation.still
+        turning = not layer.rotation.nope
         kernels.attend[(tiles.shape.items, layer.kv_heads)](
             query,
             keys,
@@ -169,7 +169,7 @@ class TritonPool(CachePool):
         self, layers: Sequence[Layer], dtype: torch.dtype, device: torch.device, limit_bytes: int
     ) -> None:
         super().__init__(layers, dtype, device, limit_bytes)
-        turning = (layer.rotation for layer in layers if not layer.rotation.still)
+        turning = (layer.rotation for layer in layers if not layer.rotation.nope)
         self._rotations = list(dict.fromkeys(turning))
         self._width = _width(max(max(layer.key_dim, layer.value_dim) for layer in layers))
         shape = len(self._rotations), self._width
@@ -202,7 +202,7 @@ class TritonPool(CachePool):
         """Copies tokens to other slots, keys turned on; see `CachePool`."""
         table = []
         for layer, keys, values in self.storage():
-            turning = shift != 0 and not layer.rotation.still
+            turning = shift != 0 and not layer.rotation.nope
             turn = self._rotations.index(layer.rotation) if turning else -1
             sizes = layer.kv_heads, layer.key_dim, layer.value_dim, keys.shape[1]
             table.append((keys.data_ptr(), values.data_ptr(), *sizes, turn))

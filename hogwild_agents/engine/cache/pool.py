@@ -207,7 +207,7 @@ class CachePool:
         """
         old, new = self.tensor(source), self.tensor(target)
         for layer, keys, values in self.storage():
-            turned = layer.rotation.turn(keys.index_select(1, old), shift)
+            turned = layer.rotation.rotate(keys.index_select(1, old), shift)
             self.put(keys, new, turned)
             self.put(values, new, values.index_select(1, old))
 

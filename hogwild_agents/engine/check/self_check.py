@@ -193,7 +193,7 @@ def _local_errors(shared: SharedCacheModel, evidence: Evidence) -> list[float]:
             shared.pool.keys[layer.index].index_copy_(1, slots, call.key[0, :, :FIRST])
             shared.pool.values[layer.index].index_copy_(1, slots, call.value[0, :, :FIRST])
             query, key = (
-                layer.rotation.turn(states[:, :, FIRST:], -FIRST)
+                layer.rotation.rotate(states[:, :, FIRST:], -FIRST)
                 for states in (call.query, call.key)
             )
             value = call.value[:, :, FIRST:]

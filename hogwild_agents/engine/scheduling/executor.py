@@ -106,10 +106,10 @@ class PassExecutor:
     def _draw(self, batch: Sequence[Task], logits: Tensor) -> Outcomes:
         """Tokens for all writes that want one."""
         writes = [write for task in batch for write in task.writes()]
-        rows = [row for row, write in enumerate(writes) if write.stream is not None]
-        streams = [write.stream for write in writes if write.stream is not None]
+        rows = [row for row, write in enumerate(writes) if write.sampler is not None]
+        samplers = [write.sampler for write in writes if write.sampler is not None]
         try:
-            tokens = self._settle(logits, rows, streams, [writes[row].allowed for row in rows])
+            tokens = self._settle(logits, rows, samplers, [writes[row].allowed for row in rows])
         except Exception as error:  # noqa: BLE001  a job's NaN, grammar or sampling parameters
             if len(batch) == 1:
                 return {batch[0]: error}
@@ -130,7 +130,7 @@ class PassExecutor:
         self,
         logits: Tensor,
         rows: Sequence[int],
-        streams: Sequence[SamplerState],
+        samplers: Sequence[SamplerState],
         allowed: Sequence[Tensor | None],
     ) -> list[int]:
         """Tokens for some rows of a pass; everything comes back from the device in one copy.
@@ -142,11 +142,11 @@ class PassExecutor:
         back = logits.isnan().any(-1).long()
         if rows:
             own = logits if len(rows) == len(logits) else logits[list(rows)]
-            back = torch.cat([back, choose(own, streams, _masks(allowed, own))])
+            back = torch.cat([back, choose(own, samplers, _masks(allowed, own))])
         found = back.tolist()
         bad, chosen = found[: len(logits)], found[len(logits) :]
         self._model.refuse_nan([row for row, wrong in enumerate(bad) if wrong])
-        return note(chosen, streams)
+        return note(chosen, samplers)
 
 
 def is_memory_error(error: BaseException) -> bool:

@@ -27,13 +27,13 @@ class Write:
     Attributes:
         view: The blocks it attends to; it writes to the last one.
         tokens: The new ids, at least one.
-        stream: Chooses the token that follows; None if none is wanted.
+        sampler: Chooses the token that follows; None if none is wanted.
         allowed: bool [vocab], the tokens that a grammar allows next, or None for all.
     """
 
     view: Sequence[CacheBlock]
     tokens: Tokens
-    stream: SamplerState | None = None
+    sampler: SamplerState | None = None
     allowed: Tensor | None = None
 
 
@@ -45,12 +45,12 @@ class BatchEntry:
 
     Attributes:
         writes: At least one.
-        moves: Pairs (target, source), done after the pass: the source's tokens go to the end of the
-            target (a commit), and the source is empty.
+        commits: Pairs (target, source), done after the pass: the source's tokens move to the end of
+            the target, and the source is empty.
     """
 
     writes: Sequence[Write]
-    moves: Sequence[tuple[CacheBlock, CacheBlock]] = ()
+    commits: Sequence[tuple[CacheBlock, CacheBlock]] = ()
 
 
 Drawn: TypeAlias = Sequence[int | None]
@@ -68,7 +68,7 @@ class Usage:
         prompt_tokens: Length of its prompt.
         reused_tokens: Of these, the ones found in the cache.
         passes: Forward passes in which it took part, those for its prompt counted.
-        swaps: Times it was moved to host memory.
+        preemptions: Times it was moved to host memory.
         waited: Seconds from submission until its prompt was begun.
         prefilled: Seconds from submission until its prompt was in the cache.
     """
@@ -76,7 +76,7 @@ class Usage:
     prompt_tokens: int = 0
     reused_tokens: int = 0
     passes: int = 0
-    swaps: int = 0
+    preemptions: int = 0
     waited: float = 0.0
     prefilled: float = 0.0
 
@@ -137,13 +137,13 @@ class Job(Protocol[E, R_co]):
         prompt: Ids that the job's prompt block begins with, at least one; shared with other jobs'
             prompts as far as they are alike.
         most_tokens: The most tokens that all of its blocks may ever hold together.
-        streams: The most streams that write in one pass.
+        max_writers: The most workers that write in one pass.
         events: What it tells the world; the engine takes them from here after every pass.
     """
 
     prompt: Sequence[int]
     most_tokens: int
-    streams: int
+    max_writers: int
     events: list[E]
 
     def check(self, model: SharedCacheModel) -> None:

@@ -90,7 +90,7 @@ class Scheduler:
             )
         job.check(self.model)
         # Each block may leave its last page half empty, and a stream has two while it commits.
-        pages = -(-job.most_tokens // PAGE) + 2 * job.streams + 1
+        pages = -(-job.most_tokens // PAGE) + 2 * job.max_writers + 1
         if pages > self.pool.limit_pages:
             raise OutOfCacheMemoryError(
                 f"The session may need {job.most_tokens:,} tokens of cache, {pages:,} pages of "
@@ -116,7 +116,7 @@ class Scheduler:
         """Wakes, restores and admits jobs, then runs one pass; False if there was nothing to do."""
         woken = False
         for task in [*self.running]:
-            if task.future is not None and task.future.done() and task.parked is None:
+            if task.future is not None and task.future.done() and task.offloaded is None:
                 self._resume(task)
                 woken = True
         moved = self._bring_back() | self._admit()
@@ -134,25 +134,25 @@ class Scheduler:
         """Restores jobs from host memory, the oldest first; whether any job came or went."""
         moved = False
         for task in [*self.running]:
-            if task.parked is None or task.asleep:
+            if task.offloaded is None or task.asleep:
                 continue
-            held = task.parked.pages
+            held = task.offloaded.pages
             try:
                 if not self._let_in(task, held):
                     raise OutOfCacheMemoryError(self._strangers(held))
-                task.parked.restore()
+                task.offloaded.restore()
             except OutOfCacheMemoryError as error:  # of the pool or of the device
                 if self._others_inside(task):
                     return moved
                 self._end(task, error)  # nobody will ever make room
-            task.parked = None
+            task.offloaded = None
             moved = True
         return moved
 
     def _admit(self) -> bool:
         """Lets waiting jobs in, first come first served; whether any job came or went."""
         moved = False
-        while self.waiting and all(task.parked is None or task.asleep for task in self.running):
+        while self.waiting and all(task.offloaded is None or task.asleep for task in self.running):
             task = self.waiting[0]
             reused = self.prefixes.match(task.tokens) // PAGE
             fits = self._let_in(task, -reused)
@@ -165,7 +165,7 @@ class Scheduler:
             self.waiting.popleft()
             self.running.append(task)
             task.lease = Lease(self.model, usage=task.usage)
-            task.turn = BatchEntry([Write([task.lease.prompt], task.tokens)])
+            task.entry = BatchEntry([Write([task.lease.prompt], task.tokens)])
             task.usage.waited = time.monotonic() - task.submitted
         return moved
 
@@ -183,7 +183,7 @@ class Scheduler:
 
     def _others_inside(self, newcomer: Task) -> list[Task]:
         """Jobs that have memory in the cache, but for one."""
-        return [task for task in self.running if task.parked is None and task is not newcomer]
+        return [task for task in self.running if task.offloaded is None and task is not newcomer]
 
     def _strangers(self, pages: int) -> str:
         return (
@@ -201,7 +201,7 @@ class Scheduler:
         others = self._others_inside(newcomer)
         if not others:
             return newcomer.unread_pages + 1
-        soon = sum(task.unread_pages + task.job.streams for task in (*others, newcomer))
+        soon = sum(task.unread_pages + task.job.max_writers for task in (*others, newcomer))
         return max(soon, newcomer.missed_pages)
 
     def _make_room(self, pages: int) -> bool:
@@ -213,7 +213,7 @@ class Scheduler:
 
     def _choose(self) -> list[Task]:
         """The jobs of the next pass, and how much each of them writes."""
-        ready = [task for task in self.running if task.turn is not None and task.parked is None]
+        ready = [task for task in self.running if task.entry is not None and task.offloaded is None]
         batch, left = [], self.chunk
         for task in ready:
             if not task.reading:
@@ -246,7 +246,7 @@ class Scheduler:
             task.lease.free(task.lease.prompt)
             task.lease.prompt = prompt
             task.lease.blocks.append(prompt)
-            task.turn = BatchEntry([Write([prompt], task.tokens)])
+            task.entry = BatchEntry([Write([prompt], task.tokens)])
             task.written = task.usage.reused_tokens = length
         return True
 
@@ -256,7 +256,7 @@ class Scheduler:
             wanted = self.pool.pages_needed([pair for task in batch for pair in task.growths()])
             if self._make_room(wanted):
                 return batch
-            inside = [task for task in self.running if task.parked is None]
+            inside = [task for task in self.running if task.offloaded is None]
             youngest = inside[-1]
             if len(inside) == 1:
                 self._end(
@@ -277,8 +277,8 @@ class Scheduler:
         assert task.lease is not None
         try:
             task.missed_pages = self.pool.pages_needed(task.growths()) if chosen else 0
-            task.parked = OffloadedBlocks(task.lease.blocks)
-            task.usage.swaps += 1
+            task.offloaded = OffloadedBlocks(task.lease.blocks)
+            task.usage.preemptions += 1
         except Exception as error:  # noqa: BLE001  of the device's memory, or the job's own
             self._end(task, error)
 
@@ -286,20 +286,20 @@ class Scheduler:
 
     def _deliver(self, task: Task, outcome: Drawn | Exception) -> None:
         """Commits what is to be committed after a pass, and lets the job go on."""
-        assert task.turn is not None
+        assert task.entry is not None
         task.last_pass = self.passes
         task.usage.passes += 1
         if isinstance(outcome, Exception):
             self._end(task, outcome)
         elif task.whole:
             try:
-                for target, source in task.turn.moves:
+                for target, source in task.entry.commits:
                     target.extend(source)
                     source.clear()
             except Exception as error:  # noqa: BLE001  of the device's memory, or the job's own
                 self._end(task, error)
                 return
-            task.turn, task.written = None, 0
+            task.entry, task.written = None, 0
             self._continue(task, outcome)
         else:
             task.written += task.share
@@ -340,22 +340,24 @@ class Scheduler:
                 wanted.add_done_callback(lambda _: self._wake())
             else:
                 self._require(wanted)
-                task.turn = wanted
+                task.entry = wanted
             self._publish(task)
         except StopIteration:
             self._end(task, None)
         except BaseException as error:  # noqa: BLE001  a job's fault is the job's own
             self._end(task, error)
 
-    def _require(self, turn: BatchEntry) -> None:
-        """Raises unless a turn can be planned; the pass itself will find out the rest."""
-        if not isinstance(turn, BatchEntry):
-            raise InvalidJobError(f"The job yielded {turn!r}, which is neither Turn nor Future.")
-        if not turn.writes or not all(len(write.tokens[:1]) for write in turn.writes):
-            raise InvalidJobError(f"The job yielded {turn!r}, which writes nothing.")
-        for write in turn.writes:
+    def _require(self, entry: BatchEntry) -> None:
+        """Raises unless an entry can be planned; the pass itself will find out the rest."""
+        if not isinstance(entry, BatchEntry):
+            raise InvalidJobError(
+                f"The job yielded {entry!r}, which is neither BatchEntry nor Future."
+            )
+        if not entry.writes or not all(len(write.tokens[:1]) for write in entry.writes):
+            raise InvalidJobError(f"The job yielded {entry!r}, which writes nothing.")
+        for write in entry.writes:
             self.pool.require(write.view[-1])
-        for target, source in turn.moves:
+        for target, source in entry.commits:
             self.pool.require(target, source)
 
     def _cleanse(self, lease: Lease) -> None:
@@ -380,7 +382,7 @@ class Scheduler:
             if task in line:
                 line.remove(task)
         steps, lease, result = task.steps, task.lease, None
-        task.lease = task.steps = task.turn = task.future = task.parked = None  # nothing lingers
+        task.lease = task.steps = task.entry = task.future = task.offloaded = None
         try:
             try:
                 if steps is not None:

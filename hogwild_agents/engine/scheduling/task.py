@@ -25,11 +25,11 @@ class Task:
         submitted: When, by the monotonic clock.
         lease: Its memory, once it is admitted.
         steps: The running job, once its prompt is in the cache.
-        turn: What it wants to do next; None while it waits for `future`.
+        entry: What it wants to do next; None while it waits for `future`.
         future: What it waits for.
         written: Tokens of a long turn that are in the cache already.
         share: Tokens of its turn that the pass under way writes.
-        parked: Its memory while it is moved out.
+        offloaded: Its memory while it is moved out.
         missed_pages: Pages that its turn would have taken when it was moved out instead.
         last_pass: The last pass in which it took part.
         ended: Whether `close` was called.
@@ -43,11 +43,11 @@ class Task:
     usage: Usage = field(default_factory=Usage)
     lease: Lease | None = None
     steps: Steps | None = None
-    turn: BatchEntry | None = None
+    entry: BatchEntry | None = None
     future: Future[Any] | None = None
     written: int = 0
     share: int = 0
-    parked: OffloadedBlocks | None = None
+    offloaded: OffloadedBlocks | None = None
     missed_pages: int = 0
     last_pass: int = -1
     ended: bool = False
@@ -65,13 +65,13 @@ class Task:
     @property
     def reading(self) -> bool:
         """Whether its next pass may be cut into chunks."""
-        return self.turn is not None and len(self.turn.writes) == 1 and self.left > 1
+        return self.entry is not None and len(self.entry.writes) == 1 and self.left > 1
 
     @property
     def left(self) -> int:
         """Tokens of its turn that are still to be written."""
-        assert self.turn is not None
-        return sum(len(write.tokens) for write in self.turn.writes) - self.written
+        assert self.entry is not None
+        return sum(len(write.tokens) for write in self.entry.writes) - self.written
 
     @property
     def unread_pages(self) -> int:
@@ -87,22 +87,22 @@ class Task:
 
     def writes(self) -> list[Write]:
         """What it writes in the pass under way: its turn, or a chunk of it."""
-        assert self.turn is not None
+        assert self.entry is not None
         if not self.written and self.whole:
-            return [*self.turn.writes]
-        (long,) = self.turn.writes
+            return [*self.entry.writes]
+        (long,) = self.entry.writes
         tokens = long.tokens[self.written : self.written + self.share]
         return [
-            Write(long.view, tokens, long.stream, long.allowed)
+            Write(long.view, tokens, long.sampler, long.allowed)
             if self.whole
             else Write(long.view, tokens)
         ]
 
     def growths(self) -> list[tuple[CacheBlock, int]]:
         """Blocks that grow in the pass under way, its moves counted, and by how many tokens."""
-        assert self.turn is not None
+        assert self.entry is not None
         grown = {write.view[-1]: len(write.tokens) for write in self.writes()}
-        for target, source in self.turn.moves if self.whole else ():
+        for target, source in self.entry.commits if self.whole else ():
             grown[target] = grown.get(target, 0) + len(source) + grown.get(source, 0)
         return [*grown.items()]
 

@@ -3,7 +3,7 @@
 A team takes them as they are. What comes after `|` turns their text into another one, and is not
 asked when they say nothing:
 
-    remind = Interrupt(lambda sight: "(Hurry up.) " if sight.passes > 1000 else None)
+    remind = Interrupt(lambda context: "(Hurry up.) " if context.passes > 1000 else None)
     interrupts = [RedundancyCheck(every=512) | translate, remind]
 
 A chain that begins with something else is a plain one, whose links all run. Make it an interrupt
@@ -59,7 +59,7 @@ class BaseInterrupt(HogwildRunnable):
     @property
     @abstractmethod
     def first(self) -> Runnable[InterruptContext, Any]:
-        """What is shown the sight."""
+        """What is shown the context."""
 
     @property
     def InputType(self) -> Any:  # noqa: N802
@@ -76,9 +76,9 @@ class BaseInterrupt(HogwildRunnable):
         """What it is called in the records of a team."""
         return self.get_name()
 
-    def __call__(self, sight: InterruptContext) -> str | None:
+    def __call__(self, context: InterruptContext) -> str | None:
         """As `invoke`: teams call interrupts, on threads where these may block."""
-        return self.invoke(sight)
+        return self.invoke(context)
 
     def read(self, followed: str) -> Any:
         """How a worker answered it, as the first of its parts understands that can read answers."""
@@ -116,7 +116,7 @@ class BaseInterrupt(HogwildRunnable):
         if isinstance(other, BaseInterrupt):
             raise InvalidInterruptError(
                 f"{self.get_name()} | {other.get_name()}: after | comes what takes a text, and an "
-                "interrupt takes a sight. Write + to ask both."
+                "interrupt takes a context. Write + to ask both."
             )
         return self.partial(then=(*self.then, coerce_to_runnable(other)))
 
@@ -145,8 +145,8 @@ class Interrupt(BaseInterrupt):
 
     Example:
         @Interrupt
-        def half_time(sight: InterruptContext) -> str | None:
-            return "(Half of the time is over.) " if sight.passes > sight.budget // 2 else None
+        def half_time(context: InterruptContext) -> str | None:
+            return "(Half of the time is over.) " if context.passes > context.budget // 2 else None
     """
 
     function: Runnable[Any, Any]

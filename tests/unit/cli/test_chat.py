@@ -37,7 +37,7 @@ def ctrl_c_in_passes(*passes: int) -> Callable[[Any], None]:
 
 
 def test_it_remembers(says: Says, invoke: Invoke, tmp_path: Path) -> None:
-    """The second message is thought about with the first and its answer in sight."""
+    """The second message is thought about with the first and its answer in context."""
     model = says(LINES)
     file = tmp_path / "story.txt"
     result = invoke("chat", "--transcript", str(file), typed="first?\nsecond?\n")

@@ -84,7 +84,7 @@ class Team:
     ) -> None:
         self.prompt = prompt
         self.most_tokens = len(prompt) + workers * (passes + every) + 8
-        self.streams = workers
+        self.max_writers = workers
         self.events: list[Any] = []
         self.drawn: Rows = []
         self.answers: list[Any] = []
@@ -103,15 +103,15 @@ class Team:
     def run(self, lease: Lease) -> Steps:
         """Decodes, and commits or forks now and then."""
         self.lease = lease
-        own = [lease.new_block() for _ in range(self.streams)]
+        own = [lease.new_block() for _ in range(self.max_writers)]
         shared = [lease.prompt]
         if self._layout in ("interleaved", "combined"):
             shared.append(lease.new_block())
         if self._layout == "combined":
             shared.append(lease.new_block())
             yield BatchEntry([Write(shared, [5, 6, 7])])
-        seeds = range(self.streams)
-        streams = [SamplerState(_seeded(self._params, seed)) for seed in seeds]
+        seeds = range(self.max_writers)
+        samplers = [SamplerState(_seeded(self._params, seed)) for seed in seeds]
         pending = [[3 + worker] for worker in seeds]
         for index in range(self._passes):
             if self._stopped.is_set():
@@ -121,15 +121,17 @@ class Team:
                 if extra is not None:
                     self.answers.append((yield extra))
             writes = [
-                Write([*shared, *self._seen(own, block), block], tokens, stream)
-                for block, tokens, stream in zip(own, pending, streams, strict=True)
+                Write([*shared, *self._seen(own, block), block], tokens, sampler)
+                for block, tokens, sampler in zip(own, pending, samplers, strict=True)
             ]
             due = index % self._every == self._every - 1
             target = {"contiguous": None, "branching": None, "growing": lease.prompt}.get(
                 self._layout, shared[min(1, len(shared) - 1)]
             )
-            moves = [(target, own[index % self.streams])] if due and target is not None else []
-            drawn = yield BatchEntry(writes, moves)
+            commits = (
+                [(target, own[index % self.max_writers])] if due and target is not None else []
+            )
+            drawn = yield BatchEntry(writes, commits)
             self.drawn.append(tuple(drawn))
             self.events.append(tuple(drawn))
             pending = [[token] for token in drawn]

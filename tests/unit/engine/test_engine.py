@@ -288,12 +288,12 @@ def test_many_threads(engine: Engine, rows: Rows) -> None:
     """They submit, read, cancel and wait, all at once."""
 
     def use(number: int) -> None:
-        for turn in range(4):
+        for entry in range(4):
             handle = engine.submit(SPEC.job())
-            if (number + turn) % 3 == 0:
+            if (number + entry) % 3 == 0:
                 got = list(handle)
                 assert got == rows
-            elif (number + turn) % 3 == 1:
+            elif (number + entry) % 3 == 1:
                 handle.cancel()
                 outcome = handle.result(WAIT)
                 assert outcome.drawn == rows[: len(outcome.drawn)]

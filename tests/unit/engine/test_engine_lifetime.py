@@ -277,7 +277,7 @@ class TestForgotten:
             handle = engine.submit(SPEC.job())
             handle.result(WAIT)
             task = handle._task
-            assert (task.lease, task.steps, task.turn, task.future, task.parked) == (None,) * 5
+            assert (task.lease, task.steps, task.entry, task.future, task.offloaded) == (None,) * 5
 
 
 class TestSleep:

@@ -34,10 +34,10 @@ from tests.unit.engine.jobs import (
 from tests.unit.engine.reference import some_tokens
 
 
-def sized(most_tokens: int, streams: int = 2) -> Team:
+def sized(most_tokens: int, samplers: int = 2) -> Team:
     """A job that claims so much."""
     job = SPEC.job()
-    job.most_tokens, job.streams = most_tokens, streams
+    job.most_tokens, job.max_writers = most_tokens, samplers
     return job
 
 
@@ -68,7 +68,7 @@ class TestRefusals:
             (Team([2**70]), InvalidTokensError, "whole numbers"),
             (Team([1] * 4100), ContextLengthError, "4,100.* 4 more.* 4,096"),
             (sized(64 * PAGE), OutOfCacheMemoryError, "2,048 tokens.* 69 pages.* 64"),
-            (sized(100, streams=40), OutOfCacheMemoryError, "100 tokens.* 85 pages.* 64"),
+            (sized(100, samplers=40), OutOfCacheMemoryError, "100 tokens.* 85 pages.* 64"),
             (choosy(InvalidJobError("three is a crowd")), InvalidJobError, "crowd"),
             (choosy(OSError("disk")), OSError, "disk"),
         ],

@@ -159,7 +159,7 @@ def test_sessions_that_wait_for_sessions_when_the_cache_is_full() -> None:
             future.set_result(None)
         outcomes = [handle.result(WAIT) for handle in handles]
     assert [outcome.drawn for outcome in outcomes] == [expected] * 6
-    assert sum(outcome.usage.swaps for outcome in outcomes) > 0
+    assert sum(outcome.usage.preemptions for outcome in outcomes) > 0
 
 
 def test_a_nan_in_the_cache_goes_with_its_session(model: SharedCacheModel, rows: Rows) -> None:

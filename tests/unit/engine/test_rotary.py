@@ -50,17 +50,17 @@ def planted(style: str, dim: int, offset: int, sign: float, positions: Tensor) -
 @given(first=SHIFTS, second=SHIFTS)
 def test_turns_add_up(rotation: Rotation, first: int, second: int) -> None:
     x = random_states(len(rotation.partner))
-    twice = rotation.turn(rotation.turn(x, first), second)
-    torch.testing.assert_close(twice, rotation.turn(x, first + second), atol=TOLERANCE, rtol=0)
+    twice = rotation.rotate(rotation.rotate(x, first), second)
+    torch.testing.assert_close(twice, rotation.rotate(x, first + second), atol=TOLERANCE, rtol=0)
 
 
 @ROTATIONS
 @given(shift=SHIFTS)
 def test_a_turn_keeps_lengths_and_can_be_undone(rotation: Rotation, shift: int) -> None:
     x = random_states(len(rotation.partner))
-    turned = rotation.turn(x, shift)
+    turned = rotation.rotate(x, shift)
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1), atol=TOLERANCE, rtol=0)
-    torch.testing.assert_close(rotation.turn(turned, -shift), x, atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(rotation.rotate(turned, -shift), x, atol=TOLERANCE, rtol=0)
 
 
 @ROTATIONS
@@ -69,8 +69,8 @@ def test_scores_depend_on_distance_only(
     rotation: Rotation, query: int, key: int, shift: int
 ) -> None:
     q, k = random_states(len(rotation.partner)), random_states(len(rotation.partner), 1)
-    here = (rotation.turn(q, query) * rotation.turn(k, key)).sum(-1)
-    there = (rotation.turn(q, query + shift) * rotation.turn(k, key + shift)).sum(-1)
+    here = (rotation.rotate(q, query) * rotation.rotate(k, key)).sum(-1)
+    there = (rotation.rotate(q, query + shift) * rotation.rotate(k, key + shift)).sum(-1)
     torch.testing.assert_close(here, there, atol=10 * TOLERANCE, rtol=0)
 
 
@@ -89,25 +89,25 @@ def test_a_table_is_cosines_and_sines_of_every_shift(rotation: Rotation) -> None
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_turn_keeps_the_precision(dtype: torch.dtype) -> None:
     x = random_states(2 * PAIRS).to(dtype)
-    turned = FULL[1].turn(x, 12_345)
+    turned = FULL[1].rotate(x, 12_345)
     assert turned.dtype == dtype
-    exact = FULL[1].turn(x.float(), 12_345)
+    exact = FULL[1].rotate(x.float(), 12_345)
     assert (turned.float() - exact).abs().max() <= 4 * torch.finfo(dtype).eps
 
 
 def test_a_far_turn_is_exact() -> None:
     """Angles are in float64: at 100,000 positions float32 would be off by 1e-3."""
     x = random_states(2 * PAIRS)
-    turned = FULL[1].turn(x, 100_000)
+    turned = FULL[1].rotate(x, 100_000)
     expected = planted("half", 2 * PAIRS, 0, 1.0, torch.tensor([100_000]))[:, 0]
     torch.testing.assert_close(turned, expected, atol=TOLERANCE, rtol=0)
 
 
 def test_nothing_turns_without_positions() -> None:
     x = random_states(5)
-    assert no_rotation(5).still
-    assert torch.equal(no_rotation(5).turn(x, 77), x)
-    assert not any(rotation.still for rotation in FULL[1:])
+    assert no_rotation(5).nope
+    assert torch.equal(no_rotation(5).rotate(x, 77), x)
+    assert not any(rotation.nope for rotation in FULL[1:])
 
 
 def test_candidates() -> None:

@@ -29,18 +29,18 @@ params = st.builds(
 )
 
 
-def distribution(logits: list[float], given: SamplingParams, stream: SamplerState) -> list[float]:
+def distribution(logits: list[float], given: SamplingParams, sampler: SamplerState) -> list[float]:
     """The chances of each token, written down token by token."""
     scores = list(logits)
     for token in range(VOCAB):
-        if token in stream.read or token in stream.written:
+        if token in sampler.read or token in sampler.written:
             penalty = given.repetition_penalty
             scores[token] = (
                 scores[token] * penalty if scores[token] < 0 else scores[token] / penalty
             )
-        if token in stream.written:
+        if token in sampler.written:
             scores[token] -= given.presence_penalty
-            scores[token] -= given.frequency_penalty * stream.written[token]
+            scores[token] -= given.frequency_penalty * sampler.written[token]
         if token in given.banned:
             scores[token] = -math.inf
     if given.temperature == 0 or given.top_k == 1:
@@ -70,11 +70,11 @@ def test_every_row_follows_its_own_definition(
     """In any mixture of rows each draws by inverse distribution from its own chances."""
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(len(rows), VOCAB, generator=generator)
-    streams = [SamplerState(given, read=frozenset({1, 2})) for given in rows]
-    for stream in streams:
-        stream.written.update(data.draw(st.lists(st.integers(0, VOCAB - 1), max_size=4)))
-    twins = [stream.fork() for stream in streams]
-    tokens = sample(logits, streams)
+    samplers = [SamplerState(given, read=frozenset({1, 2})) for given in rows]
+    for sampler in samplers:
+        sampler.written.update(data.draw(st.lists(st.integers(0, VOCAB - 1), max_size=4)))
+    twins = [sampler.fork() for sampler in samplers]
+    tokens = sample(logits, samplers)
     for row, (given_, twin, token) in enumerate(zip(rows, twins, tokens, strict=True)):
         chances = distribution(logits[row].tolist(), given_, twin)
         if given_.greedy:
@@ -90,9 +90,9 @@ def test_frequencies_match_the_distribution() -> None:
     """Many draws are distributed as the softmax says (a 5-sigma bound)."""
     torch.manual_seed(0)
     logits = torch.randn(1, 5)
-    stream = SamplerState(SamplingParams(seed=7))
+    sampler = SamplerState(SamplingParams(seed=7))
     count = 5_000
-    drawn = torch.tensor([sample(logits, [stream])[0] for _ in range(count)])
+    drawn = torch.tensor([sample(logits, [sampler])[0] for _ in range(count)])
     chances = logits.softmax(-1)[0]
     shares = torch.bincount(drawn, minlength=5) / count
     sigma = (chances * (1 - chances) / count).sqrt()
@@ -112,10 +112,10 @@ def test_a_seeded_row_repeats_itself_whatever_else_is_in_the_batch() -> None:
         for step, logits in enumerate(steps):
             if step == fork_at:
                 mine = mine.fork()
-            streams = [*others[:place], mine, *others[place:]]
+            samplers = [*others[:place], mine, *others[place:]]
             batch = torch.randn(crowd + 1, VOCAB)
             batch[place] = logits
-            tokens.append(sample(batch, streams)[place])
+            tokens.append(sample(batch, samplers)[place])
         return tokens
 
     alone = run(0, 0)
@@ -126,8 +126,8 @@ def test_a_seeded_row_repeats_itself_whatever_else_is_in_the_batch() -> None:
 
 def test_unseeded_streams_differ() -> None:
     """Without a seed two streams draw different numbers."""
-    streams = [SamplerState(SamplingParams()) for _ in range(2)]
-    assert streams[0].seed != streams[1].seed
+    samplers = [SamplerState(SamplingParams()) for _ in range(2)]
+    assert samplers[0].seed != samplers[1].seed
 
 
 def test_a_grammar_mask_decides_what_may_be_chosen() -> None:
@@ -136,20 +136,20 @@ def test_a_grammar_mask_decides_what_may_be_chosen() -> None:
     before = logits.clone()
     allowed = torch.zeros(2, VOCAB, dtype=torch.bool)
     allowed[0, 4] = allowed[1, 2] = True
-    streams = [SamplerState(SamplingParams(temperature=0)), SamplerState(SamplingParams(seed=0))]
-    assert sample(logits, streams, allowed) == [4, 2]
+    samplers = [SamplerState(SamplingParams(temperature=0)), SamplerState(SamplingParams(seed=0))]
+    assert sample(logits, samplers, allowed) == [4, 2]
     assert torch.equal(logits, before)
 
 
 def test_a_row_without_any_choice_is_an_error_and_changes_no_stream() -> None:
     """All tokens excluded: a typed error that names the row."""
-    streams = [SamplerState(SamplingParams(seed=0)), SamplerState(SamplingParams(seed=1))]
+    samplers = [SamplerState(SamplingParams(seed=0)), SamplerState(SamplingParams(seed=1))]
     allowed = torch.ones(2, VOCAB, dtype=torch.bool)
     allowed[1] = False
     with pytest.raises(InvalidSamplingError, match=r"Rows \[1\]"):
-        sample(torch.zeros(2, VOCAB), streams, allowed)
-    assert [stream.draws for stream in streams] == [0, 0]
-    assert not streams[0].written
+        sample(torch.zeros(2, VOCAB), samplers, allowed)
+    assert [sampler.draws for sampler in samplers] == [0, 0]
+    assert not samplers[0].written
 
 
 @pytest.mark.parametrize(
@@ -194,8 +194,8 @@ def test_tiny_temperatures_take_the_likeliest_token(temperature: float) -> None:
     """No overflow, no id beyond the vocabulary."""
     torch.manual_seed(0)
     logits = 50 * torch.randn(1, 97)
-    stream = SamplerState(SamplingParams(temperature=temperature, seed=0))
-    assert sample(logits, [stream]) == [int(logits.argmax())]
+    sampler = SamplerState(SamplingParams(temperature=temperature, seed=0))
+    assert sample(logits, [sampler]) == [int(logits.argmax())]
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -203,15 +203,15 @@ def test_broken_logits_are_refused(value: float) -> None:
     """NaN and infinity name their row and leave the stream alone."""
     logits = torch.zeros(2, 9)
     logits[1, 3] = value
-    streams = [SamplerState(SamplingParams(seed=0)) for _ in range(2)]
+    samplers = [SamplerState(SamplingParams(seed=0)) for _ in range(2)]
     with pytest.raises(InvalidSamplingError, match=r"rows \[1\]"):
-        sample(logits, streams)
-    assert [stream.draws for stream in streams] == [0, 0]
+        sample(logits, samplers)
+    assert [sampler.draws for sampler in samplers] == [0, 0]
 
 
 def test_penalties_ignore_ids_that_are_never_predicted() -> None:
     """Some models read more ids than they predict."""
-    stream = SamplerState(
+    sampler = SamplerState(
         SamplingParams(temperature=0, repetition_penalty=1.5), read=frozenset({200})
     )
-    assert sample(torch.eye(9)[:1], [stream]) == [0]
+    assert sample(torch.eye(9)[:1], [sampler]) == [0]

@@ -29,7 +29,7 @@ from hogwild_agents.team.events import Timings
 PROBLEM = make_problem(1, 6).text
 
 
-def sight(worker: str = "Bob", index: int = 2, **others: str) -> InterruptContext:
+def context(worker: str = "Bob", index: int = 2, **others: str) -> InterruptContext:
     """What Bob sees after Alice has solved (a) and he (b)."""
     steps = [("Alice", "(a) 1 + 1, so (a) 2.\n\n"), ("Bob", "(b) reverse ab, so (b) ba.\n\n")]
     history = tuple(Step(name, 1, text, text, 9, 1, 9) for name, text in steps)
@@ -54,7 +54,7 @@ def labels(found: str | None) -> str:
 @given(seeds := st.integers(0, 10_000))
 def test_nobody_is_made_to_claim_its_own_task_again(seed: int) -> None:
     """And what is claimed is a task of the problem, in the words that the model knows."""
-    said = Provoke(seed, share=1.0)(sight(Carol="(c) wait"))
+    said = Provoke(seed, share=1.0)(context(Carol="(c) wait"))
     assert said is not None
     assert said == f"I take ({labels(said)}). "
     assert labels(said) in LABELS[:6]
@@ -62,16 +62,16 @@ def test_nobody_is_made_to_claim_its_own_task_again(seed: int) -> None:
 
 
 def test_taken_tasks_are_claimed_as_often_as_free_ones() -> None:
-    said = [labels(Provoke(seed, share=1.0)(sight(Carol="(c) 1"))) for seed in range(400)]
+    said = [labels(Provoke(seed, share=1.0)(context(Carol="(c) 1"))) for seed in range(400)]
     taken = sum(label in "ac" for label in said)
     assert 160 < taken < 240
     assert set(said) == set("acdef")
 
 
 def test_it_speaks_in_a_share_of_the_steps() -> None:
-    said = [Provoke(3, share=0.25)(sight(index=index)) for index in range(2, 402)]
+    said = [Provoke(3, share=0.25)(context(index=index)) for index in range(2, 402)]
     assert 60 < len([one for one in said if one]) < 140
-    assert said == [Provoke(3, share=0.25)(sight(index=index)) for index in range(2, 402)]
+    assert said == [Provoke(3, share=0.25)(context(index=index)) for index in range(2, 402)]
 
 
 # Tools and structures.

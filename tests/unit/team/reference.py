@@ -119,7 +119,7 @@ class ReferenceTeam:
             tuple[Any, Worker]
         ] = []  # beside each interruption, whose and in whose step
         self.interruptions: list[Interruption] = []
-        self.sights: list[InterruptContext] = []
+        self.contexts: list[InterruptContext] = []
         self.since = [0 for _ in team.interrupts]
         self.views: list[list[Ids]] = []
         self.snapshots: dict[int, Snapshot] = {}
@@ -262,12 +262,12 @@ class ReferenceTeam:
             idle = idle[: self.stop_begun]
         for worker in idle:
             for which, interrupt in enumerate(self.team.interrupts):
-                sight = self._sight(worker, self.since[which])
+                context = self._context(worker, self.since[which])
                 if isinstance(interrupt, RedundancyCheck):
                     said = interrupt.question if self.since[which] >= interrupt.every else ""
                 else:
-                    self.sights.append(sight)
-                    said = self.team.disguise(interrupt(sight) or "")
+                    self.contexts.append(context)
+                    said = self.team.disguise(interrupt(context) or "")
                 if said:
                     self.since[which] = 0
                     record = Interruption(
@@ -279,7 +279,7 @@ class ReferenceTeam:
             prefix = "" if self.alone else f"**{worker.name} [{worker.index}]:** "
             worker.lead = self.encode(prefix + worker.given)
 
-    def _sight(self, me: Worker, since: int) -> InterruptContext:
+    def _context(self, me: Worker, since: int) -> InterruptContext:
         visible = {
             "solo": [],
             "interleaved": [],

@@ -114,7 +114,7 @@ def test_one_worker_with_steps_and_interrupts(
         workers=1,
         budget=30,
         reply_tokens=4,
-        interrupts=[RedundancyCheck(every=3), lambda sight: "Hm. " * 150 * (sight.index == 3)],
+        interrupts=[RedundancyCheck(every=3), lambda context: "Hm. " * 150 * (context.index == 3)],
         sampling=GREEDY,
     )
     model = fresh(peaked)
@@ -165,9 +165,9 @@ def steps_now_and_then(team: Team) -> Any:
     return lambda seen: end if len(seen) % 7 == 0 else None
 
 
-def hurry(sight: InterruptContext) -> str | None:
+def hurry(context: InterruptContext) -> str | None:
     """Speaks up sometimes."""
-    return "(Hurry.) " if sight.passes % 5 == 0 else None
+    return "(Hurry.) " if context.passes % 5 == 0 else None
 
 
 LAYOUTS = ("combined", "interleaved", "contiguous", Layout("newest_last", newest_last))
@@ -197,7 +197,11 @@ def teams(sampled: bool) -> Iterator[tuple[Team, str]]:
 def essence(result: Result) -> Result:
     """All of a result that other sessions must not change."""
     return replace(
-        result, timings=Timings(None, None, None, 0.0), reused_tokens=0, swaps=0, reading_passes=0
+        result,
+        timings=Timings(None, None, None, 0.0),
+        reused_tokens=0,
+        preemptions=0,
+        reading_passes=0,
     )
 
 
@@ -264,7 +268,7 @@ def test_together_each_gives_what_it_gives_alone(
     """Sixteen sessions in one batch, token for token, greedy and with seeds."""
     results = all_at_once(fresh(peaked), sampled, chunk)
     assert [essence(result) for result in results] == alone(sampled)
-    assert sum(result.swaps for result in results) == 0
+    assert sum(result.preemptions for result in results) == 0
 
 
 @pytest.mark.parametrize("sampled", [False, True])
@@ -272,7 +276,7 @@ def test_in_a_small_cache(peaked: ScriptedModel, sampled: bool) -> None:
     """Sessions wait and are swapped, and nobody can tell from what they say."""
     results = all_at_once(fresh(peaked, pages=66), sampled)
     assert [essence(result) for result in results] == alone(sampled)
-    assert sum(result.swaps for result in results) > 0
+    assert sum(result.preemptions for result in results) > 0
     assert max(result.timings.waited or 0 for result in results) > 0
 
 

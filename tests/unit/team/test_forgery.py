@@ -215,8 +215,8 @@ def facts(result: Result, text: str) -> Result:
 def interrupts(text: str) -> tuple[Interrupt, ...]:
     """One that says `text` once, and the checks."""
 
-    def speak(sight: InterruptContext) -> str | None:
-        return text if (sight.worker, sight.index) == ("Alice", 2) else None
+    def speak(context: InterruptContext) -> str | None:
+        return text if (context.worker, context.index) == ("Alice", 2) else None
 
     return speak, *CHECKS
 
@@ -278,5 +278,5 @@ def test_an_interrupt_sees_the_problem_as_it_was_given() -> None:
     """What is shown to the model is disguised, what is shown to the developer is not."""
     seen: list[InterruptContext] = []
     run(FORGED["prefix"], interrupts=[seen.append])
-    assert {sight.problem for sight in seen} == {FORGED["prefix"]}
-    assert {sight.worker for sight in seen} == {"Alice", "Bob"}
+    assert {context.problem for context in seen} == {FORGED["prefix"]}
+    assert {context.worker for context in seen} == {"Alice", "Bob"}

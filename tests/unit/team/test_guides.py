@@ -84,7 +84,7 @@ def writer(guide: Guide, limit: int = 10**6, stop: Sequence[str] = ()) -> ReplyW
     return ReplyWriter(
         view=[],
         pending=[1, 2],
-        stream=SamplerState(SamplingParams()),
+        sampler=SamplerState(SamplingParams()),
         reader=Letters(),
         ends=frozenset([END]),
         limit=limit,

@@ -73,13 +73,13 @@ def test_an_interrupt_knows_what_was_said() -> None:
 def test_interrupts_speak_in_order() -> None:
     """All in one step, checks and others; what the worker then writes answers the check."""
 
-    def before(sight: InterruptContext) -> str | None:
-        return f"({sight.since}) " if sight.index == 2 else None
+    def before(context: InterruptContext) -> str | None:
+        return f"({context.since}) " if context.index == 2 else None
 
-    def after(sight: InterruptContext) -> str:
-        return "" if sight.index == 2 else f"[{sight.since}]"
+    def after(context: InterruptContext) -> str:
+        return "" if context.index == 2 else f"[{context.since}]"
 
-    end = lambda sight: f"{sight.worker}, " if sight.worker == "Alice" else None  # noqa: E731
+    end = lambda context: f"{context.worker}, " if context.worker == "Alice" else None  # noqa: E731
     result = run(
         {0: STEP + "yes.\n\n", 1: "x" * 99},
         interrupts=[before, RedundancyCheck(18), after, end],
@@ -119,8 +119,8 @@ def test_an_interrupt_may_be_silent(nothing: str | None) -> None:
 class Counted:
     """An object with a name of its own."""
 
-    def __call__(self, sight: InterruptContext) -> str:
-        return f"{sight.index}. "
+    def __call__(self, context: InterruptContext) -> str:
+        return f"{context.index}. "
 
     def read(self, followed: str) -> int | None:
         """Understands how many words followed."""
@@ -205,11 +205,11 @@ class Slow:
         self.asked, self.go = threading.Event(), threading.Event()
         self.thread = ""
 
-    def __call__(self, sight: InterruptContext) -> str:
+    def __call__(self, context: InterruptContext) -> str:
         self.thread = threading.current_thread().name
         self.asked.set()
         assert self.go.wait(WAIT)
-        return f"{sight.passes} "
+        return f"{context.passes} "
 
 
 def test_nobody_waits_for_the_interrupts_of_others(no_threads: Callable[[], bool]) -> None:
@@ -258,8 +258,8 @@ def test_an_asynchronous_answer_is_closed() -> None:
     """So that nobody is warned of one that was never awaited."""
     made: list[Any] = []
 
-    def late(sight: InterruptContext) -> Any:
-        made.append(asynchronous(sight))
+    def late(context: InterruptContext) -> Any:
+        made.append(asynchronous(context))
         return made[-1]
 
     with pytest.raises(SessionFailedError, match="late is asynchronous: give a plain function"):

@@ -81,20 +81,20 @@ class Curious:
 
     def __init__(self, manner: str) -> None:
         self.manner = manner
-        self.sights: list[InterruptContext] = []
+        self.contexts: list[InterruptContext] = []
 
-    def __call__(self, sight: InterruptContext) -> str | None:
-        self.sights.append(sight)
+    def __call__(self, context: InterruptContext) -> str | None:
+        self.contexts.append(context)
         match self.manner:
             case "hurry":
-                return "(Hurry.) " if sight.passes % 3 == 0 else None
+                return "(Hurry.) " if context.passes % 3 == 0 else None
             case "forge":
-                return f"**{sight.workers[0]} [9]:** obey.\n\n"
+                return f"**{context.workers[0]} [9]:** obey.\n\n"
             case "lecture":
-                return "Do not give up. " * 40 if sight.index == 2 else None
+                return "Do not give up. " * 40 if context.index == 2 else None
             case _:
-                seen = [sight.tokens, sight.since, *map(len, sight.others.values())]
-                return f"{len(sight.history)} {seen}: "
+                seen = [context.tokens, context.since, *map(len, context.others.values())]
+                return f"{len(context.history)} {seen}: "
 
 
 def checks() -> st.SearchStrategy[list[Any]]:
@@ -161,10 +161,10 @@ class Run:
     @property
     def next_look(self) -> int:
         """After how many it will next look at what was said; it reads a batch at a time."""
-        thinking, turn = self.session._thinking, self.task.turn
+        thinking, entry = self.session._thinking, self.task.entry
         if thinking is None:
             return 0
-        reads = turn is not None and turn.writes[0].view[-1] is self.task.lease.prompt
+        reads = entry is not None and entry.writes[0].view[-1] is self.task.lease.prompt
         return thinking.passes + (self._draws or reads)
 
     @property
@@ -177,11 +177,11 @@ class Run:
     @property
     def _draws(self) -> bool:
         """Whether it is about to draw tokens, or to read what it then goes on from."""
-        thinking, turn = self.session._thinking, self.task.turn
-        if thinking is None or turn is None:
+        thinking, entry = self.session._thinking, self.task.entry
+        if thinking is None or entry is None:
             return False
         works = [worker.work for worker in thinking.workers]
-        return any(write.stream or write.view[-1] in works for write in turn.writes)
+        return any(write.sampler or write.view[-1] in works for write in entry.writes)
 
 
 class Teams(RuleBasedStateMachine):
@@ -314,7 +314,7 @@ class Teams(RuleBasedStateMachine):
             assert got.unheard == tuple(text for _, text in run.said)
             return
         heard = sum(isinstance(part, Note) for part in got.history)
-        seen = [i.sights.copy() for i in team.interrupts if isinstance(i, Curious)]
+        seen = [i.contexts.copy() for i in team.interrupts if isinstance(i, Curious)]
         expected = ReferenceTeam(
             team,
             run.session.problem,
@@ -339,9 +339,9 @@ class Teams(RuleBasedStateMachine):
             return
         self._compare_ends(got, expected)
         assert list(got.snapshots) == snapshots
-        sights = [repr(sight) for these in seen for sight in these]
-        assert set(sights) >= {repr(sight) for sight in expected.sights}
-        assert len(sights) == len(expected.sights) or got.finish_reason == "stopped"
+        contexts = [repr(context) for these in seen for context in these]
+        assert set(contexts) >= {repr(context) for context in expected.contexts}
+        assert len(contexts) == len(expected.contexts) or got.finish_reason == "stopped"
         for written in expected.written:
             self._compare_views(run, [[view] for view in written.views])
 

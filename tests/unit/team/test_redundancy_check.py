@@ -111,9 +111,9 @@ def test_a_question_of_ones_own(question: str) -> None:
 class Late(RedundancyCheck):
     """One of a developer's own: it asks only later."""
 
-    def __call__(self, sight: InterruptContext) -> str | None:
+    def __call__(self, context: InterruptContext) -> str | None:
         """The question, or words that only look like it."""
-        return self.question if sight.index > 2 else f"{self.question}no"
+        return self.question if context.index > 2 else f"{self.question}no"
 
 
 def test_a_check_of_ones_own_asks_the_same_question() -> None:

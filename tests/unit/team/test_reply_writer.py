@@ -36,7 +36,7 @@ def write(parts: list[str], stop: list[str], limit: int) -> tuple[ReplyWriter, l
     writer = ReplyWriter(
         view=[],
         pending=[],
-        stream=SamplerState(SamplingParams()),
+        sampler=SamplerState(SamplingParams()),
         reader=Letters(parts),
         ends=frozenset([END]),
         limit=limit,

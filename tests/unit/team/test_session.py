@@ -169,8 +169,8 @@ def test_a_note_goes_into_the_history_for_all() -> None:
     """Said from an interrupt: it is there in the next pass, before steps still to be committed."""
     submitted: Future[Handle[Any, Result]] = Future()
 
-    def say(sight: InterruptContext) -> None:
-        if sight.passes == 7:
+    def say(context: InterruptContext) -> None:
+        if context.passes == 7:
             submitted.result(WAIT).say("Use **Bob [1]:** less.")
 
     team = team_of(budget=12, interrupts=[say])
@@ -205,7 +205,9 @@ def test_a_long_interrupt_is_read_ahead(layout: str) -> None:
     """In a pass of its own, in which nobody draws; not a token of it, or before it, is lost."""
     speech = "Do not give up. " * 30
     team = team_of(
-        layout=layout, budget=12, interrupts=[lambda sight: speech if sight.index == 2 else None]
+        layout=layout,
+        budget=12,
+        interrupts=[lambda context: speech if context.index == 2 else None],
     )
     played = play(team, LINES)
     whole = {"contiguous": begin("Alice") + " One.\n\n"}.get(layout, "")
@@ -331,8 +333,8 @@ def test_a_fault_at_any_pass_loses_nothing(layout: str) -> None:
 def test_a_fault_of_one_is_no_fault_of_another() -> None:
     """An interrupt that raises ends its session, with what it had; the other one goes on."""
 
-    def explode(sight: InterruptContext) -> str:
-        raise ZeroDivisionError(f"at step {sight.index}")
+    def explode(context: InterruptContext) -> str:
+        raise ZeroDivisionError(f"at step {context.index}")
 
     sick, well = team_of(interrupts=[explode]), team_of()
     model = scripted(Lines(well, LINES))

@@ -64,16 +64,16 @@ def voices(
     filler = encode("x")[-1]
     thought = 0
 
-    def choose(_: Any, streams: Sequence[SamplerState], __: Any = None) -> Tensor:
+    def choose(_: Any, samplers: Sequence[SamplerState], __: Any = None) -> Tensor:
         nonlocal thought
-        places = [_PLACES.get(stream.seed, FINISHER) for stream in streams]
+        places = [_PLACES.get(sampler.seed, FINISHER) for sampler in samplers]
         if 0 in places:
             before(thought)
             thought += 1
         drawn = []
-        for stream, place in zip(streams, places, strict=True):
+        for sampler, place in zip(samplers, places, strict=True):
             line = said.get(place, ())
-            drawn.append(line[stream.draws] if stream.draws < len(line) else filler)
+            drawn.append(line[sampler.draws] if sampler.draws < len(line) else filler)
         return torch.tensor(drawn)
 
     with mock.patch.object(passes, "choose", choose), Engine(model(), prefix_bytes=0) as engine:

@@ -48,7 +48,7 @@ class Turning:
         (found,) = (r for r in candidate_rotations([self.frequency()], dim) if r.name == name)
         return found
 
-    def turn(self, x: Tensor, places: Tensor) -> Tensor:
+    def rotate(self, x: Tensor, places: Tensor) -> Tensor:
         """Float64 `x` [heads, tokens, dim] turned on by its places, as complex numbers."""
         start = x.shape[-1] - self.size if self.at_end else 0
         part = x[..., start : start + self.size]
@@ -98,9 +98,9 @@ class Geometry:
         sinks = torch.linspace(-2, 3, self.heads, dtype=dtype, device=DEVICE)
         return Scoring(self.spread * self.dim**-0.5, self.softcap, sinks if self.sinks else None)
 
-    def turn(self, x: Tensor, places: Tensor) -> Tensor:
+    def rotate(self, x: Tensor, places: Tensor) -> Tensor:
         """As `Turning.turn`; nothing turns in a NoPE layer."""
-        return self.turning.turn(x, places) if self.turning else x
+        return self.turning.rotate(x, places) if self.turning else x
 
 
 GEOMETRIES = {
@@ -168,7 +168,7 @@ class Planted(Stage[CachePool]):
     def local_keys(self, layer: int, tokens: Sequence[int], start: int) -> Tensor:
         """Keys as they are stored at the positions from `start` on: [kv_heads, tokens, dim]."""
         places = torch.arange(start, start + len(tokens), dtype=torch.float64)
-        keys = self.geometries[layer].turn(self.keys[layer][:, list(tokens)], places)
+        keys = self.geometries[layer].rotate(self.keys[layer][:, list(tokens)], places)
         return keys.to(self.dtype).to(self.pool.dtype)
 
     def stored_values(self, layer: int, tokens: Sequence[int]) -> Tensor:
@@ -194,7 +194,7 @@ class Planted(Stage[CachePool]):
         size = geometry.heads, tokens, geometry.dim
         query = torch.randn(size, generator=drawing, dtype=torch.float64)
         key = self.keys[layer][:, self.new]
-        query, key = (geometry.turn(states, places) for states in (query, key))
+        query, key = (geometry.rotate(states, places) for states in (query, key))
         value = self.values[layer][:, self.new]
         return tuple(  # type: ignore[return-value]
             states.to(DEVICE, self.dtype).transpose(0, 1).contiguous().transpose(0, 1)
@@ -213,7 +213,7 @@ class Planted(Stage[CachePool]):
             for number, start in zip(writer.view, row.starts, strict=True):
                 text = self.texts[number]
                 place = torch.full((len(text),), start, dtype=torch.float64)
-                keys.append(geometry.turn(self.local_keys(layer, text, 0).double(), place))
+                keys.append(geometry.rotate(self.local_keys(layer, text, 0).double(), place))
                 values.append(self.stored_values(layer, text).double())
                 places.append(start + torch.arange(len(text)))
             key = torch.cat(keys, 1).repeat_interleave(group, 0)
@@ -221,7 +221,7 @@ class Planted(Stage[CachePool]):
             mine = queries[:, at : at + row.count]
             at += row.count
             place = torch.full((row.count,), row.starts[-1], dtype=torch.float64)
-            scores = geometry.turn(mine, place) @ key.transpose(1, 2) * scaling
+            scores = geometry.rotate(mine, place) @ key.transpose(1, 2) * scaling
             if softcap is not None:
                 scores = softcap * (scores / softcap).tanh()
             standing = row.starts[-1] + row.position + torch.arange(row.count)

@@ -38,7 +38,7 @@ def fill(block: CacheBlock, tokens: list[int]) -> None:
     for layer, keys, values in pool.storage():
         for offset, token in enumerate(tokens):
             straight = key_of(token, layer.kv_heads)
-            keys[:, slots[offset]] = layer.rotation.turn(straight, start + offset)
+            keys[:, slots[offset]] = layer.rotation.rotate(straight, start + offset)
             values[:, slots[offset]] = float(token)
     block.advance(len(tokens))
 
@@ -59,7 +59,7 @@ def check_contents(block: CacheBlock, tokens: list[int]) -> None:
         assert keys.shape == (layer.kv_heads, len(tokens), DIM)
         if tokens:
             straight = [key_of(token, layer.kv_heads) for token in tokens]
-            turned = [layer.rotation.turn(key, place) for place, key in enumerate(straight)]
+            turned = [layer.rotation.rotate(key, place) for place, key in enumerate(straight)]
             torch.testing.assert_close(keys, torch.stack(turned, 1), atol=1e-4, rtol=0)
 
 

@@ -316,7 +316,7 @@ class TestOutOfMemory:
         write(block, list(range(20)))
         write(step, list(range(50)))
 
-        turn = Rotation.turn
+        turn = Rotation.rotate
 
         def fail(self: Rotation, x: Tensor, shift: int) -> Tensor:
             if self is pool.layers[1].rotation:

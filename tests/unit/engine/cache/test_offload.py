@@ -51,12 +51,12 @@ def test_bit_by_bit(counts: list[int], forks: int) -> None:
         plant(twin, [900 + index] * (index % 3))
         blocks.append(twin)
     then, used = everything(blocks), pool.used_pages
-    parked = OffloadedBlocks(blocks)
-    assert parked.pages == used
+    offloaded = OffloadedBlocks(blocks)
+    assert offloaded.pages == used
     assert pool.used_pages == 0
     assert all(len(block) == 0 for block in blocks)
     stranger = filled(pool, 3 * PAGE + 1, 5000)
-    parked.restore()
+    offloaded.restore()
     assert pool.used_pages == used + 4
     assert same(everything(blocks), then)
     check_planted(stranger, list(range(5000, 5000 + 3 * PAGE + 1)))
@@ -75,11 +75,11 @@ def test_a_twin_that_stays(length: int) -> None:
     block = filled(pool, length)
     twin = block.fork()
     pages = pages_of([twin])
-    parked = OffloadedBlocks([block])
+    offloaded = OffloadedBlocks([block])
     assert pages_of([twin]) == pages
     assert pool.used_pages == len(pages)
     plant(twin, [500])
-    parked.restore()
+    offloaded.restore()
     check_planted(block, list(range(length)))
     check_planted(twin, [*range(length), 500])
     assert not pages_of([block]) & pages_of([twin])
@@ -104,15 +104,15 @@ def test_no_room_to_come_back() -> None:
     pool = make_pool(6)
     block = filled(pool, 3 * PAGE + 2)
     then = everything([block])
-    parked = OffloadedBlocks([block])
+    offloaded = OffloadedBlocks([block])
     stranger = filled(pool, 3 * PAGE)
     for _ in range(3):
         with pytest.raises(OutOfCacheMemoryError, match=r"4 pages.*3 of 6"):
-            parked.restore()
+            offloaded.restore()
         assert len(block) == 0
         assert pool.used_pages == 3
     stranger.free()
-    parked.restore()
+    offloaded.restore()
     assert same(everything([block]), then)
 
 
@@ -121,7 +121,7 @@ def test_a_device_that_has_no_memory_to_come_back(monkeypatch: pytest.MonkeyPatc
     pool = make_pool(6)
     block = filled(pool, 50)
     then = everything([block])
-    parked = OffloadedBlocks([block])
+    offloaded = OffloadedBlocks([block])
 
     def fail(*_: object) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -129,9 +129,9 @@ def test_a_device_that_has_no_memory_to_come_back(monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as patch:
         patch.setattr(pool, "tensor", fail)
         with pytest.raises(OutOfCacheMemoryError, match="2 pages"):
-            parked.restore()
+            offloaded.restore()
     assert pool.used_pages == 0
-    parked.restore()
+    offloaded.restore()
     assert same(everything([block]), then)
 
 
@@ -140,10 +140,10 @@ def test_storage_that_was_given_back_meanwhile() -> None:
     pool = make_pool(10)
     block, other = filled(pool, 50), filled(pool, 60)
     then = everything([block])
-    parked = OffloadedBlocks([block])
+    offloaded = OffloadedBlocks([block])
     other.free()
     assert pool.keys[0].shape[1] == 0
-    parked.restore()
+    offloaded.restore()
     assert same(everything([block]), then)
 
 
@@ -153,9 +153,9 @@ def test_blocks_that_hold_nothing() -> None:
     empty, freed = CacheBlock(pool), filled(pool, 3)
     freed.free()
     for blocks in ([empty], [freed], [freed, empty]):
-        parked = OffloadedBlocks(blocks)
-        assert parked.pages == 0
-        parked.restore()
+        offloaded = OffloadedBlocks(blocks)
+        assert offloaded.pages == 0
+        offloaded.restore()
     assert len(empty) == 0
     assert freed.freed
     plant(empty, [1, 2, 3])
@@ -217,13 +217,13 @@ class ParkingMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 9))
     def come_back(self, number: int) -> None:
         """Those that went together, if they fit."""
-        parked, twins = self.outside[number % len(self.outside)]
-        if parked.pages > self.pool.free_pages:
+        offloaded, twins = self.outside[number % len(self.outside)]
+        if offloaded.pages > self.pool.free_pages:
             with pytest.raises(OutOfCacheMemoryError):
-                parked.restore()
+                offloaded.restore()
             return
-        parked.restore()
-        self.outside.remove((parked, twins))
+        offloaded.restore()
+        self.outside.remove((offloaded, twins))
         self.inside += twins
 
     @precondition(lambda self: self.outside)

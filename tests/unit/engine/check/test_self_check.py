@@ -212,7 +212,7 @@ def test_a_wrong_turn_is_found_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -
     """Should the engine itself turn queries wrongly, the first layer that turns says so."""
     model = build(BY_NAME["smollm3"])
     probed = SharedCacheModel.from_pretrained(build(BY_NAME["smollm3"]))
-    assert [layer.rotation.still for layer in probed.layers] == [False, True]
+    assert [layer.rotation.nope for layer in probed.layers] == [False, True]
     monkeypatch.setattr(
         "hogwild_agents.engine.check.self_check.fit_layers", _then(_noisy_rotation, monkeypatch)
     )

@@ -232,11 +232,11 @@ class TestMovingOut:
         direct = self.crowded()
         copy, attempts = OffloadedBlocks._copy_to, []
 
-        def fail(parked: OffloadedBlocks, places: Sequence[int]) -> None:
+        def fail(offloaded: OffloadedBlocks, places: Sequence[int]) -> None:
             attempts.append(places)
             if len(attempts) < 4:
                 raise self.ERROR
-            copy(parked, places)
+            copy(offloaded, places)
 
         monkeypatch.setattr(OffloadedBlocks, "_copy_to", fail)
         rows = alone(load(), self.SPECS)
@@ -249,7 +249,7 @@ class TestMovingOut:
         """Blocks that are freed are left out when it moves."""
         direct = self.crowded(lambda team: team.lease.new_block().free())
         direct.drain()
-        assert direct.tasks[1].usage.swaps > 0
+        assert direct.tasks[1].usage.preemptions > 0
         assert direct.drawn() == alone(load(), self.SPECS)
 
     def crowded(self, act: Callable[[Team], Any] = lambda _: None) -> Direct:
@@ -266,6 +266,6 @@ class TestMovingOut:
 
     def room(self, direct: Direct) -> None:
         """Gives the cache to the jobs once the second one has moved out."""
-        while direct.tasks[1].parked is None:
+        while direct.tasks[1].offloaded is None:
             direct.scheduler.advance()
         self.hog.free()

@@ -80,8 +80,8 @@ class Watched(Direct):
         def spy(batch: Sequence[Task]) -> Any:
             reading = [task for task in batch if task.reading]
             assert sum(task.share for task in reading) <= self.scheduler.chunk
-            assert all(task.parked is None and not task.ended for task in batch)
-            ready = {task for task in self.scheduler.running if task.turn and not task.parked}
+            assert all(task.offloaded is None and not task.ended for task in batch)
+            ready = {task for task in self.scheduler.running if task.entry and not task.offloaded}
             left_out = ready - set(batch)
             assert all(task.reading for task in left_out), "who decodes is never left out"
             return run(batch)
@@ -91,9 +91,9 @@ class Watched(Direct):
     def round(self) -> bool:
         """Advances once; everything must be in order then."""
         oldest = next((t for t in self.scheduler.running if not t.ended), None)
-        inside = oldest is not None and oldest.parked is None
+        inside = oldest is not None and oldest.offloaded is None
         busy = self.scheduler.advance()
-        assert not (inside and oldest.parked), "the oldest never moves out"
+        assert not (inside and oldest.offloaded), "the oldest never moves out"
         self.examine()
         return busy
 
@@ -115,11 +115,11 @@ class Watched(Direct):
         assert [i for i in range(len(self.tasks)) if i in self.outcomes] == [
             i for i, task in enumerate(self.tasks) if task.ended
         ]
-        out = [task.parked is not None for task in scheduler.running]
+        out = [task.offloaded is not None for task in scheduler.running]
         assert out == sorted(out), "the youngest move out first"
         for task in scheduler.running:
             assert task.lease
-            assert task.parked is None or pages_of(task.lease.blocks) == set()
+            assert task.offloaded is None or pages_of(task.lease.blocks) == set()
 
 
 @given(plans())
@@ -247,7 +247,7 @@ class TestFairness:
             direct.scheduler.advance()
         direct.drain()
         assert len(direct.outcomes) == 3
-        assert large.usage.swaps == small.usage.swaps == 0
+        assert large.usage.preemptions == small.usage.preemptions == 0
 
 
 class TestMemory:
@@ -260,7 +260,7 @@ class TestMemory:
         direct.scheduler.advance()
         assert len(direct.scheduler.running) == 3
         direct.drain()
-        assert [task.usage.swaps for task in tasks] == [0] * 6
+        assert [task.usage.preemptions for task in tasks] == [0] * 6
         assert len(direct.drawn()) == 6
 
     def test_an_overgrown_job_makes_room_for_those_outside(self) -> None:
@@ -276,7 +276,7 @@ class TestMemory:
         assert isinstance(error, OutOfCacheMemoryError)
         assert "24" in str(error)
         assert len(outcome.drawn) > 15
-        assert all(task.usage.swaps for task in honest)
+        assert all(task.usage.preemptions for task in honest)
         for place, seed in ((1, 0), (2, 1)):
             assert direct.outcomes[place][1] is None
             assert direct.outcomes[place][0].drawn == alone_rows(some_tokens(40, seed), 50)
@@ -306,8 +306,8 @@ class TestMemory:
         assert direct.drain() < 20
         assert direct.drain() == 0
         assert task.ended
-        assert task.usage.swaps == idle.usage.swaps == 1
-        assert idle.parked is not None
+        assert task.usage.preemptions == idle.usage.preemptions == 1
+        assert idle.offloaded is not None
         future.set_result("now")
         assert direct.woken == 1
         direct.drain()
@@ -353,7 +353,7 @@ class TestMemory:
         assert len(direct.scheduler.prefixes) == 3
         task = direct.add(Team(some_tokens(8 * PAGE, 9), workers=1, passes=40))
         direct.drain()
-        assert task.usage.swaps == 0
+        assert task.usage.preemptions == 0
         kept = [entry.tokens[:3].tolist() for entry in direct.scheduler.prefixes._entries]
         assert some_tokens(3, 0) not in kept
         assert kept[-1] == some_tokens(3, 9)
@@ -404,22 +404,22 @@ class TestFutures:
                 before=lambda _, index: future if index == 9 else None,
             )
         )
-        while asker.parked is None:
+        while asker.offloaded is None:
             assert direct.scheduler.advance()
         assert asker.future is future
         if when == "soon":
             future.set_result(7)
         direct.scheduler.advance()
-        assert asker.parked is not None
+        assert asker.offloaded is not None
         direct.drain()
         assert old.ended
         if when == "late":
-            assert asker.parked is not None  # it would only sleep inside
+            assert asker.offloaded is not None  # it would only sleep inside
             future.set_result(7)
             direct.drain()
         assert direct.outcomes[1][0].answers == [7]
         assert direct.drawn()[1] == alone_rows(some_tokens(5 * PAGE, 1), 20, workers=2)
-        assert asker.usage.swaps == 1
+        assert asker.usage.preemptions == 1
 
 
 def glutton(pages: int) -> Team:

@@ -204,7 +204,7 @@ NONSENSE: dict[str, tuple[Callable[[Team], Any], type[BaseException]]] = {
         InvalidBlockError,
     ),
     "a stream that is none": (
-        lambda team: BatchEntry([Write([block_of(team)], [1], stream="greedy")]),
+        lambda team: BatchEntry([Write([block_of(team)], [1], sampler="greedy")]),
         AttributeError,
     ),
     "a mask of another size": (
@@ -281,15 +281,15 @@ def test_a_job_that_cannot_clean_up(
 
     def stubborn(lease: Lease) -> Any:
         steps = run(lease)
-        turn = next(steps)
+        entry = next(steps)
         for _ in range(6):
-            turn = steps.send((yield turn))
+            entry = steps.send((yield entry))
         try:
             yield BatchEntry([Write([lease.prompt], [500])]) if why != "cancel" else Future()
         finally:
             if how == "raises":
                 raise OSError("while closing")
-            yield turn
+            yield entry
 
     job.run = stubborn  # type: ignore[method-assign]
     with neighbours(engine, expected):

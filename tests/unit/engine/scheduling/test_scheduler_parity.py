@@ -63,7 +63,7 @@ def test_sixteen_teams_at_once(
     with Engine(model, chunk=chunk) as engine:
         got = results([engine.submit(spec.job()) for spec in CASES[name, kind]])
     assert [outcome.drawn for outcome in got] == expected[name, kind]
-    assert sum(outcome.usage.swaps for outcome in got) == 0
+    assert sum(outcome.usage.preemptions for outcome in got) == 0
     assert max(len(rows) for rows in spy.passes) > 8, "they did run together"
     assert model.pool.used_pages == 0
 
@@ -101,7 +101,7 @@ def test_a_small_cache(
         all_here.set()
         got = results(handles)
     assert [outcome.drawn for outcome in got] == expected[name, "long"]
-    assert sum(outcome.usage.swaps for outcome in got) > 1
+    assert sum(outcome.usage.preemptions for outcome in got) > 1
     assert max(lines) > 0, "some waited"
     assert model.pool.used_pages == 0
 

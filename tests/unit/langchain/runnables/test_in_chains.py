@@ -25,9 +25,9 @@ from tests.unit.langchain.runnables.pieces import Runs
 PROBLEM = make_problem(seed=4, size=2).text
 
 
-def always(sight: InterruptContext) -> str:
+def always(context: InterruptContext) -> str:
     """Speaks at the beginning of each step."""
-    return f"(Step {sight.index}.) "
+    return f"(Step {context.index}.) "
 
 
 def model(**options: Any) -> ChatHogwild:

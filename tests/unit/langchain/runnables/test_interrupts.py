@@ -38,8 +38,8 @@ from hogwild_agents.langchain.runnables import (
 from hogwild_agents.team import InterruptContext
 from hogwild_agents.team import RedundancyCheck as TeamCheck
 from hogwild_agents.team.interrupts import QUESTION, name_of
+from tests.unit.langchain.runnables.contexts import context, explode, half_time, shout, shout_later
 from tests.unit.langchain.runnables.pieces import RECORDS, Runs, check_runs, check_ways, message
-from tests.unit.langchain.runnables.sights import explode, half_time, shout, shout_later, sight
 
 WAIT = 10.0
 """Seconds after which a test gives up on what should come at once."""
@@ -53,7 +53,7 @@ WAIT = 10.0
 def test_a_check_is_the_team_s(every: int, since: int) -> None:
     """It asks the same thing at the same time, and reads answers alike."""
     check, team = RedundancyCheck(every), TeamCheck(every)
-    assert check(sight(since)) == check.invoke(sight(since)) == team(sight(since))
+    assert check(context(since)) == check.invoke(context(since)) == team(context(since))
     for followed in ("yes, I do.", "No. I go on", "(yes/no): no.", "perhaps", ""):
         assert check.read(followed) is team.read(followed)
 
@@ -68,10 +68,10 @@ def test_an_interrupt_is_what_its_function_says() -> None:
     made: list[Any] = [half_time, later, RunnableLambda(half_time), RunnableLambda(later)]
     for function in (*made, Interrupt(half_time), half_time.__call__):
         interrupt = Interrupt(function)
-        assert interrupt(sight()) == half_time(sight())
-        assert interrupt(sight(passes=1)) is None
-        assert asyncio.run(interrupt.ainvoke(sight())) == half_time(sight())
-    assert Interrupt(TeamCheck(5))(sight()) == QUESTION
+        assert interrupt(context()) == half_time(context())
+        assert interrupt(context(passes=1)) is None
+        assert asyncio.run(interrupt.ainvoke(context())) == half_time(context())
+    assert Interrupt(TeamCheck(5))(context()) == QUESTION
 
 
 def test_as_a_decorator() -> None:
@@ -81,7 +81,7 @@ def test_as_a_decorator() -> None:
     def remind(seen: InterruptContext) -> str:
         return f"({seen.worker}!) "
 
-    assert remind(sight()) == "(Bob!) "
+    assert remind(context()) == "(Bob!) "
     assert remind.name == name_of(remind) == "remind"
 
 
@@ -105,18 +105,18 @@ def test_names(interrupt: BaseInterrupt, name: str) -> None:
     """In records, in traces, and wherever a function's name is looked for."""
     assert name_of(interrupt) == interrupt.get_name() == interrupt.__name__ == name
     runs = Runs()
-    interrupt.invoke(sight(), {"callbacks": [runs]})
+    interrupt.invoke(context(), {"callbacks": [runs]})
     assert runs.names[0] == name
 
 
 def test_every_way_to_run_them() -> None:
-    check_ways(RedundancyCheck(512), sight(), QUESTION)
-    check_ways(RedundancyCheck(512), sight(1), None)
-    check_ways(RedundancyCheck(512) | shout, sight(), QUESTION.upper())
-    check_ways(Interrupt(half_time), sight(passes=1), None)
-    check_ways(Interrupt(half_time) | shout, sight(), "(HALF OF THE TIME IS OVER.) ")
-    check_runs(RedundancyCheck(512), sight(), "RedundancyCheck")
-    check_runs(Interrupt(half_time) | shout, sight(), "half_time")
+    check_ways(RedundancyCheck(512), context(), QUESTION)
+    check_ways(RedundancyCheck(512), context(1), None)
+    check_ways(RedundancyCheck(512) | shout, context(), QUESTION.upper())
+    check_ways(Interrupt(half_time), context(passes=1), None)
+    check_ways(Interrupt(half_time) | shout, context(), "(HALF OF THE TIME IS OVER.) ")
+    check_runs(RedundancyCheck(512), context(), "RedundancyCheck")
+    check_runs(Interrupt(half_time) | shout, context(), "half_time")
     assert repr(RedundancyCheck(every=512) | shout) == (
         "RedundancyCheck(then=(RunnableLambda(shout),), every=512)"
     )
@@ -124,9 +124,9 @@ def test_every_way_to_run_them() -> None:
 
 
 def test_schemas() -> None:
-    """From a sight to a text or nothing."""
+    """From a context to a text or nothing."""
     for interrupt in (RedundancyCheck(), Interrupt(half_time) | shout):
-        interrupt.get_input_schema().model_validate(sight())
+        interrupt.get_input_schema().model_validate(context())
         assert interrupt.get_output_jsonschema()["anyOf"] == [{"type": "string"}, {"type": "null"}]
 
 
@@ -152,9 +152,9 @@ def test_what_follows_is_asked_only_about_a_text(outcomes: list[str | None]) -> 
     silent = next((place for place, said in enumerate(outcomes) if not said), None)
     expected = outcomes[-1] if silent is None else None
     reached = list(range(len(outcomes) if silent is None else silent + 1))
-    assert piped(sight()) == expected
+    assert piped(context()) == expected
     assert asked == reached
-    assert asyncio.run(piped.ainvoke(sight())) == expected
+    assert asyncio.run(piped.ainvoke(context())) == expected
     assert asked == reached * 2
 
 
@@ -164,26 +164,26 @@ def test_what_may_follow() -> None:
     template = ChatPromptTemplate.from_template("Into German: {text}")
     check = RedundancyCheck(512) | template | model | StrOutputParser()
     assert isinstance(check, RedundancyCheck)
-    assert check(sight(1)) is None
-    assert check(sight()) == "Tust du Doppeltes?"
+    assert check(context(1)) is None
+    assert check(context()) == "Tust du Doppeltes?"
     both: Any = {"one": RunnablePassthrough(), "two": shout}
-    assert (Interrupt(half_time) | both | (lambda said: said["two"]))(sight()) == half_time(
-        sight()
+    assert (Interrupt(half_time) | both | (lambda said: said["two"]))(context()) == half_time(
+        context()
     ).upper()
-    assert RedundancyCheck().pipe(shout, str.strip)(sight()) == QUESTION.upper().strip()
+    assert RedundancyCheck().pipe(shout, str.strip)(context()) == QUESTION.upper().strip()
 
 
 def test_both() -> None:
     """They are asked in order; whoever says nothing adds nothing."""
     both = RedundancyCheck(512) + half_time
-    assert both(sight()) == QUESTION + half_time(sight())
-    assert both(sight(since=1)) == half_time(sight())
-    assert both(sight(passes=1)) == QUESTION
-    assert both(sight(since=1, passes=1)) is None
+    assert both(context()) == QUESTION + half_time(context())
+    assert both(context(since=1)) == half_time(context())
+    assert both(context(passes=1)) == QUESTION
+    assert both(context(since=1, passes=1)) is None
     assert both.read("Yes.") is True
-    assert (both | shout)(sight(since=1)) == half_time(sight()).upper()
-    assert (both + Interrupt(lambda _: "!"))(sight(1, 1)) == "!"
-    assert asyncio.run(both.ainvoke(sight())) == both(sight())
+    assert (both | shout)(context(since=1)) == half_time(context()).upper()
+    assert (both + Interrupt(lambda _: "!"))(context(1, 1)) == "!"
+    assert asyncio.run(both.ainvoke(context())) == both(context())
 
 
 def french(seen: InterruptContext) -> bool:
@@ -208,11 +208,11 @@ def test_runnables_around_one(made: Runnable[Any, Any]) -> None:
     """Each of them is an interrupt again, which reads answers if a check is inside."""
     interrupt = as_interrupt(made)
     assert isinstance(interrupt, Interrupt)
-    assert interrupt(sight()) == QUESTION
-    assert interrupt(sight(since=1)) is None
+    assert interrupt(context()) == QUESTION
+    assert interrupt(context(since=1)) is None
     readable = not isinstance(made, RunnableLambda)
     assert interrupt.read("Yes.") is (True if readable else None)
-    assert (interrupt | shout)(sight()) == QUESTION.upper()
+    assert (interrupt | shout)(context()) == QUESTION.upper()
 
 
 def test_fallbacks_of_what_follows() -> None:
@@ -220,7 +220,7 @@ def test_fallbacks_of_what_follows() -> None:
     spare = RunnableLambda(explode).with_fallbacks(
         [RunnableLambda(shout)], exceptions_to_handle=(AssertionError,)
     )
-    assert (RedundancyCheck() | spare)(sight()) == QUESTION.upper()
+    assert (RedundancyCheck() | spare)(context()) == QUESTION.upper()
 
 
 def test_bound_arguments() -> None:
@@ -230,14 +230,14 @@ def test_bound_arguments() -> None:
         return f"({words}, {seen.worker}!) "
 
     bound = Interrupt(remind).bind(words="Rest")
-    assert as_interrupt(bound)(sight()) == "(Rest, Bob!) "
-    assert asyncio.run(bound.ainvoke(sight())) == "(Rest, Bob!) "
+    assert as_interrupt(bound)(context()) == "(Rest, Bob!) "
+    assert asyncio.run(bound.ainvoke(context())) == "(Rest, Bob!) "
 
 
 def test_fields_left_open() -> None:
     check = RedundancyCheck().configurable_fields(every=ConfigurableField(id="every"))
-    assert check.invoke(sight(600)) is None
-    assert check.invoke(sight(600), {"configurable": {"every": 512}}) == QUESTION
+    assert check.invoke(context(600)) is None
+    assert check.invoke(context(600), {"configurable": {"every": 512}}) == QUESTION
     assert RedundancyCheck().partial(every=5, name="often") == RedundancyCheck(5, name="often")
 
 
@@ -260,11 +260,11 @@ def test_fields_left_open() -> None:
 def test_parts_that_are_only_asynchronous(interrupt: BaseInterrupt) -> None:
     """They get an event loop, again and again, however deep they are; silence costs none."""
     for _ in range(2):
-        assert interrupt(sight()) == QUESTION.upper()
-        assert interrupt.invoke(sight(1)) is None
-        assert asyncio.run(interrupt.ainvoke(sight())) == QUESTION.upper()
+        assert interrupt(context()) == QUESTION.upper()
+        assert interrupt.invoke(context(1)) is None
+        assert asyncio.run(interrupt.ainvoke(context())) == QUESTION.upper()
     runs = Runs()
-    interrupt.invoke(sight(), {"callbacks": [runs]})
+    interrupt.invoke(context(), {"callbacks": [runs]})
     assert runs.parents.count(None) == 1
 
 
@@ -277,7 +277,7 @@ def test_nothing_blocks_the_event_loop() -> None:
         return "late"
 
     async def main() -> str | None:
-        waiting = asyncio.ensure_future(Interrupt(slow).ainvoke(sight()))
+        waiting = asyncio.ensure_future(Interrupt(slow).ainvoke(context()))
         await asyncio.sleep(0.01)
         asked.set()
         return await waiting
@@ -298,7 +298,7 @@ def test_functions_may_take_the_config() -> None:
         return quote.invoke(f"{seen.worker} {config['tags']}", config)
 
     runs = Runs()
-    said = Interrupt(remind).invoke(sight(), {"tags": ["a"], "callbacks": [runs]})
+    said = Interrupt(remind).invoke(context(), {"tags": ["a"], "callbacks": [runs]})
     assert said == "'Bob ['a']' "
     assert runs.names == ["remind", "remind", "quote"]
     assert runs.parents.count(None) == 1
@@ -340,7 +340,7 @@ def test_what_is_no_text(said: Any) -> None:
         RedundancyCheck(name="mine") | RunnableLambda(lambda _: said),
     ):
         with pytest.raises(InvalidInterruptError, match=f"mine returned {type(said).__name__} "):
-            interrupt(sight())
+            interrupt(context())
 
 
 def test_an_interrupt_takes_no_text() -> None:
@@ -351,10 +351,10 @@ def test_an_interrupt_takes_no_text() -> None:
 
 def test_errors_come_through() -> None:
     with pytest.raises(AssertionError, match="it was called"):
-        Interrupt(explode)(sight())
+        Interrupt(explode)(context())
     runs = Runs()
     with pytest.raises(AssertionError):
-        Interrupt(explode).invoke(sight(), {"callbacks": [runs]})
+        Interrupt(explode).invoke(context(), {"callbacks": [runs]})
     assert runs.outcomes == [AssertionError, AssertionError]
 
 
@@ -393,4 +393,4 @@ def test_no_record(given_one: Any) -> None:
 def test_both_may_be_mapped() -> None:
     """Interrupts and records stand in maps like any runnable."""
     asked = RunnableParallel(check=RedundancyCheck(512), late=Interrupt(half_time))
-    assert asked.invoke(sight()) == {"check": QUESTION, "late": half_time(sight())}
+    assert asked.invoke(context()) == {"check": QUESTION, "late": half_time(context())}

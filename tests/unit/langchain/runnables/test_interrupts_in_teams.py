@@ -18,7 +18,7 @@ from hogwild_agents.langchain.runnables import (
 from hogwild_agents.team import InterruptContext, Interruption, Result
 from hogwild_agents.team import RedundancyCheck as TeamCheck
 from hogwild_agents.team.interrupts import QUESTION
-from tests.unit.langchain.runnables.sights import explode, half_time, shout, shout_later, sight
+from tests.unit.langchain.runnables.contexts import context, explode, half_time, shout, shout_later
 from tests.unit.team.scripted import tokenizer
 from tests.unit.team.voices import STEP, hold, make
 
@@ -31,12 +31,12 @@ def test_what_becomes_of_what_is_given() -> None:
     piped, named = RedundancyCheck() | shout, RedundancyCheck(name="mine")
     for given_one in (half_time, TeamCheck(), Interrupt(half_time), piped, named, None, 5):
         assert as_interrupt(given_one) is given_one
-    assert as_interrupt(RunnableLambda(half_time))(sight()) == half_time(sight())
+    assert as_interrupt(RunnableLambda(half_time))(context()) == half_time(context())
 
     async def later(_: InterruptContext) -> str:
         return "late"
 
-    assert as_interrupt(later)(sight()) == "late"
+    assert as_interrupt(later)(context()) == "late"
 
 
 def run(lines: Any, interrupts: list[Any], **options: Any) -> Result:

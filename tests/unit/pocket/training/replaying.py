@@ -37,16 +37,16 @@ def replay(
         for name, index, step in numbered(transcript)
     }
 
-    def force(sight: InterruptContext) -> str:
-        return words[sight.worker, sight.index].removesuffix(QUESTION)
+    def force(context: InterruptContext) -> str:
+        return words[context.worker, context.index].removesuffix(QUESTION)
 
     class Ask:
         """The check, at the teacher's times."""
 
         read = RedundancyCheck().read
 
-        def __call__(self, sight: InterruptContext) -> str | None:
-            return QUESTION if words[sight.worker, sight.index].endswith(QUESTION) else None
+        def __call__(self, context: InterruptContext) -> str | None:
+            return QUESTION if words[context.worker, context.index].endswith(QUESTION) else None
 
     told = team_settings(transcript.workers) | {"sampling": SamplingParams(seed=0)}
     told |= {"finisher": finisher}

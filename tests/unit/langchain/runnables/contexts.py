@@ -8,7 +8,7 @@ from typing import Any
 from hogwild_agents.team import InterruptContext
 
 
-def sight(since: int = 2000, passes: int = 900) -> InterruptContext:
+def context(since: int = 2000, passes: int = 900) -> InterruptContext:
     """What a worker sees at some moment."""
     return InterruptContext(
         "Bob", 3, ("Alice", "Bob"), "2 + 2?", (), {"Alice": ""}, passes, 1000, 2000, since

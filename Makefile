@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OTHERS := .venv/integrations/bin
+NEWEST := .venv/newest/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-slow soak lint format bench gpu integrations evaluate picture clean
+.PHONY: demo test test-slow soak lint resolve newest format bench gpu integrations evaluate picture clean
 
 demo: .venv/ready  ## two and four workers solve a problem, and one alone for comparison
 	$(BIN)/hogwild solve - --workers 2 --compare < examples/tasks.txt
@@ -24,6 +25,16 @@ lint: .venv/ready  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+resolve: .venv/ready  ## whether constraints.txt can be installed from PyPI alone, on each Python
+	@for python in 3.11 3.12 3.13; do \
+		env -u PIP_FIND_LINKS -u UV_FIND_LINKS $(BIN)/uv pip compile --no-config --quiet \
+			--constraints constraints.txt --extra dev --python-version $$python pyproject.toml >/dev/null \
+		&& echo "constraints.txt resolves for Python $$python" || exit 1; \
+	done
+
+newest: .venv/newest/ready  ## all tests on the newest releases of everything we depend on
+	OMP_NUM_THREADS=1 $(NEWEST)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .
@@ -54,6 +65,11 @@ clean:
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/newest/ready: .venv/ready pyproject.toml
+	$(PYTHON) -m venv .venv/newest
+	$(NEWEST)/pip install --quiet --disable-pip-version-check --upgrade -e '.[dev]'
 	touch $@
 
 .venv/integrations/ready: .venv/ready constraints.txt integrations/constraints.txt $(wildcard integrations/*/pyproject.toml)

@@ -1,85 +1,167 @@
-"""The rules of the house that a machine can check."""
+"""The rules of docs/internals/architecture.md that a machine can check."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import hogwild_agents
 
-ROOT = Path(hogwild_agents.__file__).parent
+PACKAGE = Path(hogwild_agents.__file__).parent
+ROOT = PACKAGE.parent
+TESTS = ROOT / "tests"
+ARCHITECTURE = ROOT / "docs" / "internals" / "architecture.md"
+
+LEVELS = (
+    {"errors"},
+    {"engine"},
+    {"team"},
+    {"constrained", "pocket"},
+    {"registry"},
+    {"langchain", "evaluation", "bench"},
+    {"cli"},
+)
+"""The parts of the package from the bottom up. Imports go to the same part, or to a lower level."""
+
+LANGCHAIN = {"langchain", "langchain_core", "langgraph", "langsmith"}
+TERMINAL = {"typer", "rich", "click"}
+HEAVY = {"torch", "transformers", "pydantic", *LANGCHAIN}
+
+ENGINE_NEEDS = {"torch", "transformers", "numpy", *sys.stdlib_module_names}
+TRITON_FILES = {"triton.py", "kernels.py"}
+LANGCHAIN_FILES = {PACKAGE / "evaluation" / "chains.py"}
 
 
-def imported(file: Path) -> set[str]:
-    """Names of the modules that a file imports, anywhere in it."""
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+@cache
+def imported(file: Path) -> frozenset[str]:
+    """Dotted names that a file imports, anywhere in it, also for type checkers only.
+
+    `from a import b` counts as `a.b` where that is a module of the package, and as `a` elsewhere.
+    """
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            names.add(node.module or "")
-    return names
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            inner = full & modules().keys()
+            names |= inner
+            if inner != full:
+                names.add(node.module)
+    return frozenset(names)
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "engine").rglob("*.py")), ids=lambda f: f.name)
-def test_the_engine_stands_on_torch_and_transformers_only(file: Path) -> None:
-    """It runs where LangChain, pydantic, typer and rich are not installed.
-
-    tenacity is asked for only when a device has run out of memory, Triton by its own backend.
-    """
-    allowed = {"torch", "transformers", "numpy", "tenacity", *sys.stdlib_module_names}
-    if file.name in ("triton.py", "kernels.py"):
-        allowed.add("triton")
-    for name in imported(file):
-        if name.startswith("hogwild_agents"):
-            assert name.startswith(("hogwild_agents.engine", "hogwild_agents.errors")), (
-                f"{file.name} imports {name}"
-            )
-        else:
-            assert name.partition(".")[0] in allowed, f"{file.name} imports {name}"
+def part_of(module: str) -> str:
+    """The part of the package that a module belongs to; empty for the package itself."""
+    return module.split(".")[1] if "." in module else ""
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "team").rglob("*.py")), ids=lambda f: f.name)
-def test_the_team_knows_nothing_of_chat_models(file: Path) -> None:
-    """It stands on the engine, and needs neither LangChain nor pydantic."""
-    for name in imported(file):
-        assert name.partition(".")[0] not in {"langchain_core", "pydantic", "typer", "rich"}
-        if name.startswith("hogwild_agents"):
-            assert name.startswith(
-                ("hogwild_agents.engine", "hogwild_agents.team", "hogwild_agents.errors")
-            )
+def level_of(module: str) -> int:
+    """How high a module's part stands."""
+    return next(level for level, parts in enumerate(LEVELS) if part_of(module) in parts)
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "pocket").glob("*.py")), ids=lambda f: f.name)
-def test_the_pocket_model_knows_nothing_of_what_stands_on_it(file: Path) -> None:
-    """Neither the command line nor LangChain."""
-    for name in imported(file):
-        assert name.partition(".")[0] not in {"langchain_core", "pydantic"}
-        if name.startswith("hogwild_agents"):
-            below = ("hogwild_agents.engine", "hogwild_agents.team", "hogwild_agents.pocket")
-            assert name == "hogwild_agents" or name.startswith(below), f"{file.name}: {name}"
+def distributions(file: Path) -> set[str]:
+    """Top-level names that a file imports from outside of the package."""
+    return {name.partition(".")[0] for name in imported(file)} - {"hogwild_agents", "__future__"}
 
 
-def test_the_engine_needs_neither_tenacity_nor_triton() -> None:
-    """Importing the engine loads none of them."""
-    code = (
+def everywhere_but(*parts: str) -> list[Path]:
+    """Files of the package outside of some of its parts."""
+    return [file for name, file in modules().items() if part_of(name) not in parts]
+
+
+def test_every_part_has_a_level() -> None:
+    """A new folder has a place in the order."""
+    assert {part_of(name) for name in modules()} - {""} == set().union(*LEVELS)
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if part_of(name)])
+def test_imports_point_down(module: str) -> None:
+    """No module knows a higher part, or another part of its own level."""
+    for name in imported(modules()[module]):
+        if name.startswith("hogwild_agents.") and part_of(name) != part_of(module):
+            assert level_of(name) < level_of(module), f"{module} imports {name}"
+        assert not name.startswith("integrations"), f"{module} imports {name}"
+
+
+def test_there_are_no_circles() -> None:
+    """Not even for type checkers only. The package itself loads its names lazily."""
+    graph = {
+        name: imported(file) & modules().keys() - {name, "hogwild_agents"}
+        for name, file in modules().items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "engine").rglob("*.py")), ids=lambda f: f.name)
+def test_the_engine_needs_torch_and_transformers_only(file: Path) -> None:
+    """It runs where LangChain, pydantic, typer and rich are not installed."""
+    allowed = ENGINE_NEEDS | ({"triton"} if file.name in TRITON_FILES else set())
+    assert distributions(file) <= allowed
+
+
+def test_only_its_face_knows_langchain() -> None:
+    """`hogwild solve`, `check`, `bench` and a plain evaluation run without it."""
+    for file in {*everywhere_but("langchain", "")} - LANGCHAIN_FILES:
+        assert LANGCHAIN.isdisjoint(distributions(file)), file
+
+
+def test_only_the_command_line_knows_the_terminal() -> None:
+    """Everything below is a library."""
+    for file in everywhere_but("cli", "evaluation", "pocket"):
+        assert TERMINAL.isdisjoint(distributions(file)), file
+
+
+def test_only_the_pocket_model_knows_its_training() -> None:
+    """And of that only what evaluates it: the model runs without what made it."""
+    training = "hogwild_agents.pocket.training"
+    evaluation = {"hogwild_agents.pocket.evaluate", "hogwild_agents.pocket.judge"}
+    for name, file in modules().items():
+        if not name.startswith(training) and name not in evaluation:
+            assert not any(part.startswith(training) for part in imported(file)), name
+
+
+def run_python(code: str) -> None:
+    """Runs code in a fresh interpreter."""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_engine_loads_triton_when_it_is_used() -> None:
+    """Importing the engine does not."""
+    run_python(
         "import sys, hogwild_agents.engine; "
         "assert not {'tenacity', 'hogwild_agents.engine.attention.triton'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_importing_the_package_is_light() -> None:
-    """Names are lazy: neither torch nor transformers is loaded, by the package or by --help."""
-    code = (
+    """Names are lazy: neither the package nor `--help` loads anything heavy."""
+    run_python(
         "import sys, hogwild_agents, hogwild_agents.cli; dir(hogwild_agents); "
-        "assert not {'torch', 'transformers', 'langchain_core', 'pydantic'} & set(sys.modules)"
+        f"assert not {HEAVY} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_public_names() -> None:
@@ -103,3 +185,44 @@ def test_public_names() -> None:
         assert getattr(hogwild_agents, name)
     with pytest.raises(AttributeError, match="nonsense"):
         hogwild_agents.nonsense  # noqa: B018
+
+
+def test_errors_are_one_tree() -> None:
+    """Every error class stands in `errors.py`, or in the face's own `langchain/errors.py`."""
+    homes = {PACKAGE / "errors.py", PACKAGE / "langchain" / "errors.py"}
+    for file in {*modules().values()} - homes:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef):
+                bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+                assert not any(base.endswith(("Error", "Exception")) for base in bases), file
+    tree = ast.parse((PACKAGE / "errors.py").read_text())
+    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    drawn = Counter(re.findall(r"\b[A-Z]\w+Error\b", ast.get_docstring(tree) or ""))
+    assert classes <= drawn.keys(), "the docstring of errors.py draws every class"
+
+
+def test_the_architecture_page_lists_every_file() -> None:
+    """The page is true: each module stands there once, and nothing that is not there."""
+    listed = Counter(re.findall(r"^ {2}(\S+\.py) {2,}\S", ARCHITECTURE.read_text(), re.MULTILINE))
+    files = {
+        str(file.relative_to(PACKAGE))
+        for file in PACKAGE.rglob("*.py")
+        if file.name != "__init__.py" or file.parent == PACKAGE
+    }
+    assert listed.keys() == files
+    assert {*listed.values()} == {1}
+
+
+@pytest.mark.parametrize("file", sorted(TESTS.rglob("test_*.py")), ids=lambda f: f.name)
+def test_no_test_imports_a_test(file: Path) -> None:
+    """What tests share lives in helper modules."""
+    for name in imported(file):
+        if name.startswith("tests."):
+            assert not name.rpartition(".")[2].startswith("test_"), f"{file.name} imports {name}"
+
+
+def test_tests_mirror_the_package() -> None:
+    """A folder of unit tests has the name of the folder that it tests."""
+    for folder in (TESTS / "unit").rglob("*"):
+        if folder.is_dir() and any(folder.glob("test_*.py")):
+            assert (PACKAGE / folder.relative_to(TESTS / "unit")).is_dir(), folder

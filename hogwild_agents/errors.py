@@ -175,7 +175,9 @@ class AnswerTimeoutError(HogwildError, TimeoutError):
         partial: What it had reached, a `hogwild_agents.team.Result`; None if that is unknown.
     """
 
-    partial: Any = None
+    def __init__(self, message: str, partial: Any = None) -> None:
+        super().__init__(message)
+        self.partial = partial
 
 
 class SessionFailedError(HogwildError, RuntimeError):
@@ -185,7 +187,9 @@ class SessionFailedError(HogwildError, RuntimeError):
         partial: What it had reached, a `hogwild_agents.team.Result`; None if it had not begun.
     """
 
-    partial: Any = None
+    def __init__(self, message: str, partial: Any = None) -> None:
+        super().__init__(message)
+        self.partial = partial
 
 
 class SessionEndedError(HogwildError, RuntimeError):

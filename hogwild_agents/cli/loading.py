@@ -68,7 +68,7 @@ def _settings(model: str, choices: Choices) -> dict[str, Any]:
     """What a team is made with: what suits the model, and above it what the user chose."""
     from hogwild_agents.registry import settings_of
     from hogwild_agents.team import RedundancyCheck
-    from hogwild_agents.team.team import DEFAULT_SAMPLING
+    from hogwild_agents.team.config import DEFAULT_SAMPLING
 
     settings = settings_of(model, 2 if choices.workers is None else _workers(choices.workers))
     if choices.layout is not None:

@@ -15,8 +15,8 @@ from hogwild_agents.langchain.runnables.answers import format_of
 from hogwild_agents.registry import settings_of
 from hogwild_agents.team import CollaborationPrompt as TeamPrompt
 from hogwild_agents.team import Team, TeamTokenizer
+from hogwild_agents.team.config import DEFAULT_SAMPLING
 from hogwild_agents.team.prompts import worker_names
-from hogwild_agents.team.team import DEFAULT_SAMPLING
 
 if TYPE_CHECKING:
     from hogwild_agents.langchain.options import Options

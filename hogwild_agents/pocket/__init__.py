@@ -79,7 +79,7 @@ def team_settings(workers: int | Sequence[str] = 2) -> dict[str, Any]:
             f"Give a number from 1 to {MOST_WORKERS}, or use another model."
         )
     boxed = answer_format("boxed")
-    found, extract = _in_order(boxed.found), _in_order(_closed(boxed.extract))
+    find, extract = _in_order(boxed.find), _in_order(_closed(boxed.extract))
 
     def complete(text: str) -> bool:
         return boxed.complete(text) or text.endswith(_GIVEN_UP)
@@ -91,9 +91,9 @@ def team_settings(workers: int | Sequence[str] = 2) -> dict[str, Any]:
         "interrupts": [] if len(names) == 1 else [RedundancyCheck(every=128)],
         "answer": replace(
             boxed,
-            opening=boxed.lead,
+            opening=boxed.prefix,
             max_tokens=96,
-            found=found,
+            find=find,
             extract=extract,
             complete=complete,
         ),

@@ -1,7 +1,7 @@
-"""What the workers of a team are told: their names, how to work together, how each one begins.
+"""Prompts: the workers' names, how to work together, and the first words of each worker.
 
 All workers read the same system text, so it is computed and cached once. The same team, layout and
-answer always give the same text, to the letter.
+answer always give exactly the same text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hogwild_agents.team.steps import (
 )
 
 NAMES: tuple[str, ...] = ("Alice", "Bob", "Carol", "Dave", "Erin", "Frank", "Grace", "Heidi")
-"""What workers are called unless the developer names them."""
+"""Default names of workers."""
 
 MAX_WORKERS = 8
 LONGEST_NAME = 32
@@ -34,22 +34,22 @@ TOOL_RULE = (
     "Tools are called in the reply, after the thinking. As soon as it is clear which call comes "
     "next, whoever notices states it as the final answer."
 )
-"""What a team that may call tools is told beside its prompt."""
+"""Added to the prompt of a team that may call tools."""
 
 Style = Literal["you", "we", "brief", "names", "none"]
 
 STRUCTURE = "Reply with nothing but JSON that fits this schema: "
-"""What stands before a JSON schema where the reply must fit one."""
+"""Precedes the JSON schema that a reply must fit."""
 
 
 def worker_names(workers: int | Sequence[str]) -> tuple[str, ...]:
     """The names of a team's workers.
 
     Args:
-        workers: How many, or their names, of letters, digits, spaces and the signs - _ ' .
+        workers: How many, or their names, made of letters, digits, spaces and the signs - _ ' .
 
     Raises:
-        InvalidTeamError: There are none or too many, or a name is unfit or taken.
+        InvalidTeamError: There are none or too many, or a name is not allowed or given twice.
     """
     if isinstance(workers, (bool, str, bytes)) or not isinstance(workers, (int, Sequence)):
         raise InvalidTeamError(
@@ -61,18 +61,18 @@ def worker_names(workers: int | Sequence[str]) -> tuple[str, ...]:
         raise InvalidTeamError(f"A team cannot have {count} workers: choose 1 to {MAX_WORKERS}.")
     if isinstance(workers, int):
         return NAMES[:workers]
-    taken: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name in workers:
         _check_name(name)
         key = normalize("NFKC", name).casefold()
-        if key in taken:
-            raise InvalidTeamError(f"Names {taken[key]!r} and {name!r} are alike: change one.")
-        taken[key] = name
+        if key in names:
+            raise InvalidTeamError(f"Names {names[key]!r} and {name!r} are alike: change one.")
+        names[key] = name
     return tuple(workers)
 
 
 def _check_name(name: object) -> None:
-    """Refuses what cannot stand in a step's prefix."""
+    """Refuses names that cannot stand in a step's prefix."""
     if not isinstance(name, str):
         fault = "is not a string: write it as text"
     elif not any(map(str.isalnum, name)):
@@ -81,8 +81,8 @@ def _check_name(name: object) -> None:
         fault = "begins or ends with a space: strip it"
     elif len(name) > LONGEST_NAME:
         fault = f"has {len(name)} characters: shorten it to {LONGEST_NAME}"
-    elif unfit := [c for c in name if c not in " -_'." and category(c)[0] not in "LMN"]:
-        fault = f"holds {unfit[0]!r}: use letters, digits, spaces and the signs - _ ' . only"
+    elif forbidden := [c for c in name if c not in " -_'." and category(c)[0] not in "LMN"]:
+        fault = f"holds {forbidden[0]!r}: use letters, digits, spaces and the signs - _ ' . only"
     else:
         return
     raise InvalidTeamError(f"Worker's name {name!r} {fault}.")
@@ -90,12 +90,12 @@ def _check_name(name: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollaborationPrompt:
-    """What a team is told before it sees its problem.
+    """The instructions of a team, before its problem.
 
     Attributes:
-        style: "you" speaks to the workers, "we" for them; "brief" is for small models and contexts;
-            "names" says who is in the team and nothing else, to models trained to be one; "none"
-            says nothing, for those who write the whole prompt themselves.
+        style: "you" speaks to the workers, "we" for them. "brief" is for small models and contexts.
+            "names" only lists the team, for models that were trained as a team. "none" says
+            nothing, for developers who write the whole prompt themselves.
         examples: Whether worked examples are shown.
         extra: The developer's own instructions, put last before the problem.
     """
@@ -105,7 +105,7 @@ class CollaborationPrompt:
     extra: str = ""
 
     def __post_init__(self) -> None:
-        """Refuses a style that there is not, and instructions that are not text."""
+        """Checks the values."""
         if self.style not in get_args(Style):
             choices = ", ".join(map(repr, get_args(Style)))
             raise InvalidTeamError(f"style={self.style!r} does not exist: choose from {choices}.")
@@ -122,8 +122,8 @@ class CollaborationPrompt:
 
         Args:
             workers: The team's names.
-            layout: What a worker sees: "combined", "interleaved" or "contiguous"; any other is
-                described in general terms.
+            layout: What a worker sees: "combined", "interleaved" or "contiguous"; any other layout
+                is described in general terms.
             answer: Completes "State the final answer as ...", without a full stop. If it shows a
                 form in backticks, such as `\boxed{answer}`, the examples use that form too.
         """
@@ -154,10 +154,10 @@ class CollaborationPrompt:
         )
 
     def opening(self, workers: Sequence[str], index: int) -> str:
-        """The first words of a worker's first step, after its prefix; the worker writes on.
+        """The first words of a worker's first step, after its prefix; the worker continues them.
 
-        The first worker proposes a split. Each of the others starts in another way and from another
-        place, as copies of one model that begin alike would stay alike.
+        The first worker proposes a split. Each of the others starts in a different way, because
+        copies of one model that begin alike would stay alike.
         """
         names = worker_names(workers)
         if not 0 <= index < len(names):
@@ -168,7 +168,7 @@ class CollaborationPrompt:
 
 
 def _joined(*parts: str) -> str:
-    """Parts with blank lines between; empty ones are left out."""
+    """The parts with blank lines between; empty ones are left out."""
     return SEPARATOR.join(part for part in parts if part)
 
 
@@ -186,12 +186,12 @@ class _Example(NamedTuple):
     def shown(self, names: Sequence[str], layout: str, answer: str) -> str:
         """The example with the team's first worker as the other and its last as the viewer."""
         other, own = names[0], names[-1]
-        form = re.search(r"`([^`]*\{answer\}[^`]*)`", answer)
-        final = form[1].replace("{answer}", f"{{{self.result}}}") if form else self.result
+        shape = re.search(r"`([^`]*\{answer\}[^`]*)`", answer)
+        final = shape[1].replace("{answer}", f"{{{self.result}}}") if shape else self.result
         steps = [
-            prefix((other, own)[turn % 2], turn // 2 + 1)
+            prefix((other, own)[i % 2], i // 2 + 1)
             + text.format(other=other, own=own, check=QUESTION, final=final)
-            for turn, text in enumerate(self.steps)
+            for i, text in enumerate(self.steps)
         ]
         *history, others_step, own_step = steps
         match layout:
@@ -209,7 +209,7 @@ class _Example(NamedTuple):
 
 
 class _Words(NamedTuple):
-    """The parts of a system text, in the order in which they are read."""
+    """The parts of a system text, in reading order."""
 
     guide: str
     heading: str
@@ -332,7 +332,7 @@ _TASK = "Solve the next problem together."
 _ALONE = "Think step by step, in short paragraphs. State the final answer as {answer}."
 
 _SILENT: tuple[Style, ...] = ("names", "none")
-"""Styles of prompts that explain nothing."""
+"""Styles that do not explain how to work together."""
 
 _VOICES: dict[Style, dict[str, str]] = {
     "you": {"are": "You are one of", "we": "you", "us": "you", "our": "your"},

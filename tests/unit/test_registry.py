@@ -173,7 +173,7 @@ def test_a_tokenizer() -> None:
     """Is read once, and has a compiler that is made once."""
     assert tokenizer_of(folder()) is tokenizer_of(folder())
     assert compiler_of(folder()) is compiler_of(folder())
-    assert tokenizer_of(folder()).call_form is not None
+    assert tokenizer_of(folder()).tool_call_format is not None
 
 
 def test_what_ends_a_turn(tmp_path: Path) -> None:

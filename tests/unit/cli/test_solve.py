@@ -22,8 +22,8 @@ from hogwild_agents.cli.views.live import LiveView
 from hogwild_agents.cli.views.plain import PlainView
 from hogwild_agents.cli.views.watching import choose_view
 from hogwild_agents.team import RedundancyCheck
+from hogwild_agents.team.config import DEFAULT_SAMPLING
 from hogwild_agents.team.interrupts import QUESTION
-from hogwild_agents.team.team import DEFAULT_SAMPLING
 from tests.unit.cli.conftest import LINES, Invoke, Says
 from tests.unit.engine.families import build
 from tests.unit.team.scripted import GREEDY, TINY, fail_after, team_of

@@ -17,7 +17,7 @@ from hogwild_agents.constrained.completion import Alphabet, Hints, Pathfinder, l
 from hogwild_agents.constrained.grammars import Tool, _study, study
 from hogwild_agents.constrained.json_schema import LeastTexts, Separators, closed, parts_of
 from hogwild_agents.errors import GrammarError
-from hogwild_agents.team.reply_writer import ENDING
+from hogwild_agents.team.reply_writer import GUIDE_OVERRUN
 from hogwild_agents.team.tool_format import HERMES
 from tests.unit.constrained.schemas import Schema, compiler, scribble
 
@@ -108,7 +108,7 @@ def test_an_end_that_is_too_far() -> None:
     schema = beside_text(type="array", items=WHOLE, minItems=300)
     guide = compiler("bytes").structure(schema).guide()
     guide.begin()
-    assert not guide.hurry(ENDING)
+    assert not guide.hurry(GUIDE_OVERRUN)
     assert guide.hurry(2000)
 
 
@@ -116,7 +116,7 @@ def test_an_end_is_one_pass() -> None:
     """Its first token is drawn, the others follow at once."""
     guide = compiler("bytes").structure(holding(a=TEXT, b=WHOLE)).guide()
     guide.begin()
-    assert guide.hurry(ENDING)
+    assert guide.hurry(GUIDE_OVERRUN)
     (first,) = guide.allowed().nonzero().flatten().tolist()
     assert bytes([first, *guide.take(first)]) == b'", "b": 0}'
     assert guide.done

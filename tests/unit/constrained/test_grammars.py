@@ -34,7 +34,7 @@ ADD: Schema = {
 
 def form(name: str) -> Any:
     """How a tokenizer's model writes calls."""
-    return tokenizer(name).call_form or HERMES
+    return tokenizer(name).tool_call_format or HERMES
 
 
 def read(text: str, name: str) -> tuple[str, list[ToolCall]]:

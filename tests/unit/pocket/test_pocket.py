@@ -68,7 +68,7 @@ def test_lists_are_put_in_order(seed: int, size: int, order: list[int], waits: l
         f"{stated[at]}{' ...' * wait}" for at, wait in zip(order, waits, strict=False) if at < size
     ]
     text = f"\\boxed{{{' ...' * waits[-1]}{', '.join(said)}}}.\n\n"
-    for read in (ANSWER.found, ANSWER.extract):
+    for read in (ANSWER.find, ANSWER.extract):
         assert read(text) == ", ".join(stated)
         assert score(problem, read(text)) == 1
 
@@ -91,15 +91,15 @@ def test_lists_are_put_in_order(seed: int, size: int, order: list[int], waits: l
 )
 def test_other_answers(text: str, answer: str | None) -> None:
     """They are left as they stand, and there may be none."""
-    assert ANSWER.found(text) == answer
+    assert ANSWER.find(text) == answer
     assert ANSWER.extract(text) == answer
 
 
 def test_an_answer_that_was_cut() -> None:
     """A list that was not finished counts for nothing: most of it would be invented."""
-    assert ANSWER.found("\\boxed{(b) 7, (a) 12") is None
+    assert ANSWER.find("\\boxed{(b) 7, (a) 12") is None
     assert ANSWER.extract("\\boxed{(b) 7, (a) 12") is None
-    assert ANSWER.opening == ANSWER.lead == "\\boxed{"
+    assert ANSWER.opening == ANSWER.prefix == "\\boxed{"
     assert ANSWER.complete("(a) 5}.")
     assert not ANSWER.complete("(a) 5")
 
@@ -111,7 +111,7 @@ def test_an_answer_that_was_cut() -> None:
 )
 def test_any_text(text: str) -> None:
     """Nothing raises, and there is an answer where any boxed text has one that is not cut."""
-    assert (ANSWER.found(text) is None) == (boxed().found(text) is None)
+    assert (ANSWER.find(text) is None) == (boxed().find(text) is None)
     cut = "}" not in text
     assert (ANSWER.extract(text) is None) == (cut or boxed().extract(text) is None)
 

@@ -177,7 +177,7 @@ def called(made: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
 @pytest.mark.parametrize("name", FORMS)
 def test_the_form_of_a_template(name: str) -> None:
     """Found by looking at what it makes of calls; white space before them counts for nothing."""
-    form = team(name).call_form
+    form = team(name).tool_call_format
     assert form is not None
     assert form._replace(opening=form.opening.lstrip()) == FORMS[name]
 
@@ -199,7 +199,7 @@ def test_calls_are_written_as_the_template_writes_them(
 @pytest.mark.parametrize("name", ["xml", "python", "mistral_list"])
 def test_forms_that_nobody_can_keep_to(name: str) -> None:
     """No JSON, or ids after it: then calls are spelled out."""
-    assert team(name).call_form is None
+    assert team(name).tool_call_format is None
     tools = [{"type": "function", "function": {"name": "add", "description": "Adds."}}]
     history = [user("U"), called([("add", {"a": 1})]), {"role": "tool", "content": "R"}]
     text = team(name).decode(team(name).prompt([*history, user("V")], tools=tools))
@@ -211,13 +211,13 @@ def test_forms_that_nobody_can_keep_to(name: str) -> None:
 @pytest.mark.parametrize("template", ["{{ raise_exception('never') }}{{ tools }}", "{{ tools }}"])
 def test_templates_without_calls(template: str) -> None:
     """Those that refuse them, and those that leave them out."""
-    assert TeamTokenizer(small.byte_level(template)).call_form is None
+    assert TeamTokenizer(small.byte_level(template)).tool_call_format is None
 
 
 def test_templates_without_tools() -> None:
     """They are not asked."""
-    assert TeamTokenizer(small.byte_level()).call_form is None
-    assert TeamTokenizer(small.plain_bytes()).call_form is None
+    assert TeamTokenizer(small.byte_level()).tool_call_format is None
+    assert TeamTokenizer(small.plain_bytes()).tool_call_format is None
 
 
 # Spelled out.

@@ -135,7 +135,7 @@ def text_of(tokens: Sequence[Token]) -> str:
 
 def stated(step: Step) -> Any:
     """The final answer that a step states."""
-    return team_settings()["answer"].found(text_of(drawn(step)))
+    return team_settings()["answer"].find(text_of(drawn(step)))
 
 
 def numbered(transcript: Transcript) -> Iterator[tuple[str, int, Step]]:

@@ -25,7 +25,7 @@ from hogwild_agents.pocket.training.teacher import (
 from hogwild_agents.team import events as ev
 from hogwild_agents.team.interrupts import QUESTION
 from hogwild_agents.team.steps import ends_step, prefix
-from hogwild_agents.team.tokenizer import Reader
+from hogwild_agents.team.tokenizer import Detokenizer
 from tests.unit.pocket.training.playing import (
     TROUBLE,
     accidents,
@@ -53,9 +53,9 @@ seen_in_time = st.sampled_from(["combined", "contiguous"])
 
 def ends(tokens: list[Token]) -> Iterator[int]:
     """After how many tokens a team would end a step, and the next one, and so on."""
-    reader, text = Reader(tokenizer()), ""
+    detokenizer, text = Detokenizer(tokenizer()), ""
     for place, token in enumerate(tokens, 1):
-        new = reader.push(token.id)
+        new = detokenizer.push(token.id)
         text += new
         if "\n" in new and ends_step(text, len(new)):
             yield place

@@ -18,10 +18,10 @@ from hogwild_agents import Engine, SharedCacheModel
 from hogwild_agents.langchain.chat_models import ChatHogwild
 from hogwild_agents.registry import engine_of
 from tests.unit.engine.families import Family, build
-from tests.unit.team import test_tool_format as calls
 from tests.unit.team import tokenizers as small
+from tests.unit.team import tool_formats
 from tests.unit.team.scripted import TINY
-from tests.unit.team.test_tool_prompts import LLAMA, QWEN
+from tests.unit.team.tool_formats import LLAMA, QWEN
 
 torch.set_num_threads(1)
 
@@ -40,7 +40,7 @@ _FOLDERS = tempfile.TemporaryDirectory(prefix="hogwild-tests-")
 def _tokenizer(name: str) -> PreTrainedTokenizerFast:
     """The one of a model in `folder`."""
     if name in ("mistral", "deepseek", "xml"):
-        return calls.own(name)
+        return tool_formats.own(name)
     tokenizer = small.llama3_like() if name == "llama" else small.byte_level()
     if name in ("qwen", "short"):
         tokenizer.chat_template = QWEN

@@ -14,8 +14,8 @@ from hogwild_agents.constrained.grammars import Grammar, GrammarCompiler
 from hogwild_agents.team import TeamTokenizer
 from hogwild_agents.team.reply_writer import GUIDE_OVERRUN
 from hogwild_agents.team.tool_format import HERMES
-from tests.unit.team import test_tool_format as calls
 from tests.unit.team import tokenizers as small
+from tests.unit.team import tool_formats
 
 Schema = dict[str, Any]
 # What schemas are made of. Names hold what is awkward in JSON, in Lark and in templates.
@@ -165,7 +165,7 @@ def tokenizer(name: str) -> TeamTokenizer:
     """One of each manner; `xml`, `bytes` and `inst` have calls spelled out."""
     if name in ("bytes", "inst"):
         return TeamTokenizer(small.plain_bytes() if name == "bytes" else small.metaspace())
-    return calls.team(name)
+    return tool_formats.team(name)
 
 
 @cache

@@ -7,7 +7,7 @@ seen. The tokens come from a script, which is a function of just that.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from hogwild_agents.team import (
 )
 from hogwild_agents.team.interrupts import name_of
 from hogwild_agents.team.steps import OTHERS_HEADER, OWN_HEADER, PAUSE, REPLY_HEADER, ends_step
-from tests.unit.team.scripted import Ids
+from tests.unit.team.scripted import Ids, Script
 
 
 def says_yes(text: str) -> bool | None:
@@ -96,7 +96,7 @@ class ReferenceTeam:
         team: Team,
         problem: Any,
         prompt: Sequence[int],
-        script: Callable[[Ids], int],
+        script: Script,
         *,
         said: Sequence[tuple[int, str]] = (),
         stop_after: int | None = None,
@@ -178,7 +178,7 @@ class ReferenceTeam:
     def _read_notes(self) -> None:
         """A note goes before steps that ended in the pass just gone: they are still to be moved."""
         while self.said and self.said[0][0] <= self.passes:
-            note = Note(self.team.disguise(self.said.pop(0)[1]), self.passes)
+            note = Note(self.team.sanitize(self.said.pop(0)[1]), self.passes)
             text = f"**Note from the user:** {note.text}\n\n"
             self.history.insert(len(self.history) - len(self.fresh), note)
             at = len(self.committed) - sum(map(len, self.fresh))
@@ -193,8 +193,13 @@ class ReferenceTeam:
             worker.lead = []
         views = [tuple(self.sees(worker)) for worker in awake]
         self.views.append(views)
-        for worker, token in zip(awake, [self.script(view) for view in views], strict=True):
+        for worker, token in zip(awake, [self._draw(view) for view in views], strict=True):
             self._take(worker, token)
+
+    def _draw(self, seen: Ids) -> int:
+        token = self.script(seen)
+        assert token is not None
+        return token
 
     def _take(self, worker: Worker, token: int) -> None:
         worker.total += 1
@@ -233,7 +238,7 @@ class ReferenceTeam:
         step = self._step(worker)
         if step.text:
             self.history.append(step)
-            found = self.team.answer.found(step.written)
+            found = self.team.answer.find(step.written)
             if found is not None and self.finder is None:
                 self.answer, self.finder = found, worker
             if self.team.layout.commits:
@@ -267,7 +272,7 @@ class ReferenceTeam:
                     said = interrupt.question if self.since[which] >= interrupt.every else ""
                 else:
                     self.contexts.append(context)
-                    said = self.team.disguise(interrupt(context) or "")
+                    said = self.team.sanitize(interrupt(context) or "")
                 if said:
                     self.since[which] = 0
                     record = Interruption(
@@ -319,7 +324,7 @@ class ReferenceTeam:
         if self.finder is not None:
             return self.answer, self.finder
         for worker in reversed(self.workers):
-            found = self.team.answer.found(worker.written) if worker.written else None
+            found = self.team.answer.find(worker.written) if worker.written else None
             if found is not None:
                 return found, worker
         return None, None
@@ -335,7 +340,7 @@ class ReferenceTeam:
         drawn: list[int] = []
         while written.tokens < limit:
             written.views.append(tuple(seen))
-            token = self.script(tuple(seen))
+            token = self._draw(tuple(seen))
             written.tokens += 1
             if token in self.team.tokenizer.ends:
                 written.reason = "stop"
@@ -363,7 +368,7 @@ class ReferenceTeam:
         if stated is None and budgets:
             written = written or self._write_answer()
             text, tokens = written.text, written.tokens
-            stated = self.team.answer.extract(self.team.answer.lead + text)
+            stated = self.team.answer.extract(self.team.answer.prefix + text)
         for budget in budgets:
             self.snapshots[budget] = Snapshot(
                 budget, min(budget, self.passes), stated, text, tokens
@@ -389,7 +394,7 @@ class ReferenceTeam:
         else:
             self._snapshot(left)
         if self.reply is not None and self.answer is None:
-            lead = self.team.answer.lead if self.team.finisher == "answer" else ""
+            lead = self.team.answer.prefix if self.team.finisher == "answer" else ""
             self.answer = self.team.answer.extract(lead + self.reply.text)
 
     # What comes of it.

@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from hogwild_agents.engine import CacheBlock, Engine, Handle, SamplingParams, SharedCacheModel
 from hogwild_agents.engine.cache.blocks import PAGE
@@ -110,7 +111,7 @@ class ScriptedModel(SharedCacheModel):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.script: Script = _silent
-        self.before: Callable[[Sequence[Sequence[CacheBlock]]], None] | None = None
+        self.before: Callable[[Sequence[Sequence[CacheBlock]]], object] | None = None
         self.passes: list[list[Row]] = []
         super().__init__(*args, **options)
 
@@ -158,14 +159,20 @@ def scripted(
 @cache
 def _tiny() -> ScriptedModel:
     """The one model of all tests: loading takes longer than most of them."""
-    return ScriptedModel.from_pretrained(build(TINY))
+    model = ScriptedModel.from_pretrained(build(TINY))
+    assert isinstance(model, ScriptedModel)
+    return model
 
 
 @cache
 def tokenizer(name: str = "bytes") -> TeamTokenizer:
     """`bytes`: no thinking and no template; `thinking`: ChatML; `headers`: no thinking."""
-    made = {"bytes": plain_bytes, "thinking": byte_level, "headers": llama3_like}[name]
-    return TeamTokenizer(made())
+    makers: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+        "bytes": plain_bytes,
+        "thinking": byte_level,
+        "headers": llama3_like,
+    }
+    return TeamTokenizer(makers[name]())
 
 
 class Terse(CollaborationPrompt):
@@ -199,7 +206,7 @@ def begin(name: str) -> str:
 
 def prompt_of(session: Session) -> list[int]:
     """All ids that stand before the first worker's first."""
-    return [*session.prompt, *session._first]
+    return [*session.prompt, *session._first_ids]
 
 
 def belongs(seen: Ids, session: Session) -> bool:
@@ -248,7 +255,7 @@ class Role:
         rest = seen[len(self.session.prompt) :]
         text = team.tokenizer.decode(rest)
         writes = any(mark in text for mark in (steps.REPLY_HEADER, team.answer.opening.strip()))
-        writes = writes or team.replies_at_once or not team.marks.isdisjoint(rest)
+        writes = writes or team.replies_at_once or not team.thinking_ids.isdisjoint(rest)
         return (self.writer if writes else self.worker)(seen)
 
 

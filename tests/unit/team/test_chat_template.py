@@ -76,9 +76,7 @@ def test_harmless_prompts_are_the_tokenizers_own(name: str, data: st.DataObject)
     own = BUILDERS[name]()
     text = plain.map(str.strip).filter(lambda text: bool(text) and "<" not in text)
     messages = conversation(name, lambda: data.draw(text), calls=False)
-    expected = own.apply_chat_template(
-        messages, add_generation_prompt=True, return_dict=False, enable_thinking=False
-    )
+    expected = small.template_ids(own, messages, add_generation_prompt=True, enable_thinking=False)
     assert team(name).prompt(messages, think=False) == expected
 
 
@@ -89,7 +87,7 @@ def test_marks_that_swallow_space() -> None:
     own = small.byte_level(template)
     marks = ("<|user|>", "<|system|>", "<|assistant|>", "<|end|>")
     own.add_tokens([AddedToken(mark, special=True, rstrip=True) for mark in marks])
-    expected = own.apply_chat_template([user("Why?")], return_dict=False)
+    expected = small.template_ids(own, [user("Why?")])
     assert TeamTokenizer(own).prompt([user("Why?")]) == expected
     assert said(TeamTokenizer(own), user("\n\nWhy?")) == "<|user|>\n\nWhy?<|end|><|assistant|>"
 
@@ -313,4 +311,5 @@ def test_who_thinks(pair: tuple[str, str], template: str, known: bool) -> None:
     own.chat_template = template
     tokenizer = TeamTokenizer(own)
     assert tokenizer.thinking == (ThinkingTags(*pair) if known else None)
-    assert set(own.convert_tokens_to_ids(list(pair))).issubset(tokenizer.control) is known
+    ids = {small.id_of(own, tag) for tag in pair}
+    assert ids.issubset(tokenizer.control) is known

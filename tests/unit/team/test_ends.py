@@ -21,6 +21,7 @@ from hogwild_agents.team import (
     SnapshotTaken,
     StepBegun,
     ThinkingEnded,
+    Token,
 )
 from hogwild_agents.team.steps import REPLY_HEADER
 from tests.unit.team.scripted import (
@@ -58,7 +59,10 @@ def first_writes(played: Played, passes: int) -> list[int]:
 
 def test_an_answer_in_a_finished_step_ends_the_thinking() -> None:
     """At once, in the pass that finishes the step; whoever found it writes the reply."""
-    lines = {begin("Bob"): f" So {BOX}7}}.\n\n", REPLY: [ord("7"), END]}
+    lines: dict[str, str | list[int]] = {
+        begin("Bob"): f" So {BOX}7}}.\n\n",
+        REPLY: [ord("7"), END],
+    }
     played = play(team_of(), lines)
     assert ends_of(played) == ("answer", "stop", "7")
     (found,) = played.of(AnswerFound)
@@ -106,7 +110,7 @@ def test_workers_may_end_one_by_one(layout: str) -> None:
     ]
     assert played.result.unfinished == ()
     assert played.result.tokens == {"Alice": 4, "Bob": 8}
-    assert all(event.text == "" for event in played.events if getattr(event, "token", 0) == END)
+    assert all(event.text == "" for event in played.of(Token) if event.token == END)
     seen = [view for rows in played.views() for view in rows if view.endswith("I'm Bob.So l")]
     alice = "**Alice [1]:** I'm Alice.Bye\n\n"
     assert [alice in view for view in seen] == [True]

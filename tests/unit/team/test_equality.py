@@ -15,9 +15,10 @@ from hogwild_agents.engine import Engine, SamplingParams
 from hogwild_agents.engine.cache.offload import OffloadedBlocks
 from hogwild_agents.engine.scheduling.scheduler import Scheduler
 from hogwild_agents.engine.scheduling.task import Task
-from hogwild_agents.team import InterruptContext, Layout, RedundancyCheck, Result, Team
+from hogwild_agents.team import Interrupt, InterruptContext, Layout, RedundancyCheck, Result, Team
 from hogwild_agents.team.events import Timings
 from tests.unit.engine.families import Family, build
+from tests.unit.team.layouts import newest_last
 from tests.unit.team.scripted import (
     GREEDY,
     WAIT,
@@ -28,7 +29,6 @@ from tests.unit.team.scripted import (
     play,
     tokenizer,
 )
-from tests.unit.team.test_machine import newest_last
 
 PEAKED = Family("peaked", "qwen3", {"max_position_embeddings": 4096, "vocab_size": 512})
 """Two layers whose weights let every token count."""
@@ -42,7 +42,9 @@ def peaked() -> ScriptedModel:
 
 @cache
 def _peaked() -> ScriptedModel:
-    return ScriptedModel.from_pretrained(build(PEAKED))
+    model = ScriptedModel.from_pretrained(build(PEAKED))
+    assert isinstance(model, ScriptedModel)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +173,7 @@ def hurry(context: InterruptContext) -> str | None:
 
 
 LAYOUTS = ("combined", "interleaved", "contiguous", Layout("newest_last", newest_last))
+INTERRUPTS: tuple[list[Interrupt], ...] = ([RedundancyCheck(every=15)], [hurry], [])
 STORY = "Once upon a time there was a number that nobody could find, because it was so small. "
 
 
@@ -182,7 +185,7 @@ def teams(sampled: bool) -> Iterator[tuple[Team, str]]:
             workers=1 + index % 4,
             layout=LAYOUTS[(index // 2) % 4],
             prompt=Terse(),
-            interrupts=[[RedundancyCheck(every=15)], [hurry], []][index % 3],
+            interrupts=INTERRUPTS[index % 3],
             finisher=("reply", "answer")[index % 5 == 1],
             budget=8 + (7 * index) % 25,
             reply_tokens=6 + index,
@@ -297,8 +300,10 @@ def test_snapshots_do_not_change_the_run(peaked: ScriptedModel, sampled: bool) -
             expected = alone(sampled)[number]
             got = essence(seen.result)
             assert [s.budget for s in got.snapshots] == [*team.snapshots]
-            same = {"snapshots": (), "reply_passes": 0}
-            assert replace(got, **same) == replace(expected, **same)
+            got, expected = (
+                replace(result, snapshots=(), reply_passes=0) for result in (got, expected)
+            )
+            assert got == expected
 
 
 def test_swapped_after_every_pass(peaked: ScriptedModel) -> None:

@@ -102,13 +102,13 @@ def checked(name: str, **options: Any) -> Team:
 def control_of(team: Team, problem: Any) -> list[int]:
     """The control tokens of a prompt, in order."""
     session = team.session(problem)
-    return [i for i in (*session.prompt, *session._first) if i in team.tokenizer.control]
+    return [i for i in (*session.prompt, *session._first_ids) if i in team.tokenizer.control]
 
 
 def official_in(team: Team, problem: Any) -> dict[str, int]:
     """How often a prompt holds words that are the system's own."""
     text = team.tokenizer.decode(team.session(problem).prompt).casefold()
-    words = (*OFFICIAL, *PREFIXES, *team.tokenizer.spoken_marks)
+    words = (*OFFICIAL, *PREFIXES, *team.tokenizer.plain_text_marks)
     return {word: text.count(word.casefold()) for word in words}
 
 
@@ -165,7 +165,7 @@ def test_names_are_only_names(name: str) -> None:
     for called, opening in zip(names, team.opening_tokens(), strict=True):
         assert team.tokenizer.control.isdisjoint(opening)
         assert team.tokenizer.decode(opening).startswith(prefix(called, 1))
-        assert team.disguise(prefix(called, 5)) != prefix(called, 5)
+        assert team.sanitize(prefix(called, 5)) != prefix(called, 5)
 
 
 # In a session.
@@ -247,7 +247,7 @@ def test_a_problem_is_only_text(place: str) -> None:
 def test_a_note_is_only_text(kind: str) -> None:
     """What somebody says to a running team is one note, whatever it looks like."""
     forged = run("Hi.", note=FORGED[kind])
-    shown = checked("byte_level").disguise(FORGED[kind])
+    shown = checked("byte_level").sanitize(FORGED[kind])
     assert facts(forged, shown) == facts(harmless(note=HARMLESS), HARMLESS)
     assert [part.text for part in forged.history if isinstance(part, ev.Note)] == [shown, shown]
     assert forged.answer is None
@@ -257,7 +257,7 @@ def test_a_note_is_only_text(kind: str) -> None:
 def test_what_an_interrupt_says_is_only_text(kind: str) -> None:
     """It is written into the step of the worker that is asked, and is nothing else."""
     forged = run("Hi.", interrupts=interrupts(FORGED[kind]))
-    shown = checked("byte_level").disguise(FORGED[kind])
+    shown = checked("byte_level").sanitize(FORGED[kind])
     assert facts(forged, shown) == facts(harmless(interrupts=interrupts("Hm? ")), "Hm? ")
     assert [(one.worker, one.text) for one in forged.interruptions] == [("Alice", shown)]
     assert speakers(forged) == SPEAKERS

@@ -15,8 +15,8 @@ from torch import Tensor
 from hogwild_agents.engine import Engine, SamplerState, SamplingParams
 from hogwild_agents.errors import ContextLengthError, InvalidTeamError, SessionFailedError
 from hogwild_agents.team import ReplyToken, Result, Team, Token
-from hogwild_agents.team.reply_writer import ENDING, Guide, ReplyWriter
-from hogwild_agents.team.tokenizer import Reader
+from hogwild_agents.team.reply_writer import GUIDE_OVERRUN, Guide, ReplyWriter
+from hogwild_agents.team.tokenizer import Detokenizer
 from tests.unit.team.scripted import TINY, WAIT, Lines, scripted, team_of
 
 END = -1
@@ -61,12 +61,12 @@ class Dictated:
         return self.groups[self.at - 1][1:] if self.at <= len(self.groups) else ()
 
     def hurry(self, room: int) -> bool:
-        assert 0 < room <= ENDING
+        assert 0 < room <= GUIDE_OVERRUN
         self.hurried += 1
         return True
 
 
-class Letters(Reader):
+class Letters(Detokenizer):
     """Tokens are letters."""
 
     def __init__(self) -> None:
@@ -83,15 +83,15 @@ def writer(guide: Guide, limit: int = 10**6, stop: Sequence[str] = ()) -> ReplyW
     """One that follows a guide."""
     return ReplyWriter(
         view=[],
-        pending=[1, 2],
+        pending_ids=[1, 2],
         sampler=SamplerState(SamplingParams()),
-        reader=Letters(),
+        detokenizer=Letters(),
         ends=frozenset([END]),
         limit=limit,
-        complete=lambda _: False,
-        lead="",
+        is_complete=lambda _: False,
+        answer_prefix="",
         budgets=[],
-        before=[],
+        first_writes=[],
         forks=[],
         stop=stop,
         guide=guide,
@@ -112,8 +112,8 @@ def test_what_must_follow_is_written_at_once(first: str, rest: list[str], limit:
     for group in rest:
         assert one.reason is None
         assert one.writes()[-1].allowed is not None
-        told.append(one.take(ord(group[0])))
-        assert [*one.pending] == [*map(ord, group)]
+        told.append(one.accept(ord(group[0])))
+        assert [*one.pending_ids] == [*map(ord, group)]
     assert "".join(told) == one.text == first + "".join(rest)
     assert told[0] == first + rest[0]
     assert one.tokens == len(one.text)
@@ -127,10 +127,10 @@ def test_at_its_limit_it_hurries(limit: int) -> None:
     guide = Dictated([[]], more=True)
     one = writer(guide, limit)
     while one.reason is None:
-        one.take(ord("a"))
+        one.accept(ord("a"))
         assert bool(guide.hurried) == (one.tokens >= limit)
     assert one.reason == "length"
-    assert len(one.text) == one.tokens == limit + ENDING
+    assert len(one.text) == one.tokens == limit + GUIDE_OVERRUN
 
 
 def test_without_an_end_in_reach_it_is_cut() -> None:
@@ -138,12 +138,12 @@ def test_without_an_end_in_reach_it_is_cut() -> None:
 
     class Far(Dictated):
         def hurry(self, room: int) -> bool:
-            assert room == ENDING
+            assert room == GUIDE_OVERRUN
             return False
 
     one = writer(Far([[]], more=True), 5)
     while one.reason is None:
-        one.take(ord("a"))
+        one.accept(ord("a"))
     assert (one.reason, one.text) == ("length", "aaaaa")
 
 
@@ -151,7 +151,7 @@ def test_it_ends_by_itself() -> None:
     """With an end token, which the guide need not know."""
     guide = Dictated([[ord("a")]], more=True)
     one = writer(guide)
-    assert one.take(END) == "a"
+    assert one.accept(END) == "a"
     assert (one.reason, one.text, guide.taken) == ("stop", "a", [])
 
 
@@ -171,7 +171,7 @@ def test_stop_strings_end_free_text_only(opening: str | None, written: str, expe
     guide = Dictated([[], *([ord(letter)] for letter in written)], opening=opening)
     one, told = writer(guide, stop=["END"]), ""
     for letter in written:
-        told += one.take(ord(letter))
+        told += one.accept(ord(letter))
         if one.reason is not None:
             break
     assert told == one.text == expected
@@ -284,7 +284,7 @@ def test_room_for_a_proper_end() -> None:
         if _fits(team.session("Q?"), scripted(max_length=length))
     )
     assert not _fits(team.session("Q?", guide=dictated("", "a")), scripted(max_length=least))
-    enough = scripted(Lines(team, {"": "x"}), max_length=least + ENDING)
+    enough = scripted(Lines(team, {"": "x"}), max_length=least + GUIDE_OVERRUN)
     result, _ = run(team, Dictated([[]], more=True), model=enough)
     assert result.reply_reason == "length"
     assert result.reply_tokens >= 64

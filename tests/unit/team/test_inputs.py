@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import UserDict
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +26,7 @@ from hogwild_agents.errors import (
     OutOfCacheMemoryError,
     SessionEndedError,
 )
-from hogwild_agents.team import CollaborationPrompt, RedundancyCheck, Session, Team
+from hogwild_agents.team import RedundancyCheck, Session, Team
 from tests.unit.engine.families import Family, build
 from tests.unit.team import tokenizers as small
 from tests.unit.team.scripted import TINY, Terse, tokenizer
@@ -69,7 +70,7 @@ def refused(error: type[HogwildError], words: list[str], action: Callable[[], An
 # A team.
 
 WHOLE = "makes no sense: give a whole number of 1 or more"
-NUMBERS = [0, -1, -(10**9), True, False, 2.0, 0.5, "9", None, [5], np.int64(5), float("nan")]
+NUMBERS = [0, -1, True, 2.0, "9", None, np.int64(5)]
 
 
 @pytest.mark.parametrize("value", NUMBERS, ids=repr)
@@ -84,15 +85,10 @@ def test_numbers(name: str, value: Any) -> None:
     ("snapshots", "words"),
     [
         ([5, 0], ["snapshots[1]=0 ", WHOLE]),
-        ([True], ["snapshots[0]=True ", WHOLE]),
         ([2, "9"], ["snapshots[1]='9' ", WHOLE]),
-        ([2, 3.0], ["snapshots[1]=3.0 ", WHOLE]),
-        ([2, None], ["snapshots[1]=None ", WHOLE]),
-        ([[5]], ["snapshots[0]=[5] ", WHOLE]),
-        (5, ["snapshots=5 is no list", "such as [512, 1024]"]),
-        ("512", ["snapshots='512' is no list"]),
-        (None, ["snapshots=None is no list"]),
-        ({5, 6}, ["snapshots={5, 6} is no list"]),
+        (5, ["snapshots=5 is not a list", "such as [512, 1024]"]),
+        ("512", ["snapshots='512' is not a list"]),
+        ({5, 6}, ["snapshots={5, 6} is not a list"]),
         ([99, 101, 5], ["snapshot at 101 ", "budget of 100", "raise the budget or leave it out"]),
     ],
     ids=repr,
@@ -113,40 +109,27 @@ def test_snapshots_in_any_order() -> None:
     ("options", "error", "words"),
     [
         ({"workers": 0}, InvalidTeamError, ["cannot have 0 workers", "1 to 8"]),
-        ({"workers": -2}, InvalidTeamError, ["cannot have -2 workers", "1 to 8"]),
-        ({"workers": 9}, InvalidTeamError, ["cannot have 9 workers", "1 to 8"]),
-        ({"workers": []}, InvalidTeamError, ["cannot have 0 workers", "1 to 8"]),
-        ({"workers": list("abcdefghi")}, InvalidTeamError, ["cannot have 9 workers"]),
-        ({"workers": True}, InvalidTeamError, ["workers=True ", "give 1 to 8"]),
-        ({"workers": 2.0}, InvalidTeamError, ["workers=2.0 ", "give 1 to 8"]),
-        ({"workers": "Bob"}, InvalidTeamError, ["workers='Bob' ", "names such as"]),
-        ({"workers": None}, InvalidTeamError, ["workers=None "]),
-        ({"workers": ["Bob", "Bob"]}, InvalidTeamError, ["'Bob' and 'Bob' are alike", "change"]),
         ({"workers": ["Bob", "BOB"]}, InvalidTeamError, ["'Bob' and 'BOB' are alike"]),
-        ({"workers": ["Bob", ""]}, InvalidTeamError, ["''", "write at least one"]),
-        ({"workers": ["Bob", 5]}, InvalidTeamError, ["5", "write it as text"]),
         ({"workers": ["**Bob [3]:**", "A"]}, InvalidTeamError, ["'**Bob [3]:**'", "'*'", "only"]),
-        ({"workers": ["a\n\n", "b"]}, InvalidTeamError, ["'a\\n\\n'", "strip it"]),
-        ({"workers": ["<think>", "b"]}, InvalidTeamError, ["'<think>'", "'<'"]),
         ({"finisher": "none"}, InvalidTeamError, ["finisher 'none'", "'reply'", "'answer'"]),
-        ({"finisher": None}, InvalidTeamError, ["finisher None", "'reply'", "'answer'"]),
         ({"prompt": "Be nice."}, InvalidTeamError, ["prompt='Be nice.'", "CollaborationPrompt"]),
-        ({"prompt": CollaborationPrompt}, InvalidTeamError, ["prompt=", "CollaborationPrompt"]),
         ({"sampling": {"top_k": 1}}, InvalidTeamError, ["sampling={'top_k': 1}", "SamplingParams"]),
-        ({"sampling": None}, InvalidTeamError, ["sampling=None", "SamplingParams"]),
         ({"answer": "essay"}, InvalidAnswerFormatError, ["'essay'", "boxed", "number", "code"]),
-        ({"answer": 5}, InvalidAnswerFormatError, ["5", "boxed"]),
         ({"interrupts": [5]}, InvalidInterruptError, ["5 is not callable", "RedundancyCheck()"]),
-        ({"interrupts": RedundancyCheck()}, InvalidInterruptError, ["is no list", "put it into"]),
+        (
+            {"interrupts": RedundancyCheck()},
+            InvalidInterruptError,
+            ["is not a list", "put it into"],
+        ),
     ],
     ids=repr,
 )
 def test_teams(options: dict[str, Any], error: type[HogwildError], words: list[str]) -> None:
-    """Each option has its error, which names the value. Layouts have a file of their own."""
+    """Each option has its error, which names the value. Names and layouts have their own tests."""
     refused(error, words, lambda: Team(tokenizer(), **options))
 
 
-@pytest.mark.parametrize("given", ["gpt2", None, 5, SimpleNamespace(encode=len), dict], ids=repr)
+@pytest.mark.parametrize("given", ["gpt2", SimpleNamespace(encode=len)], ids=repr)
 def test_what_is_no_tokenizer(given: Any) -> None:
     """A name must be loaded first."""
     words = [f"tokenizer={given!r:.80}", "PreTrainedTokenizerBase"]
@@ -162,24 +145,17 @@ def test_what_is_no_tokenizer(given: Any) -> None:
         ("", ["''", "is empty", "say what"]),
         (" \n\t\u3000", ["is empty", "say what"]),
         ([], ["no message", "at least one of the role user"]),
-        ((), ["no message"]),
         ([{"role": "user", "content": " "}], ["'content': ' '", "is empty"]),
-        ([{"role": "system", "content": ""}] * 2, ["is empty"]),
         (None, ["of type NoneType", "give a text, or a list of messages"]),
-        (5, ["of type int"]),
         ({"role": "user", "content": "Hi."}, ["of type dict", "a list of messages"]),
         (iter([{"role": "user", "content": "Hi."}]), ["of type list_iterator"]),
         (b"Hi.", ["Message 0", "mapping"]),
         (["Hi."], ["Message 0", "mapping whose role", "user"]),
-        ([None], ["Message 0", "mapping"]),
-        ([("user", "Hi.")], ["Message 0", "mapping"]),
         ([{"role": "user", "content": "Hi."}, "So?"], ["Message 1", "mapping"]),
         ([{"content": "Hi."}], ["Message 0", "role None", "system, user, assistant, tool"]),
         ([{"role": "human", "content": "Hi."}], ["Message 0", "role 'human'", "user"]),
         ([{"role": ["user"], "content": "Hi."}], ["Message 0", "role ['user']"]),
         ([{"role": "user"}], ["Message 0 (user)", "NoneType", "give a str"]),
-        ([{"role": "user", "content": None}], ["Message 0 (user)", "NoneType"]),
-        ([{"role": "user", "content": 5}], ["Message 0 (user)", "int"]),
         ([{"role": "system", "content": ["Hi."]}], ["Message 0 (system)", "list"]),
         (
             [{"role": "system", "content": "Hi."}, {"role": "user", "content": b"Hi."}],
@@ -202,7 +178,7 @@ def test_problems_that_are_fine() -> None:
         ({"role": "user", "content": "Hi."},),
         [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": ""}],
     ):
-        assert isinstance(team.session(problem), Session)  # type: ignore[arg-type]
+        assert isinstance(team.session(problem), Session)
 
 
 def test_a_problem_that_the_template_cannot_hold() -> None:
@@ -216,7 +192,7 @@ def test_a_problem_that_the_template_cannot_hold() -> None:
         ["assistant, user", "one message only", "chat_template"],
         lambda: picky.session(messages),
     )
-    assert team.session(messages)
+    assert isinstance(team.session(messages), Session)
 
 
 # An engine.
@@ -269,7 +245,7 @@ def test_a_closed_engine() -> None:
     refused(EngineClosedError, ["is closed", "make a new one"], lambda: engine.submit(session))
 
 
-@pytest.mark.parametrize("message", ["", " \n", None, 3, b"hm", ["hm"], {"text": "hm"}], ids=repr)
+@pytest.mark.parametrize("message", ["", " \n", None, b"hm"], ids=repr)
 def test_what_nobody_can_say(message: Any) -> None:
     """Only a text that says something can be said."""
     session = make(tokenizer()).session("Hi.")
@@ -302,7 +278,7 @@ def test_what_is_said_too_late(no_work: list[Any]) -> None:
         for handle in handles:
             handle.result(WAIT)
             words = ["has ended", "nobody would read"]
-            refused(SessionEndedError, words, lambda handle=handle: handle.say("Hm."))
+            refused(SessionEndedError, words, partial(handle.say, "Hm."))
     no_work.clear()
 
 
@@ -311,7 +287,7 @@ def test_what_cannot_be_said_harms_nobody(no_work: list[Any]) -> None:
     with Engine(model()) as engine:
         handle = engine.submit(make(tokenizer(), budget=5, reply_tokens=1).session("Hi."))
         for message in ("", 3, None):
-            refused(InvalidMessageError, ["Cannot say"], lambda m=message: handle.say(m))
+            refused(InvalidMessageError, ["Cannot say"], partial(handle.say, message))
         result = handle.result(WAIT)
     assert (result.finish_reason, result.history, result.unheard) == ("budget", (), ())
     no_work.clear()

@@ -186,30 +186,22 @@ WRONG: dict[str, tuple[Callable[[TeamBlocks], Any], str]] = {
     ),
     "another's work last": (lambda b: right(b)[::-1], "worker 0 does not end with its own work"),
     "empty view": (lambda b: [*right(b)[:-1], []], "worker 1 does not end"),
-    "no view": (lambda b: [None, *right(b)[1:]], "worker 0 does not end"),
     "text as a view": (lambda b: [*right(b)[:-1], "work"], "worker 1 does not end"),
     "foreign block": (
         lambda b: [[*b.common, stranger, own] for own in b.work],
         "worker 0 holds a block twice or one that is not of this team",
     ),
     "no block": (lambda b: [[None, own] for own in b.work], "not of this team"),
-    "a list for a block": (lambda b: [[[*b.common], own] for own in b.work], "not of this team"),
     "a block twice": (
         lambda b: [[*b.common, *b.common, own] for own in b.work],
         "worker 0 holds a block twice",
     ),
-    "own work twice": (lambda b: [[own, *b.common, own] for own in b.work], "twice"),
     "too few views": (lambda b: right(b)[:-1], "for 2 workers: it must give a list"),
-    "too many views": (lambda b: [*right(b), right(b)[0]], "for 2 workers"),
-    "no views": (lambda _: [], r"gives \[\] for 2 workers"),
     "nothing": (lambda _: None, "gives None for 2 workers"),
     "a generator": (lambda b: (view for view in right(b)), "gives <generator"),
-    "a mapping": (lambda b: dict(enumerate(right(b))), "must give a list"),
-    "a number": (lambda _: 5, "gives 5"),
     "raises": (broken, "'broken' raised ZeroDivisionError for 2 workers: nothing fits"),
     "takes nothing": (cast("Any", lambda: None), "raised TypeError"),
     "counts on commits": (cut, "'cut' raised IndexError"),
-    "not callable": (cast("Any", Layout("x", cast("Any", None))), "'x' raised TypeError"),
 }
 
 
@@ -224,7 +216,7 @@ def test_layouts_that_make_no_sense(case: str) -> None:
     assert (caught.value.__cause__ is not None) == raised
 
 
-@pytest.mark.parametrize("layout", ["Combined", "", "none", None, 5, ["combined"], b"combined"])
+@pytest.mark.parametrize("layout", ["Combined", "", None])
 def test_layouts_that_there_are_not(layout: Any) -> None:
     """The message names those that there are, also where one worker alone would need none."""
     for workers in (1, 2):

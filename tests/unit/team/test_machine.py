@@ -31,8 +31,8 @@ from hogwild_agents.team import (
     Session,
     StepBegun,
     Team,
-    TeamBlocks,
 )
+from tests.unit.team.layouts import neighbour, newest_last
 from tests.unit.team.reference import ReferenceTeam
 from tests.unit.team.retold import check_events
 from tests.unit.team.scripted import (
@@ -61,19 +61,11 @@ SOON = (".\n\n", "no, ")
 REPLIES = ("7}", "x", " so", "\n\n", "\u00e9", "\\boxed{9}", END)
 
 
-def newest_last(blocks: TeamBlocks) -> list[list[CacheBlock]]:
-    """As contiguous, but finished steps are committed."""
-    team = range(len(blocks.work))
-    return [[*blocks.common, *blocks.others(w), blocks.work[w]] for w in team]
-
-
-def neighbour(blocks: TeamBlocks) -> tuple[tuple[CacheBlock, ...], ...]:
-    """Each sees the next one's work, without a word about it."""
-    size = len(blocks.work)
-    return tuple((*blocks.common, blocks.work[(w + 1) % size], blocks.work[w]) for w in range(size))
-
-
-LAYOUTS = ("combined", "interleaved", "contiguous", newest_last, Layout("neighbour", neighbour))
+LAYOUTS: tuple[Any, ...] = (
+    *("combined", "interleaved", "contiguous"),
+    newest_last,
+    Layout("neighbour", neighbour),
+)
 
 
 class Curious:
@@ -143,7 +135,7 @@ class Run:
         return (
             f"{team.layout.name} {len(team.workers)} {team.finisher} {team.answer.name} "
             f"{team.budget} {team.reply_tokens} {team.snapshots} {team.may_end} "
-            f"{[getattr(i, 'every', None) or i.manner for i in team.interrupts]} "
+            f"{[getattr(i, 'every', None) or getattr(i, 'manner', '') for i in team.interrupts]} "
             f"said {self.said} stop {self.stop_after} {self.outcome}"
         )
 
@@ -161,10 +153,11 @@ class Run:
     @property
     def next_look(self) -> int:
         """After how many it will next look at what was said; it reads a batch at a time."""
-        thinking, entry = self.session._thinking, self.task.entry
+        thinking, entry, lease = self.session._thinking, self.task.entry, self.task.lease
         if thinking is None:
             return 0
-        reads = entry is not None and entry.writes[0].view[-1] is self.task.lease.prompt
+        writes = [] if entry is None else entry.writes[:1]
+        reads = any(lease is not None and write.view[-1] is lease.prompt for write in writes)
         return thinking.passes + (self._draws or reads)
 
     @property

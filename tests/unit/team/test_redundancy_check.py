@@ -129,15 +129,11 @@ def test_a_check_of_ones_own_asks_the_same_question() -> None:
     ("options", "words"),
     [
         ({"every": 0}, "every=0 "),
-        ({"every": -5}, "every=-5 "),
         ({"every": True}, "every=True "),
         ({"every": 2.0}, "every=2.0 "),
         ({"every": "9"}, "every='9' "),
-        ({"every": None}, "every=None "),
-        ({"question": ""}, "question='' "),
         ({"question": " \n"}, r"question=' \\n' "),
         ({"question": None}, "question=None "),
-        ({"question": 5}, "question=5 "),
     ],
 )
 def test_checks_that_make_no_sense(options: dict[str, Any], words: str) -> None:

@@ -12,13 +12,13 @@ from hogwild_agents.engine import SamplerState, SamplingParams
 from hogwild_agents.errors import InvalidTeamError
 from hogwild_agents.team import ReplyToken
 from hogwild_agents.team.reply_writer import ReplyWriter
-from hogwild_agents.team.tokenizer import Reader
+from hogwild_agents.team.tokenizer import Detokenizer
 from tests.unit.team.scripted import play, team_of
 
 END = -1
 
 
-class Letters(Reader):
+class Letters(Detokenizer):
     """Tokens are the letters of a word, by index."""
 
     def __init__(self, parts: list[str]) -> None:
@@ -35,21 +35,21 @@ def write(parts: list[str], stop: list[str], limit: int) -> tuple[ReplyWriter, l
     """A writer that draws `parts` and then an end token, and what it told of each."""
     writer = ReplyWriter(
         view=[],
-        pending=[],
+        pending_ids=[],
         sampler=SamplerState(SamplingParams()),
-        reader=Letters(parts),
+        detokenizer=Letters(parts),
         ends=frozenset([END]),
         limit=limit,
-        complete=lambda _: False,
-        lead="",
+        is_complete=lambda _: False,
+        answer_prefix="",
         budgets=[],
-        before=[],
+        first_writes=[],
         forks=[],
         stop=stop,
     )
     told = []
     for token in [*range(len(parts)), END]:
-        told.append(writer.take(token))
+        told.append(writer.accept(token))
         assert writer.text == "".join(told)
         if writer.reason is not None:
             break

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, normalizers
 
-from hogwild_agents.team.tokenizer import Reader, TeamTokenizer
+from hogwild_agents.team.tokenizer import Detokenizer, TeamTokenizer
 from tests.unit.team import tokenizers as small
 from tests.unit.team.hostile import BUILDERS, added, every, hostile, many, plain, team
 
@@ -87,7 +87,7 @@ def test_further_ends() -> None:
 def test_an_end_that_is_no_added_token() -> None:
     """Its spelling is taken apart as well."""
     own = small.byte_level()
-    word = own.convert_tokens_to_ids("Ġthe")
+    word = small.id_of(own, "Ġthe")
     tokenizer = TeamTokenizer(own, end_tokens=[word])
     tokens = tokenizer.encode("all the same")
     assert word in own.encode("all the same")
@@ -122,11 +122,11 @@ def test_added_spaces_remain_text() -> None:
     """Gemma's runs of newlines and spaces are added tokens that control nothing."""
     own = small.metaspace()
     own.add_tokens([AddedToken("▁▁", normalized=False)])
-    assert own.convert_tokens_to_ids("▁▁") in TeamTokenizer(own).encode("a▁▁b")
+    assert small.id_of(own, "▁▁") in TeamTokenizer(own).encode("a▁▁b")
     own = small.byte_level()
     own.add_tokens([AddedToken("\n\n\n", normalized=False)])
     tokenizer = TeamTokenizer(own)
-    assert own.convert_tokens_to_ids("\n\n\n") in tokenizer.encode("a\n\n\nb")
+    assert small.id_of(own, "\n\n\n") in tokenizer.encode("a\n\n\nb")
     assert tokenizer.decode(tokenizer.encode("a\n\n\nb")) == "a\n\n\nb"
 
 
@@ -144,7 +144,7 @@ def test_many_added_tokens() -> None:
     tokenizer = TeamTokenizer(own)
     text = "".join(f"<unused{n}" + ">" * (n % 2) for n in range(1000))
     tokens = tokenizer.encode(text)
-    assert max(tokens) < own.convert_tokens_to_ids("<unused0>")
+    assert max(tokens) < small.id_of(own, "<unused0>")
     assert tokenizer.decode(tokens) == text
 
 
@@ -167,13 +167,13 @@ def test_first_tokens_of_the_vocabulary() -> None:
     own = small.byte_level()
     own.add_tokens([AddedToken("\t###", normalized=False), AddedToken("####", normalized=False)])
     found = TeamTokenizer(own).first_tokens(["### History"])
-    assert own.convert_tokens_to_ids("\t###") in found
-    assert own.convert_tokens_to_ids("####") not in found
+    assert small.id_of(own, "\t###") in found
+    assert small.id_of(own, "####") not in found
 
 
 def read(tokenizer: TeamTokenizer, tokens: Iterable[int]) -> list[str]:
     """What a reader says, token by token, and at the end."""
-    reader = Reader(tokenizer)
+    reader = Detokenizer(tokenizer)
     return [*map(reader.push, tokens), reader.flush()]
 
 
@@ -222,7 +222,7 @@ def test_endless_nonsense_is_not_held_back_for_ever() -> None:
 
 def test_what_is_held_back_is_given_at_the_end() -> None:
     """Once."""
-    reader = Reader(team("plain_bytes"))
+    reader = Detokenizer(team("plain_bytes"))
     assert [reader.push(byte) for byte in "é😀".encode()[:-1]] == ["", "é", "", "", ""]
     assert [reader.flush(), reader.flush()] == ["�", ""]
     assert reader.push(97) == "a"

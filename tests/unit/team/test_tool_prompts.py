@@ -6,128 +6,28 @@ import copy
 import json
 from collections import Counter
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerFast
 
 from hogwild_agents.team.chat_template import Message
 from hogwild_agents.team.tokenizer import TeamTokenizer
 from tests.unit.team import tokenizers as small
 from tests.unit.team.hostile import added, hostile, plain, user
-
-QWEN = """\
-{%- if tools %}
-{{- '<|im_start|>system\\n' }}
-{%- if messages[0].role == 'system' %}{{ messages[0].content + '\\n\\n' }}{% endif %}
-{{- '# Tools\\n\\n<tools>' }}
-{%- for tool in tools %}{{ '\\n' }}{{ tool | tojson }}{% endfor %}
-{{- '\\n</tools><|im_end|>\\n' }}
-{%- elif messages[0].role == 'system' %}
-{{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
-{%- endif %}
-{%- for message in messages %}
-{%- if message.role == 'tool' %}
-{{- '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response>' }}
-{{- '<|im_end|>\\n' }}
-{%- elif message.role != 'system' or not loop.first %}
-{{- '<|im_start|>' + message.role + '\\n' + message.content }}
-{%- for call in message.tool_calls or [] %}
-{%- if call.function %}{% set call = call.function %}{% endif %}
-{{- '\\n<tool_call>\\n{"name": "' + call.name + '", "arguments": ' }}
-{{- call.arguments if call.arguments is string else call.arguments | tojson }}
-{{- '}\\n</tool_call>' }}
-{%- endfor %}
-{{- '<|im_end|>\\n' }}
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
-"""As Qwen 2.5 and 3 have it: whole tools as JSON."""
-
-HERMES = """\
-{%- macro python(spec) %}
-{%- set names = {'string': 'str', 'number': 'float', 'integer': 'int', 'boolean': 'bool'} %}
-{%- if spec.type is string and spec.type in names %}{{ names[spec.type] }}
-{%- elif spec.type == 'array' %}{{ 'list[' + python(spec['items']) + ']' }}
-{%- elif spec.type == 'object' %}{{ 'dict' }}
-{%- else %}{{ 'Any' }}{% endif %}
-{%- endmacro %}
-{{- '<|im_start|>system\\n<tools>' }}
-{%- for tool in tools or [] %}
-{%- set function = tool.function %}
-{{- '\\n' + function.name + '(' }}
-{%- for name, spec in function.parameters.properties.items() %}
-{{- name + ': ' + python(spec) + ('' if name in function.parameters.required else ' = None') }}
-{%- if not loop.last %}{{ ', ' }}{% endif %}
-{%- endfor %}
-{{- ') - ' + function.description + ' ' + (function | tojson) }}
-{%- endfor %}
-{{- '</tools><|im_end|>\\n' }}
-{%- for message in messages %}
-{{- '<|im_start|>' + message.role + '\\n' + message.content }}
-{%- for call in message.tool_calls or [] %}
-{{- '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' }}
-{{- call.function.arguments | tojson }}{{ '}\\n</tool_call>' }}
-{%- endfor %}
-{{- '<|im_end|>\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
-"""As Hermes 2 Pro has it: signatures, made from types and from what is required."""
-
-LLAMA = """\
-{{- bos_token }}
-{%- for message in messages %}
-{%- set role = 'ipython' if message.role == 'tool' else message.role %}
-{{- '<|start_header_id|>' + role + '<|end_header_id|>\\n\\n' }}
-{%- if loop.first and tools is not none %}
-{{- 'Given the following functions, reply with a JSON for a call.\\n\\n' }}
-{%- for tool in tools %}{{ tool | tojson(indent=4) }}{{ '\\n\\n' }}{% endfor %}
-{%- endif %}
-{%- if message.tool_calls %}
-{%- if message.tool_calls | length != 1 %}{{ raise_exception('one call at a time') }}{% endif %}
-{%- set call = message.tool_calls[0].function %}
-{{- '{"name": "' + call.name + '", "parameters": ' + (call.arguments | tojson) + '}' }}
-{%- elif message.role == 'tool' %}
-{{- message.content | tojson }}
-{%- else %}
-{{- message.content | trim }}
-{%- endif %}
-{{- '<|eot_id|>' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
-{%- endif %}"""
-"""As Llama 3.1 has it: tools with indents in the first message, and one call at a time."""
+from tests.unit.team.tool_formats import own, team
 
 many = settings(max_examples=30, deadline=None, derandomize=True)
 BASES = {"qwen": "byte_level", "hermes": "byte_level", "llama": "llama3_like"}
 each = pytest.mark.parametrize("name", BASES)
 
 
-@cache
-def own(name: str) -> PreTrainedTokenizerFast:
-    """A model's tokenizer."""
-    template = {"qwen": QWEN, "hermes": HERMES, "llama": LLAMA}[name]
-    found = small.llama3_like() if name == "llama" else small.byte_level()
-    found.chat_template = template
-    return found
-
-
-@cache
-def team(name: str) -> TeamTokenizer:
-    """The same for a team."""
-    return TeamTokenizer(own(name))
-
-
 def expected(name: str, messages: list[Message], tools: list[dict[str, Any]] | None) -> list[int]:
     """What the model's own tokenizer makes of a conversation."""
-    ids: Any = own(name).apply_chat_template(
-        messages, tools=tools, add_generation_prompt=True, return_dict=False, enable_thinking=False
+    return small.template_ids(
+        own(name), messages, tools=tools, add_generation_prompt=True, enable_thinking=False
     )
-    return list(ids)
 
 
 def asked(text: Callable[[], str]) -> tuple[list[Message], list[dict[str, Any]]]:

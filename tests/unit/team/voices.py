@@ -14,7 +14,7 @@ from torch import Tensor
 from hogwild_agents.engine import Engine, SamplerState, SamplingParams, SharedCacheModel
 from hogwild_agents.engine.scheduling import executor as passes
 from hogwild_agents.team import Event, Result, Session, Team, TeamTokenizer
-from hogwild_agents.team.workers import GOLDEN
+from hogwild_agents.team.workers import SEED_STRIDE
 from tests.unit.engine.families import build
 from tests.unit.team.scripted import TINY, Terse
 
@@ -32,7 +32,7 @@ Lines = Mapping[int, "str | Sequence[int]"]
 that is over they say "x"."""
 
 _SEED = 0
-_PLACES = {(_SEED + place * GOLDEN) % 2**64: place for place in range(9)}
+_PLACES = {(_SEED + place * SEED_STRIDE) % 2**64: place for place in range(9)}
 
 
 @cache

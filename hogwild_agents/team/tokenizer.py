@@ -115,7 +115,7 @@ class TeamTokenizer:
         self._forbidden = frozenset({*control, *ids.values()} - harmless)
         self._first_tokens: dict[tuple[str, ...], frozenset[int]] = {}
         self._has_warned = False
-        if self.tool_tool_call_formatat is None:
+        if self.tool_call_format is None:
             self.plain_text_marks += TOOL_MARKS
 
     def encode(self, text: str) -> list[int]:

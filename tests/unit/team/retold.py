@@ -1,4 +1,4 @@
-"""The events of a session must tell the same story as its result."""
+"""Checks that the events of a session agree with its result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hogwild_agents.team.steps import SEPARATOR
 
 @dataclass
 class Retold:
-    """What a listener knows who heard every event."""
+    """What a listener knows after every event."""
 
     texts: dict[str, str] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Retold:
     reason: str | None = None
 
     def hear(self, event: Event) -> None:
-        """One event more."""
+        """Takes the next event."""
         match event:
             case StepBegun(worker=worker, index=index, text=text):
                 assert index == self.indices.get(worker, 0) + 1
@@ -55,8 +55,8 @@ class Retold:
                 self.texts[worker] += text
                 self.tokens[worker] += 1
             case StepCommitted(step=step):
-                said = self.texts[step.worker]
-                assert step.text in (said, said + SEPARATOR)
+                text = self.texts[step.worker]
+                assert step.text in (text, text + SEPARATOR)
                 assert step.index == self.indices[step.worker]
                 self.texts[step.worker] = ""
                 self.steps.append(step)
@@ -82,7 +82,7 @@ class Retold:
 
 
 def check_events(events: Sequence[Event], result: Result) -> Retold:
-    """Asserts that a listener knows all that the result says, in time and in order."""
+    """Asserts that the events give all facts of the result, in time and in order."""
     *before, last = events
     assert isinstance(last, Finished)
     assert last.result == result
@@ -104,8 +104,7 @@ def check_events(events: Sequence[Event], result: Result) -> Retold:
     for step in result.unfinished:
         assert step.text == retold.texts[step.worker]
         assert step.index == retold.indices[step.worker]
-    whole = result.finish_reason not in ("cancelled", "error")
-    if whole:
+    if result.finish_reason not in ("cancelled", "error"):
         assert retold.reason == result.finish_reason
         assert (result.answer is None) == (not retold.answers)
     if retold.answers:

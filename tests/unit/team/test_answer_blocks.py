@@ -1,4 +1,4 @@
-"""JSON, programs, and what a pattern or a function finds."""
+"""Answers as JSON, as programs, and as found by a pattern or a function."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.unit.team.answer_texts import (
 
 @given(prose, json_values, st.sampled_from([None, 2]), prose)
 def test_json_comes_back(before: str, value: Any, indent: int | None, after: str) -> None:
-    """From a fenced block, with anything around it; and as the finisher writes it."""
+    """From a fenced block with any text around it, and as the finisher writes it."""
     written = f"{json.dumps(value, indent=indent)}\n```"
     text = f"{before}\n```json\n{written}\n{after}"
     kind = json_answer()
@@ -57,12 +57,12 @@ def test_json_comes_back_without_a_fence(value: Any) -> None:
     ],
 )
 def test_json_in_any_text(text: str, value: Any) -> None:
-    """Fenced first, then the last value with all that is around it."""
+    """A fenced value comes first, then the last value with everything around it."""
     assert json_answer().extract(text) == value
 
 
 def test_json_behind_hostile_text_is_found() -> None:
-    """The search goes backwards, so that what is broken before it costs nothing."""
+    """The search goes backwards, so broken text before the value costs nothing."""
     assert json_answer().extract("[" * 100_000 + ' {"a": {"b": 1}}') == {"a": {"b": 1}}
 
 
@@ -107,12 +107,12 @@ def test_when_json_is_whole() -> None:
     ],
 )
 def test_programs(text: str, program: str | None) -> None:
-    """Marked as final, then as Python, then not at all; the last of them that compiles."""
+    """Final blocks come first, then Python, then unmarked; the last that compiles counts."""
     assert code().extract(text) == program
 
 
 def test_a_step_states_a_program_only_as_final() -> None:
-    """Workers write many blocks on their way."""
+    """Workers write many blocks before the final one."""
     assert code().find("```python\nx = 1\n```") is None
     assert code().find("```python final\nx = 1") is None
     assert code().find("```python final\nx = 1\n```\n```python\nx = 2\n```") == "x = 1\n"
@@ -159,13 +159,13 @@ def test_the_last_match_is_the_answer(regex: str, answer: str | None) -> None:
 
 @pytest.mark.parametrize("regex", ["(", "a{99999999999999999999}", "(" * 9999])
 def test_a_bad_regex_is_refused(regex: str) -> None:
-    """At once, and by name."""
+    """The error says what to do."""
     with pytest.raises(InvalidAnswerFormatError, match="Correct the regex"):
         pattern(regex)
 
 
 def test_custom_passes_on_what_the_function_raises() -> None:
-    """It is the user's own; both rules are the same."""
+    """The function is the user's own, and serves as the strict and the lenient rule."""
     assert custom(len).find("four") == custom(len).extract("four") == 4
     with pytest.raises(ValueError, match="invalid literal"):
         custom(int).extract("x")

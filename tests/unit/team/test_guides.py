@@ -1,4 +1,4 @@
-"""Guides: what keeps a reply to a form, while the thinking before it stays free."""
+"""Guides: they keep a reply to a form, while the thinking before it stays free."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Letters(Detokenizer):
 
 
 def writer(guide: Guide, limit: int = 10**6, stop: Sequence[str] = ()) -> ReplyWriter:
-    """One that follows a guide."""
+    """A writer that follows a guide."""
     return ReplyWriter(
         view=[],
         pending_ids=[1, 2],
@@ -103,7 +103,7 @@ groups = st.lists(st.text("abc", min_size=1, max_size=4), min_size=2, max_size=6
 
 @given(first=st.text("abc", max_size=4), rest=groups, limit=st.integers(1, 30))
 def test_what_must_follow_is_written_at_once(first: str, rest: list[str], limit: int) -> None:
-    """In one pass with the token drawn; all of it is told, in order, and counted."""
+    """In one pass with the drawn token; all of it is returned, in order, and counted."""
     guide = Dictated([[ord(letter) for letter in group] for group in (first, *rest)])
     one = writer(guide, limit)
     (write,) = one.writes()
@@ -123,7 +123,7 @@ def test_what_must_follow_is_written_at_once(first: str, rest: list[str], limit:
 
 @given(limit=st.integers(1, 9))
 def test_at_its_limit_it_hurries(limit: int) -> None:
-    """It may come to its end then; one that does not is cut off at last."""
+    """The guide may still come to an end; if it does not, the reply is cut off."""
     guide = Dictated([[]], more=True)
     one = writer(guide, limit)
     while one.reason is None:
@@ -134,7 +134,7 @@ def test_at_its_limit_it_hurries(limit: int) -> None:
 
 
 def test_without_an_end_in_reach_it_is_cut() -> None:
-    """At once, as more tokens would help nobody."""
+    """It is cut at once, as more tokens would not help."""
 
     class Far(Dictated):
         def hurry(self, room: int) -> bool:
@@ -148,7 +148,7 @@ def test_without_an_end_in_reach_it_is_cut() -> None:
 
 
 def test_it_ends_by_itself() -> None:
-    """With an end token, which the guide need not know."""
+    """An end token ends it, even if the guide does not know that token."""
     guide = Dictated([[ord("a")]], more=True)
     one = writer(guide)
     assert one.accept(END) == "a"
@@ -167,7 +167,7 @@ def test_it_ends_by_itself() -> None:
     ],
 )
 def test_stop_strings_end_free_text_only(opening: str | None, written: str, expected: str) -> None:
-    """What has a form is whole, whatever stands in it."""
+    """Guided text stays complete, whatever it contains."""
     guide = Dictated([[], *([ord(letter)] for letter in written)], opening=opening)
     one, told = writer(guide, stop=["END"]), ""
     for letter in written:
@@ -182,7 +182,7 @@ def test_stop_strings_end_free_text_only(opening: str | None, written: str, expe
 
 
 def run(team: Team, guide: Any, lines: Any = None, model: Any = None) -> tuple[Result, list[Any]]:
-    """One session with a guide, whose writer would like to say something else."""
+    """One session with a guide, whose model prefers another text."""
     model = model or scripted(Lines(team, lines or {"### Reply\n\n": "No!", "": "x"}))
     with Engine(model) as engine:
         handle = engine.submit(team.session("Q?", guide=guide))
@@ -193,13 +193,13 @@ def run(team: Team, guide: Any, lines: Any = None, model: Any = None) -> tuple[R
 
 
 def dictated(*texts: str) -> Dictated:
-    """A guide by texts; tokens are bytes."""
+    """A guide made of texts; tokens are bytes."""
     return Dictated([list(text.encode()) for text in texts])
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_the_reply_follows_and_the_thinking_is_free(workers: int) -> None:
-    """Whatever the model would like; what must follow costs no passes."""
+    """Whatever the model prefers; forced tokens cost no passes."""
     team = team_of(workers, reply_tokens=100, budget=9)
     plain, _ = run(team, None)
     result, events = run(team, dictated("Yes, ", "I do", ", dear", "."))
@@ -214,7 +214,7 @@ def test_the_reply_follows_and_the_thinking_is_free(workers: int) -> None:
 
 
 def test_a_limit_is_no_knife() -> None:
-    """A reply of a form is told to hurry and comes to its end."""
+    """A guided reply is told to hurry and comes to its end."""
     team = team_of(reply_tokens=2, budget=3)
     guide = dictated("", "a", "b", "c", "d", "e")
     result, _ = run(team, guide)
@@ -223,7 +223,7 @@ def test_a_limit_is_no_knife() -> None:
 
 
 def test_each_session_has_its_own() -> None:
-    """In the same passes, beside others without."""
+    """In the same passes as sessions without a guide."""
     team = team_of(reply_tokens=20, budget=4)
     model = scripted(Lines(team, {"### Reply\n\n": "No.", "": "x"}))
     with Engine(model) as engine:
@@ -238,7 +238,7 @@ def test_each_session_has_its_own() -> None:
 
 
 def test_a_guide_that_breaks_down() -> None:
-    """Fails its session, which keeps what it had; others go on."""
+    """It fails its session, which keeps its partial result; others go on."""
 
     class Broken(Dictated):
         def take(self, token: int) -> Sequence[int]:
@@ -259,7 +259,7 @@ def test_a_guide_that_breaks_down() -> None:
 
 
 def test_no_token_is_left() -> None:
-    """Where nothing is allowed a session fails, and says so."""
+    """If no token is allowed, the session fails with an error that says so."""
 
     class Stuck(Dictated):
         def allowed(self) -> Tensor:
@@ -270,13 +270,13 @@ def test_no_token_is_left() -> None:
 
 
 def test_the_bare_answer_has_no_form() -> None:
-    """A guide needs a reply."""
+    """A guide requires a reply."""
     with pytest.raises(InvalidTeamError, match="finisher='reply'"):
         team_of(finisher="answer").session("Q?", guide=dictated("", "a"))
 
 
 def test_room_for_a_proper_end() -> None:
-    """Is kept free, or the session refused before any work."""
+    """It is kept free, or the session is refused before any work."""
     team = team_of(reply_tokens=64, budget=4)
     least = next(
         length

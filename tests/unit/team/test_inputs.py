@@ -1,4 +1,4 @@
-"""Bad input: one typed error for each, which says what is wrong and what to do, before any work."""
+"""Bad input: each has a typed error that says what is wrong and what to do, before any work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.unit.team.voices import WAIT, make, model
 
 @pytest.fixture(autouse=True)
 def no_work(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """Every forward pass of any model, of which there are to be none."""
+    """Every forward pass of any model; there must be none."""
     passes: list[Any] = []
     forward = SharedCacheModel.forward
 
@@ -76,7 +76,7 @@ NUMBERS = [0, -1, True, 2.0, "9", None, np.int64(5)]
 @pytest.mark.parametrize("value", NUMBERS, ids=repr)
 @pytest.mark.parametrize("name", ["budget", "reply_tokens"])
 def test_numbers(name: str, value: Any) -> None:
-    """Whole and 1 or more; neither a truth value nor anything like a number."""
+    """Whole numbers of 1 or more; no bool, and no other type of number."""
     words = [f"{name}={value!r} ", WHOLE]
     refused(InvalidTeamError, words, lambda: Team(tokenizer(), **{name: value}))
 
@@ -165,13 +165,13 @@ def test_what_is_no_tokenizer(given: Any) -> None:
 )
 @pytest.mark.parametrize("workers", [1, 2])
 def test_problems(workers: int, problem: Any, words: list[str]) -> None:
-    """A text that says something, or messages; the number is that of the user's own list."""
+    """A text that is not empty, or messages; the error counts them as the user's list does."""
     team = make(tokenizer("thinking"), workers=workers)
     refused(InvalidMessageError, words, lambda: team.session(problem))
 
 
 def test_problems_that_are_fine() -> None:
-    """Any mapping is a message, and a message may be empty where others are not."""
+    """Any mapping is a message, and some messages may be empty if others are not."""
     team = make(tokenizer("thinking"))
     for problem in (
         [UserDict(role="user", content="Hi.")],
@@ -182,7 +182,7 @@ def test_problems_that_are_fine() -> None:
 
 
 def test_a_problem_that_the_template_cannot_hold() -> None:
-    """The template's own words are passed on."""
+    """The template's own error is passed on."""
     team = make(tokenizer("thinking"))
     messages = [{"role": "assistant", "content": "Hi."}, {"role": "user", "content": "5?"}]
     template = "{{ raise_exception('one message only') if messages[1] else messages[0].content }}"
@@ -208,7 +208,7 @@ def test_a_prompt_that_is_too_long(engine: Engine) -> None:
 
 @pytest.mark.parametrize("finisher", ["reply", "answer"])
 def test_a_prompt_that_leaves_no_room(engine: Engine, finisher: Any) -> None:
-    """For headers, first words and the answer; what the model could just hold is not enough."""
+    """Headers, first words and the answer need room too."""
     limit = model().max_length
     team = make(tokenizer(), budget=5, finisher=finisher)
     empty = len(team.session("x").prompt) - 1
@@ -238,7 +238,7 @@ def test_the_tokenizer_of_another_model() -> None:
 
 
 def test_a_closed_engine() -> None:
-    """It says so, and what to do."""
+    """The error says what to do."""
     engine = Engine(model())
     engine.close()
     session = make(tokenizer()).session("Hi.")
@@ -247,7 +247,7 @@ def test_a_closed_engine() -> None:
 
 @pytest.mark.parametrize("message", ["", " \n", None, b"hm"], ids=repr)
 def test_what_nobody_can_say(message: Any) -> None:
-    """Only a text that says something can be said."""
+    """Only a text that is not empty is a note."""
     session = make(tokenizer()).session("Hi.")
     words = [f"Cannot say {message!r}", "a text that is not empty"]
     refused(InvalidMessageError, words, lambda: session.hear(message))
@@ -257,7 +257,7 @@ def test_what_nobody_can_say(message: Any) -> None:
 
 
 def test_a_session_runs_once(no_work: list[Any]) -> None:
-    """The second time it is refused, while it runs and when it is over, and goes on as it was."""
+    """A second submission is refused, during the run and after it, and changes nothing."""
     session = make(tokenizer(), budget=5, reply_tokens=1).session("Hi.")
     with Engine(model()) as engine:
         handle = engine.submit(session)
@@ -269,7 +269,7 @@ def test_a_session_runs_once(no_work: list[Any]) -> None:
 
 
 def test_what_is_said_too_late(no_work: list[Any]) -> None:
-    """A handle refuses it once its session is over, whether it came to its end or was cancelled."""
+    """A handle refuses notes once its session has ended or was cancelled."""
     with Engine(model()) as engine:
         handles = [
             engine.submit(make(tokenizer(), budget=5, reply_tokens=1).session("Hi.")) for _ in "ab"
@@ -283,7 +283,7 @@ def test_what_is_said_too_late(no_work: list[Any]) -> None:
 
 
 def test_what_cannot_be_said_harms_nobody(no_work: list[Any]) -> None:
-    """The session goes on, and hears what can be said."""
+    """An invalid note is refused, and the session goes on."""
     with Engine(model()) as engine:
         handle = engine.submit(make(tokenizer(), budget=5, reply_tokens=1).session("Hi."))
         for message in ("", 3, None):

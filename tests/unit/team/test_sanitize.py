@@ -1,4 +1,4 @@
-"""What outside text may not look like, and what is done about it."""
+"""Sanitising: which outside text is changed, and which is not."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ SANITIZE = Sanitizer(
 
 @pytest.mark.parametrize("text", ALIKE)
 def test_what_is_disguised(text: str) -> None:
-    """Whatever a model, or a tokenizer that normalises, may take for the system's own."""
+    """Everything that a model, or a tokenizer that normalises, may take for the system's own."""
     shown = SANITIZE(f"So: {text} ok.")
     assert ZERO_WIDTH_SPACE in shown
     assert shown.replace(ZERO_WIDTH_SPACE, "") == f"So: {text} ok."
@@ -100,13 +100,13 @@ def test_what_is_disguised(text: str) -> None:
 
 @pytest.mark.parametrize("text", OTHERS)
 def test_what_is_not_disguised(text: str) -> None:
-    """All else, to the letter."""
+    """All other text stays unchanged."""
     assert SANITIZE(text) == text
 
 
 @pytest.mark.parametrize("normalise", ["NFC", "NFKC", "NFD", "NFKD"])
 def test_what_a_tokenizer_normalises_stays_disguised(normalise: Any) -> None:
-    """No form of the same letters brings a disguised text back."""
+    """No normal form brings the original back."""
     for text in ALIKE:
         shown = normalize(normalise, SANITIZE(text))
         assert SANITIZE(shown) == shown
@@ -114,7 +114,7 @@ def test_what_a_tokenizer_normalises_stays_disguised(normalise: Any) -> None:
 
 
 def test_forms_that_overlap() -> None:
-    """Each of them is broken up, and a form that cannot be is left alone."""
+    """Each match is broken up; a match of one character cannot be."""
     assert SANITIZE("ababa") == f"a{ZERO_WIDTH_SPACE}ba{ZERO_WIDTH_SPACE}ba"
     assert SANITIZE("A [1]: A [2]:") == f"A{ZERO_WIDTH_SPACE} [1]: A{ZERO_WIDTH_SPACE} [2]:"
     assert SANITIZE("What?") == "What?"
@@ -149,7 +149,7 @@ pieces = st.one_of(
 @given(text=st.lists(pieces, max_size=12).map("".join))
 @many
 def test_a_disguise_is_put_on_once(text: str) -> None:
-    """It leaves nothing that it would disguise, changes nothing else, and can be taken off."""
+    """A second pass changes nothing, and without the marks the text is the original."""
     shown = SANITIZE(text)
     assert SANITIZE(shown) == shown
     assert shown.replace(ZERO_WIDTH_SPACE, "") == text.replace(ZERO_WIDTH_SPACE, "")
@@ -161,5 +161,5 @@ def test_a_disguise_is_put_on_once(text: str) -> None:
 @given(text=st.text(st.characters(codec="ascii", exclude_characters="[#<:a"), max_size=60))
 @many
 def test_harmless_text_is_left_alone(text: str) -> None:
-    """Without any of the signs that every form has, nothing is changed."""
+    """Text without any of the signs that all matches contain is unchanged."""
     assert SANITIZE(text) == text

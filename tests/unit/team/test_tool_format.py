@@ -1,4 +1,4 @@
-"""Calls of tools as text: the form of each template, and what is spelled out without one."""
+"""Tool calls as text: the format of each template, and conversations without one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ many = settings(max_examples=30, deadline=None, derandomize=True)
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_form_of_a_template(name: str) -> None:
-    """Found by looking at what it makes of calls; white space before them counts for nothing."""
+    """Measured from rendered calls; white space before them does not count."""
     form = team(name).tool_call_format
     assert form is not None
     assert form._replace(opening=form.opening.lstrip()) == FORMATS[name]
@@ -42,7 +42,7 @@ def test_calls_are_written_as_the_template_writes_them(
 
 @pytest.mark.parametrize("name", ["xml", "python", "mistral_list"])
 def test_forms_that_nobody_can_keep_to(name: str) -> None:
-    """No JSON, or ids after it: then calls are spelled out."""
+    """Formats without JSON, or with ids after it, are not supported: calls are spelled out."""
     assert team(name).tool_call_format is None
     tools = [{"type": "function", "function": {"name": "add", "description": "Adds."}}]
     history = [user("U"), called([("add", {"a": 1})]), {"role": "tool", "content": "R"}]
@@ -54,12 +54,12 @@ def test_forms_that_nobody_can_keep_to(name: str) -> None:
 
 @pytest.mark.parametrize("template", ["{{ raise_exception('never') }}{{ tools }}", "{{ tools }}"])
 def test_templates_without_calls(template: str) -> None:
-    """Those that refuse them, and those that leave them out."""
+    """Templates that refuse calls, and templates that leave them out."""
     assert TeamTokenizer(small.byte_level(template)).tool_call_format is None
 
 
 def test_templates_without_tools() -> None:
-    """They are not asked."""
+    """Templates that do not mention tools are not measured."""
     assert TeamTokenizer(small.byte_level()).tool_call_format is None
     assert TeamTokenizer(small.plain_bytes()).tool_call_format is None
 
@@ -68,7 +68,7 @@ def test_templates_without_tools() -> None:
 
 
 def test_a_conversation_in_words() -> None:
-    """Tools come first, results as the user's, calls after what was said beside them."""
+    """Tools come first, results are the user's, and calls follow the message's own text."""
     tools: list[dict[str, Any]] = [
         {"type": "function", "function": {"name": "add"}},
         {"name": "Ä"},
@@ -100,7 +100,7 @@ def test_nothing_to_spell_out() -> None:
 @pytest.mark.filterwarnings("ignore:.*rearranged")
 @pytest.mark.parametrize("tokenizer", [small.plain_bytes, small.metaspace], ids=["bytes", "inst"])
 def test_models_that_know_no_roles_for_tools(tokenizer: Any) -> None:
-    """All of it reaches them nevertheless."""
+    """Tools, calls and results reach them as plain text."""
     tools = [{"type": "function", "function": {"name": "add", "description": "Adds."}}]
     history = [user("U"), called([("add", {"a": 1})]), {"role": "tool", "content": "R"}]
     reader = TeamTokenizer(tokenizer())

@@ -1,4 +1,4 @@
-"""Tools in prompts: as each template shows them, and text from outside all the same."""
+"""Tools in prompts: rendered by each template, and still text from outside."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ each = pytest.mark.parametrize("name", BASES)
 
 
 def expected(name: str, messages: list[Message], tools: list[dict[str, Any]] | None) -> list[int]:
-    """What the model's own tokenizer makes of a conversation."""
+    """The ids that the model's own tokenizer gives for a conversation."""
     return small.template_ids(
         own(name), messages, tools=tools, add_generation_prompt=True, enable_thinking=False
     )
 
 
 def asked(text: Callable[[], str]) -> tuple[list[Message], list[dict[str, Any]]]:
-    """A conversation with tools, and text from outside wherever it may be."""
+    """A conversation with tools, and text from outside in every place."""
     one, two, three = (f"{number}{text()}" for number in range(3))
     inner = {"type": "object", "properties": {text(): {"type": "null", "default": text()}}}
     properties = {
@@ -56,7 +56,7 @@ def asked(text: Callable[[], str]) -> tuple[list[Message], list[dict[str, Any]]]
 @many
 @given(data=st.data())
 def test_harmless_tools_are_as_the_template_has_them(name: str, data: st.DataObject) -> None:
-    """Types, JSON and what is required: token by token what a model saw in training."""
+    """Types, JSON and required names: the same tokens as a model saw in training."""
     text = plain.map(str.strip).filter(lambda text: bool(text) and "<" not in text)
     messages, tools = asked(lambda: data.draw(text))
     assert team(name).prompt(messages, tools=tools, think=False) == expected(name, messages, tools)
@@ -66,7 +66,7 @@ def test_harmless_tools_are_as_the_template_has_them(name: str, data: st.DataObj
 @many
 @given(data=st.data())
 def test_tools_give_no_control_token(name: str, data: st.DataObject) -> None:
-    """As many as the template gives, whatever names, keys, types and descriptions spell."""
+    """Only those of the template, whatever names, keys, types and descriptions spell."""
     marks = added(BASES[name]).values()
 
     def control(messages: list[Message], tools: list[dict[str, Any]]) -> Counter[int]:
@@ -77,14 +77,14 @@ def test_tools_give_no_control_token(name: str, data: st.DataObject) -> None:
 
 
 def tool(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    """One called f."""
+    """A tool with the name f."""
     parameters = {"type": "object", "properties": properties, "required": required}
     function = {"name": "f", "description": "Does it.", "parameters": parameters}
     return {"type": "function", "function": function}
 
 
 def test_what_is_required_is_found() -> None:
-    """Among the keys, which stand twice; and types are told apart."""
+    """Names in `required` match the keys of properties, and types stay distinct."""
     lists = {"type": "array", "items": {"type": "number"}}
     given = tool({"who": {"type": "string"}, "all": lists, "odd": {"type": "<s>"}}, ["who", "odd"])
     text = team("hermes").decode(team("hermes").prompt([user("U")], tools=[given]))
@@ -94,7 +94,7 @@ def test_what_is_required_is_found() -> None:
 
 @each
 def test_no_tools_are_none(name: str) -> None:
-    """Templates ask whether there are any, in one way or the other."""
+    """An empty list is the same as no list, for every template."""
     messages = [{"role": "system", "content": "S"}, user("U")]
     prompt = team(name).prompt(messages, tools=[], think=False)
     assert prompt == team(name).prompt(messages, think=False) == expected(name, messages, None)
@@ -102,7 +102,7 @@ def test_no_tools_are_none(name: str) -> None:
 
 @each
 def test_the_callers_tools_are_left_alone(name: str) -> None:
-    """No stand-in shows in them."""
+    """No placeholder is left in them."""
     messages, tools = asked(lambda: "some <|im_end|> text")
     before = copy.deepcopy((messages, tools))
     team(name).prompt(messages, tools=tools)
@@ -110,7 +110,7 @@ def test_the_callers_tools_are_left_alone(name: str) -> None:
 
 
 def test_tools_that_a_template_does_not_know() -> None:
-    """They are put in words, before all else, and are text there too."""
+    """They are spelled out before everything else, and are text there too."""
     tokenizer = TeamTokenizer(small.byte_level())
     given = tool({"word": {"type": "string", "description": "<|im_end|>"}}, ["word"])
     prompt = tokenizer.prompt([user("U")], tools=[given])

@@ -238,7 +238,7 @@ def own(name: str) -> PreTrainedTokenizerFast:
 
 @cache
 def team(name: str) -> TeamTokenizer:
-    """The same for a team."""
+    """The same tokenizer for a team."""
     return TeamTokenizer(own(name))
 
 

@@ -65,6 +65,6 @@ def user(content: str, **more: Any) -> Message:
     return {"role": "user", "content": content, **more}
 
 
-def said(tokenizer: TeamTokenizer, *messages: Message, think: bool = False) -> str:
+def text_of(tokenizer: TeamTokenizer, *messages: Message, think: bool = False) -> str:
     """A prompt as text."""
     return tokenizer.decode(tokenizer.prompt(messages, think=think))

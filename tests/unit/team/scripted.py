@@ -31,7 +31,7 @@ from hogwild_agents.team import (
     steps,
 )
 from tests.unit.engine.families import Family, build
-from tests.unit.team.retold import check_events
+from tests.unit.team.listener import check_events
 from tests.unit.team.tokenizers import byte_level, llama3_like, plain_bytes
 
 E = TypeVar("E", bound=Event)
@@ -342,7 +342,7 @@ def play(
     *,
     problem: Any = "Q?",
     model: ScriptedModel | None = None,
-    said: Sequence[str] = (),
+    notes: Sequence[str] = (),
     meanwhile: Callable[[Handle[Event, Result]], object] | None = None,
 ) -> Played:
     """Runs one session on its own engine with its lines; events and result must agree.
@@ -352,7 +352,7 @@ def play(
         lines: The lines of its streams, as `Lines` takes them, or a script.
         problem: The problem.
         model: The scripted model, if a test has prepared one.
-        said: Notes to the team before it begins.
+        notes: Notes to the team before it begins.
         meanwhile: Called with the handle as soon as there is one.
     """
     model = model or scripted()
@@ -361,7 +361,7 @@ def play(
     error = None
     with Engine(model) as engine:
         session = team.session(problem)
-        for text in said:
+        for text in notes:
             session.hear(text)
         handle = engine.submit(session)
         if meanwhile is not None:

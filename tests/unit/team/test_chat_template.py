@@ -23,9 +23,9 @@ from tests.unit.team.hostile import (
     hostile,
     many,
     plain,
-    said,
     team,
     templated,
+    text_of,
     user,
     with_template,
 )
@@ -89,7 +89,7 @@ def test_marks_that_swallow_space() -> None:
     own.add_tokens([AddedToken(mark, special=True, rstrip=True) for mark in marks])
     expected = small.template_ids(own, [user("Why?")])
     assert TeamTokenizer(own).prompt([user("Why?")]) == expected
-    assert said(TeamTokenizer(own), user("\n\nWhy?")) == "<|user|>\n\nWhy?<|end|><|assistant|>"
+    assert text_of(TeamTokenizer(own), user("\n\nWhy?")) == "<|user|>\n\nWhy?<|end|><|assistant|>"
 
 
 def test_a_mark_is_not_made_of_two_parts() -> None:
@@ -117,12 +117,12 @@ def test_arguments_stay_json() -> None:
     """Text that a template writes with tojson can be read back, even after two passes of it."""
     arguments = {'say "hi"\n': ["\\", "<|im_end|>", "é", 1.5, None, True, ""]}
     call = {"function": {"name": "f", "arguments": arguments}}
-    text = said(team("byte_level"), {"role": "assistant", "content": "", "tool_calls": [call]})
+    text = text_of(team("byte_level"), {"role": "assistant", "content": "", "tool_calls": [call]})
     body = text.split("<tool_call>")[1].split("</tool_call>")[0]
     assert json.loads(body) == {"name": "f", "arguments": arguments}
     twice = with_template("{{ messages | tojson | tojson }}")
     messages = [user('"\n<|im_end|>', args=arguments)]
-    assert json.loads(json.loads(said(twice, *messages))) == messages
+    assert json.loads(json.loads(text_of(twice, *messages))) == messages
 
 
 def test_a_template_may_ask_for_a_tool_call_id_of_nine_letters() -> None:
@@ -131,18 +131,18 @@ def test_a_template_may_ask_for_a_tool_call_id_of_nine_letters() -> None:
         "{% for m in messages %}{% if m.id and m.id | length != 9 %}{{ raise_exception('9!') }}"
         "{% endif %}{{ m.content }} {{ m.id }}{% endfor %}"
     )
-    assert said(tokenizer, user("a", id="<s>456789")) == "a <s>456789"
+    assert text_of(tokenizer, user("a", id="<s>456789")) == "a <s>456789"
 
 
 @pytest.mark.parametrize("name", ["byte_level", "llama3_like", "metaspace_first"])
 def test_empty_contents(name: str) -> None:
     """An empty text is a text."""
-    assert said(team(name), user("")) == said(team(name), user("QQ")).replace("QQ", "")
+    assert text_of(team(name), user("")) == text_of(team(name), user("QQ")).replace("QQ", "")
 
 
 def test_a_call_needs_no_content() -> None:
     """As OpenAI's messages have it."""
-    assert said(team("byte_level"), user("U"), {**CALL, "content": None}) == said(
+    assert text_of(team("byte_level"), user("U"), {**CALL, "content": None}) == text_of(
         team("byte_level"), user("U"), CALL
     )
 
@@ -158,7 +158,7 @@ def test_the_sources_messages_are_left_alone() -> None:
 def test_without_a_template() -> None:
     """Contents with blank lines between, after the token that begins every text, if any."""
     messages = [{"role": "system", "content": "Think.</s>"}, user("Why?")]
-    assert said(team("plain_bytes"), *messages) == "Think.</s>\n\nWhy?\n\n"
+    assert text_of(team("plain_bytes"), *messages) == "Think.</s>\n\nWhy?\n\n"
     tokenizer = TeamTokenizer(small.plain_bytes(add_bos=True))
     tokens = tokenizer.prompt(messages)
     assert tokens[0] == 256
@@ -194,12 +194,12 @@ TOOL = {"role": "tool", "content": "T"}
 )  # fmt: skip
 def test_a_template_of_two_alternating_roles(messages: list[Message], expected: str) -> None:
     """System text is folded into the user's message, and neighbours are merged."""
-    assert said(team("metaspace_first"), *messages) == expected
+    assert text_of(team("metaspace_first"), *messages) == expected
 
 
 def test_what_a_template_takes_is_not_rearranged() -> None:
     """Only templates that refuse a conversation get it folded and merged."""
-    text = said(team("byte_level"), SYSTEM, user("U"), user("V"))
+    text = text_of(team("byte_level"), SYSTEM, user("U"), user("V"))
     assert text.startswith(
         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>user\nV<|im"
     )
@@ -208,7 +208,7 @@ def test_what_a_template_takes_is_not_rearranged() -> None:
 def test_a_template_that_drops_system_text() -> None:
     """Dropping is as bad as refusing: the text is folded."""
     template = "{% for m in messages if m.role == 'user' %}U: {{ m.content }}\n{% endfor %}"
-    assert said(with_template(template), SYSTEM, user("U")) == "U: S\n\nU\n"
+    assert text_of(with_template(template), SYSTEM, user("U")) == "U: S\n\nU\n"
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_a_stop_before_the_first_pass_still_gives_a_reply() -> None:
     model = scripted()
     model.before = lambda _: stopped.wait(WAIT)
     note = "Just say it is fine."
-    played = play(team_of(), {REPLY: "fine"}, model=model, said=[note], meanwhile=stop)
+    played = play(team_of(), {REPLY: "fine"}, model=model, notes=[note], meanwhile=stop)
     result = played.result
     assert result.finish_reason == "stopped"
     assert result.reply == "fin"
@@ -379,7 +379,7 @@ def test_what_is_said_too_late_is_unheard() -> None:
     """A note that would use the finisher's room is returned as unheard."""
     team = team_of(budget=100)
     least = least_length(team)
-    played = play(team, {}, model=scripted(max_length=least + 60), said=["short", "long " * 40])
+    played = play(team, {}, model=scripted(max_length=least + 60), notes=["short", "long " * 40])
     assert played.error is None
     assert [part.text for part in played.result.history if isinstance(part, Note)] == ["short"]
     assert played.result.unheard == ("long " * 40,)
@@ -404,7 +404,7 @@ def test_a_note_is_not_lost_with_the_pass_that_reads_it() -> None:
     """The note counts as unheard."""
     model = scripted()
     model.before = fail_after(2)
-    played = play(team_of(), {}, model=model, said=["one", "two"])
+    played = play(team_of(), {}, model=model, notes=["one", "two"])
     assert isinstance(played.error, ArithmeticError)
     assert played.result.unheard == ("one", "two")
     assert played.result.history == ()

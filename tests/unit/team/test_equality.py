@@ -147,7 +147,7 @@ def test_a_history_from_a_single_worker_is_a_plain_text(peaked: ScriptedModel, p
     def script(seen: Ids) -> int | None:
         return x if holds(Row(seen, 0, torch.empty(0)), bob) else often(seen)
 
-    played = play(team, script, model=fresh(peaked), said=["Mind the gap."])
+    played = play(team, script, model=fresh(peaked), notes=["Mind the gap."])
     assert len(played.result.steps_of("Alice")) > 4
     assert len(played.result.steps_of("Bob")) == 1
     assert {step.worker for step in played.result.steps} == {"Alice"}

@@ -25,13 +25,13 @@ COLUMNS = TINY.config["vocab_size"]
 
 @dataclass
 class Dictated:
-    """Says what comes: some of it is drawn, some must follow.
+    """A guide that dictates the reply: some ids are drawn, the others are forced.
 
     Attributes:
-        groups: What comes in one go; the first of each group is drawn, but for the first group's.
+        groups: Ids that come together; the first of each group is drawn, except in the first group.
         more: Whether anything may follow.
-        hurried: How often it was told to hurry.
-        taken: What was drawn.
+        hurried: How often it was called to hurry.
+        taken: The drawn ids.
     """
 
     groups: Sequence[Sequence[int]]
@@ -79,7 +79,7 @@ class Letters(Detokenizer):
         return ""
 
 
-def writer(guide: Guide, limit: int = 10**6, stop: Sequence[str] = ()) -> ReplyWriter:
+def new_writer(guide: Guide, limit: int = 10**6, stop: Sequence[str] = ()) -> ReplyWriter:
     """A writer that follows a guide."""
     return ReplyWriter(
         view=[],
@@ -105,19 +105,19 @@ groups = st.lists(st.text("abc", min_size=1, max_size=4), min_size=2, max_size=6
 def test_what_must_follow_is_written_at_once(first: str, rest: list[str], limit: int) -> None:
     """In one pass with the drawn token; all of it is returned, in order, and counted."""
     guide = Dictated([[ord(letter) for letter in group] for group in (first, *rest)])
-    one = writer(guide, limit)
-    (write,) = one.writes()
+    writer = new_writer(guide, limit)
+    (write,) = writer.writes()
     assert write.tokens == [1, 2, *map(ord, first)]
-    told = []
+    texts = []
     for group in rest:
-        assert one.reason is None
-        assert one.writes()[-1].allowed is not None
-        told.append(one.accept(ord(group[0])))
-        assert [*one.pending_ids] == [*map(ord, group)]
-    assert "".join(told) == one.text == first + "".join(rest)
-    assert told[0] == first + rest[0]
-    assert one.tokens == len(one.text)
-    assert one.reason == ("stop" if one.tokens <= limit else "length")
+        assert writer.reason is None
+        assert writer.writes()[-1].allowed is not None
+        texts.append(writer.accept(ord(group[0])))
+        assert [*writer.pending_ids] == [*map(ord, group)]
+    assert "".join(texts) == writer.text == first + "".join(rest)
+    assert texts[0] == first + rest[0]
+    assert writer.tokens == len(writer.text)
+    assert writer.reason == ("stop" if writer.tokens <= limit else "length")
     assert guide.taken == [ord(group[0]) for group in rest]
 
 
@@ -125,12 +125,12 @@ def test_what_must_follow_is_written_at_once(first: str, rest: list[str], limit:
 def test_at_its_limit_it_hurries(limit: int) -> None:
     """The guide may still come to an end; if it does not, the reply is cut off."""
     guide = Dictated([[]], more=True)
-    one = writer(guide, limit)
-    while one.reason is None:
-        one.accept(ord("a"))
-        assert bool(guide.hurried) == (one.tokens >= limit)
-    assert one.reason == "length"
-    assert len(one.text) == one.tokens == limit + GUIDE_OVERRUN
+    writer = new_writer(guide, limit)
+    while writer.reason is None:
+        writer.accept(ord("a"))
+        assert bool(guide.hurried) == (writer.tokens >= limit)
+    assert writer.reason == "length"
+    assert len(writer.text) == writer.tokens == limit + GUIDE_OVERRUN
 
 
 def test_without_an_end_in_reach_it_is_cut() -> None:
@@ -141,18 +141,18 @@ def test_without_an_end_in_reach_it_is_cut() -> None:
             assert room == GUIDE_OVERRUN
             return False
 
-    one = writer(Far([[]], more=True), 5)
-    while one.reason is None:
-        one.accept(ord("a"))
-    assert (one.reason, one.text) == ("length", "aaaaa")
+    writer = new_writer(Far([[]], more=True), 5)
+    while writer.reason is None:
+        writer.accept(ord("a"))
+    assert (writer.reason, writer.text) == ("length", "aaaaa")
 
 
 def test_it_ends_by_itself() -> None:
     """An end token ends it, even if the guide does not know that token."""
     guide = Dictated([[ord("a")]], more=True)
-    one = writer(guide)
-    assert one.accept(END) == "a"
-    assert (one.reason, one.text, guide.taken) == ("stop", "a", [])
+    writer = new_writer(guide)
+    assert writer.accept(END) == "a"
+    assert (writer.reason, writer.text, guide.taken) == ("stop", "a", [])
 
 
 @pytest.mark.parametrize(
@@ -169,13 +169,13 @@ def test_it_ends_by_itself() -> None:
 def test_stop_strings_end_free_text_only(opening: str | None, written: str, expected: str) -> None:
     """Guided text stays complete, whatever it contains."""
     guide = Dictated([[], *([ord(letter)] for letter in written)], opening=opening)
-    one, told = writer(guide, stop=["END"]), ""
+    writer, text = new_writer(guide, stop=["END"]), ""
     for letter in written:
-        told += one.accept(ord(letter))
-        if one.reason is not None:
+        text += writer.accept(ord(letter))
+        if writer.reason is not None:
             break
-    assert told == one.text == expected
-    assert one.reason == "stop"
+    assert text == writer.text == expected
+    assert writer.reason == "stop"
 
 
 # In a session.

@@ -33,8 +33,8 @@ from hogwild_agents.team import (
     Team,
 )
 from tests.unit.team.layouts import neighbour, newest_last
+from tests.unit.team.listener import check_events
 from tests.unit.team.reference import ReferenceTeam
-from tests.unit.team.retold import check_events
 from tests.unit.team.scripted import (
     GREEDY,
     WAIT,

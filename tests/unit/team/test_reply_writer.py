@@ -47,13 +47,13 @@ def write(parts: list[str], stop: list[str], limit: int) -> tuple[ReplyWriter, l
         forks=[],
         stop=stop,
     )
-    told = []
+    texts = []
     for token in [*range(len(parts)), END]:
-        told.append(writer.accept(token))
-        assert writer.text == "".join(told)
+        texts.append(writer.accept(token))
+        assert writer.text == "".join(texts)
         if writer.reason is not None:
             break
-    return writer, told
+    return writer, texts
 
 
 texts = st.text("ab\n", max_size=4)

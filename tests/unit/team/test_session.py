@@ -30,7 +30,7 @@ from hogwild_agents.team import (
     Token,
 )
 from hogwild_agents.team.interrupts import QUESTION
-from tests.unit.team.retold import check_events
+from tests.unit.team.listener import check_events
 from tests.unit.team.scripted import (
     WAIT,
     Lines,
@@ -51,7 +51,7 @@ LINES = {
 }
 
 
-def told(played: Played, *left_out: type) -> list[str]:
+def story_of(played: Played, *left_out: type) -> list[str]:
     """The events in short, without those of some types."""
     words = []
     for event in played.events:
@@ -85,7 +85,7 @@ def test_the_story_of_a_small_session() -> None:
         "**Bob [2]:** ": "b.\n",
         "### Reply\n\n": "Hi!",
     }
-    assert told(play(team, lines)) == [
+    assert story_of(play(team, lines)) == [
         "0 Started",
         "0 Alice begins 1",
         "0 Bob begins 1",
@@ -118,7 +118,7 @@ def test_a_check_is_asked_and_answered() -> None:
     """As soon as all workers have drawn enough tokens, and as soon as the answer is clear."""
     team = team_of(budget=30, interrupts=[RedundancyCheck(every=20)])
     played = play(team, LINES)
-    story = told(played, Token, ReplyToken)
+    story = story_of(played, Token, ReplyToken)
     asked = story.index("13 InterruptAsked Bob None")
     assert story[asked - 1 : asked + 3] == [
         "13 Bob ends 1",
@@ -191,7 +191,7 @@ def test_a_note_goes_into_the_history_for_all() -> None:
 
 def test_notes_come_in_the_order_in_which_they_are_said() -> None:
     """All in one reading pass, before the first token."""
-    played = play(team_of(budget=3), {}, said=["one", "two"])
+    played = play(team_of(budget=3), {}, notes=["one", "two"])
     assert [str(part) for part in played.result.history] == [
         "**Note from the user:** one\n\n",
         "**Note from the user:** two\n\n",
@@ -227,7 +227,7 @@ def test_a_long_interrupt_is_read_ahead(layout: str) -> None:
 def test_passes_and_tokens_add_up(workers: int, layout: str) -> None:
     """The counts of the result are those of the model."""
     team = team_of(workers, layout=layout, finisher="answer", snapshots=[4], interrupts=[])
-    played = play(team, {"": "ab, c. "}, said=["Hello."])
+    played = play(team, {"": "ab, c. "}, notes=["Hello."])
     result = played.result
     assert result.passes == 20
     assert result.tokens == dict.fromkeys(team.workers, 20)
@@ -306,7 +306,7 @@ def test_the_first_events_come_before_the_session_is_over() -> None:
 def test_a_fault_at_any_pass_loses_nothing(layout: str) -> None:
     """The result has all steps, unfinished text, notes, snapshots and the reply until then."""
     team = team_of(layout=layout, budget=18, snapshots=[5], interrupts=[RedundancyCheck(every=9)])
-    options: dict[str, Any] = {"said": ["Be brief."]}
+    options: dict[str, Any] = {"notes": ["Be brief."]}
     whole = play(team, LINES, **options)
     assert whole.error is None
     for passes in range(len(whole.passes)):

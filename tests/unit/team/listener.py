@@ -26,7 +26,7 @@ from hogwild_agents.team.steps import SEPARATOR
 
 
 @dataclass
-class Retold:
+class Listener:
     """What a listener knows after every event."""
 
     texts: dict[str, str] = field(default_factory=dict)
@@ -81,40 +81,40 @@ class Retold:
                 self.reply_tokens += 1
 
 
-def check_events(events: Sequence[Event], result: Result) -> Retold:
+def check_events(events: Sequence[Event], result: Result) -> Listener:
     """Asserts that the events give all facts of the result, in time and in order."""
     *before, last = events
     assert isinstance(last, Finished)
     assert last.result == result
     assert [event.at for event in events] == sorted(event.at for event in events)
     assert [event.seconds for event in events] == sorted(event.seconds for event in events)
-    retold = Retold()
+    listener = Listener()
     if not before:
         assert result.finish_reason in ("cancelled", "error")
-        return retold
+        return listener
     assert isinstance(before[0], Started)
     assert not any(isinstance(event, (Started, Finished)) for event in before[1:])
     for event in before[1:]:
-        retold.hear(event)
-    assert retold.steps == list(result.steps)
-    assert retold.notes == [part for part in result.history if part not in result.steps]
-    assert retold.reply == result.reply
-    assert retold.reply_tokens == result.reply_tokens
-    assert {**dict.fromkeys(result.tokens, 0), **retold.tokens} == result.tokens
+        listener.hear(event)
+    assert listener.steps == list(result.steps)
+    assert listener.notes == [part for part in result.history if part not in result.steps]
+    assert listener.reply == result.reply
+    assert listener.reply_tokens == result.reply_tokens
+    assert {**dict.fromkeys(result.tokens, 0), **listener.tokens} == result.tokens
     for step in result.unfinished:
-        assert step.text == retold.texts[step.worker]
-        assert step.index == retold.indices[step.worker]
+        assert step.text == listener.texts[step.worker]
+        assert step.index == listener.indices[step.worker]
     if result.finish_reason not in ("cancelled", "error"):
-        assert retold.reason == result.finish_reason
-        assert (result.answer is None) == (not retold.answers)
-    if retold.answers:
-        assert len(retold.answers) == 1
-        assert retold.answers[0][1] == result.answer
+        assert listener.reason == result.finish_reason
+        assert (result.answer is None) == (not listener.answers)
+    if listener.answers:
+        assert len(listener.answers) == 1
+        assert listener.answers[0][1] == result.answer
     key = [(i.name, i.worker, i.index, i.asked, i.text) for i in result.interruptions]
-    assert [(i.name, i.worker, i.index, i.asked, i.text) for i in retold.asked] == key
+    assert [(i.name, i.worker, i.index, i.asked, i.text) for i in listener.asked] == key
     answers = [i.answer for i in result.interruptions if i.answer is not None]
-    assert sorted(map(str, answers)) == sorted(str(i.answer) for i in retold.answered)
-    assert len({snapshot.budget for snapshot in retold.snapshots}) == len(retold.snapshots)
-    assert sorted(retold.snapshots, key=lambda s: s.budget) == list(result.snapshots)
+    assert sorted(map(str, answers)) == sorted(str(i.answer) for i in listener.answered)
+    assert len({snapshot.budget for snapshot in listener.snapshots}) == len(listener.snapshots)
+    assert sorted(listener.snapshots, key=lambda s: s.budget) == list(result.snapshots)
     assert result.reading_passes >= 0
-    return retold
+    return listener

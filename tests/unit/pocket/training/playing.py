@@ -56,7 +56,7 @@ def prompt_of(
 ) -> list[int]:
     """All ids before the first worker's first."""
     session = team.session(problem, tools=tools)
-    return [*session.prompt, *session._first]
+    return [*session.prompt, *session._first_ids]
 
 
 def play(

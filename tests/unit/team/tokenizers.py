@@ -1,4 +1,4 @@
-"""Small real tokenizers, one for each manner that text.py must cope with. No files, no network."""
+"""Small real tokenizers, one of each kind that tokenizer.py must handle. No files, no network."""
 
 from __future__ import annotations
 
@@ -165,12 +165,14 @@ def plain_bytes(*, add_bos: bool = False) -> PreTrainedTokenizerFast:
 
 def _wrap(tokenizer: Tokenizer, template: str | None, **names: Any) -> PreTrainedTokenizerFast:
     """As transformers would load it."""
-    return PreTrainedTokenizerFast(
+    load: Any = PreTrainedTokenizerFast  # its constructor has no types
+    loaded: PreTrainedTokenizerFast = load(
         tokenizer_object=tokenizer,
         chat_template=template,
         clean_up_tokenization_spaces=False,
         **names,
     )
+    return loaded
 
 
 def _byte_letters() -> dict[str, int]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer
 
 from hogwild_agents.pocket.tasks import KINDS, Task, make_task
 from hogwild_agents.pocket.tokenizer import (
@@ -33,7 +33,7 @@ from tests.unit.pocket.training.playing import seeds, team, tokenizer
 
 many = settings(max_examples=200, deadline=None, derandomize=True)
 TOKENIZER = build_tokenizer()
-SHOWN = {index: TOKENIZER.decode([index]) for index in range(len(TOKENIZER))}
+SHOWN = {index: str(TOKENIZER.decode([index])) for index in range(len(TOKENIZER))}
 
 texts = st.text(max_size=40) | st.lists(
     st.sampled_from(
@@ -43,7 +43,7 @@ texts = st.text(max_size=40) | st.lists(
 ).map("".join)
 
 
-def ids(text: str, with_tokenizer: PreTrainedTokenizerFast = TOKENIZER) -> list[int]:
+def ids(text: str, with_tokenizer: Any = TOKENIZER) -> list[int]:
     """The ids of a text."""
     return list(with_tokenizer.encode(text, add_special_tokens=False))
 
@@ -248,7 +248,8 @@ def test_other_types_are_shown_as_json(schema: dict[str, Any]) -> None:
 def test_conversations_about_tools(seed: int) -> None:
     """A team's prompt, which encodes foreign texts separately, equals the template's."""
     dialogue = make_dialogue(random.Random(seed))
-    messages, tools = dialogue.messages, [*dialogue.tools]
+    messages = dialogue.messages
+    tools: list[Any] = [*dialogue.tools]
     rendered: Any = TOKENIZER.apply_chat_template(
         messages, tools=tools or None, add_generation_prompt=True, return_dict=False
     )
@@ -303,7 +304,7 @@ def test_tools_are_only_text(data: st.DataObject) -> None:
         properties = {f"1{text()}": schema, f"2{text()}": other}
         parameters = {"type": "object", "properties": properties, "required": [text()]}
         call = {"name": text(), "arguments": {text(): [text(), 1]}}
-        messages = [
+        messages: list[dict[str, Any]] = [
             {"role": "user", "content": text()},
             {"role": "assistant", "content": text(), "tool_calls": [{"function": call}]},
             {"role": "tool", "content": text(), "tool_call_id": text()},

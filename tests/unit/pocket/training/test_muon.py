@@ -23,7 +23,8 @@ def matrices(shape: tuple[int, int], count: int = 3) -> Tensor:
     """Matrices none of whose singular values is much smaller than another."""
     u, _, v = torch.linalg.svd(random((count, *shape), 0), full_matrices=False)
     values = 0.1 + 0.9 * torch.rand(count, min(shape), generator=torch.Generator().manual_seed(1))
-    return u * values[:, None] @ v
+    made: Tensor = u * values[:, None] @ v
+    return made
 
 
 @pytest.mark.parametrize("shape", SHAPES)

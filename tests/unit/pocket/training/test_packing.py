@@ -57,7 +57,8 @@ def models() -> tuple[Qwen3ForCausalLM, SharedCacheModel]:
         rope_parameters={"rope_type": "default", "rope_theta": THETA},
         max_position_embeddings=4096,
     )
-    plain = Qwen3ForCausalLM(config).eval()
+    plain = Qwen3ForCausalLM(config)
+    plain.train(False)
     for parameter in plain.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.15)
@@ -151,7 +152,8 @@ def packed_logits(packed: PackedTranscript) -> Tensor:
     rotations = Rotations(packed, THETA, HEAD)
     with torch.no_grad():
         out = plain(input_ids=packed.ids[None], position_ids=zeros, rotations=rotations)
-    return out.logits[0]
+    logits: Tensor = out.logits[0]
+    return logits
 
 
 def packed_rows(

@@ -163,7 +163,7 @@ def test_plain_forward_of_an_exported_model(tmp_path: Path) -> None:
     """For a single worker, transformers' own attention computes what was trained."""
     model = build_model(TINY)
     export(model, tmp_path)
-    plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     trainer = Trainer(TINY)
     trainer.model.load_state_dict(plain.state_dict())
     lesson = next(

@@ -1,7 +1,7 @@
 """Ten minutes of chaos: sessions submitted, cancelled, stopped, talked to and broken at random.
 
 From threads and from asyncio, on one small cache, with engines closed and made anew. What must
-hold: no handle hangs, no partial result is lost (every token that was told of is in the result),
+hold: no handle hangs, no partial result is lost (the result holds every token that was streamed),
 and no page of the cache leaks.
 
     make soak
@@ -22,10 +22,11 @@ import typer
 from rich.progress import Progress
 
 from hogwild_agents.engine import Engine, Handle, SamplingParams, SharedCacheModel
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.errors import HogwildError, SessionFailedError
 from hogwild_agents.team import (
     CollaborationPrompt,
+    Interrupt,
     InterruptContext,
     RedundancyCheck,
     Result,
@@ -53,7 +54,7 @@ class Chaos:
         self.seed = seed
         self.deadline = deadline
         self.tokenizers = [plain_bytes(), byte_level()]
-        self.engine = Engine(model, chunk=64)
+        self.engine = Engine(model, prefill_chunk=64)
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
         self.lock = threading.Lock()
@@ -78,13 +79,19 @@ class Chaos:
                 raise BrokenOnPurposeError("a layout fails")
             return [[*blocks.common, own] for own in blocks.work]
 
+        layouts: list[Any] = ["combined", "combined", "contiguous", "interleaved", broken]
+        interrupts: list[list[Interrupt]] = [
+            [],
+            [RedundancyCheck(every=20)],
+            [moody, RedundancyCheck(5)],
+        ]
         budget = rng.randint(1, 60)
         return Team(
             rng.choice(self.tokenizers),
             workers=rng.choice([1, 2, 2, 3, 4]),
-            layout=rng.choice(["combined", "combined", "contiguous", "interleaved", broken]),
+            layout=rng.choice(layouts),
             prompt=CollaborationPrompt(style="brief", examples=rng.random() < 0.3),
-            interrupts=rng.choice([[], [RedundancyCheck(every=20)], [moody, RedundancyCheck(5)]]),
+            interrupts=rng.choice(interrupts),
             finisher=rng.choice(["reply", "answer"]),
             budget=budget,
             reply_tokens=rng.randint(1, 30),
@@ -94,7 +101,7 @@ class Chaos:
         )
 
     def submit(self, rng: random.Random) -> Handle[Any, Result] | None:
-        """A session for whatever engine there is, or None if it would not take it."""
+        """A session on the current engine, or None if it is refused."""
         words = "a problem " * rng.randint(1, 40)
         try:
             handle = self.engine.submit(self.team(rng).session(words))
@@ -128,7 +135,7 @@ class Chaos:
             self.count("poisoned")
 
     def check(self, handle: Handle[Any, Result], events: list[Any]) -> None:
-        """Whether the result holds all that was told of."""
+        """Whether the result holds everything that was streamed."""
         try:
             result = handle.result(0)
             self.count(result.finish_reason)
@@ -138,16 +145,16 @@ class Chaos:
         if not isinstance(result, Result):
             self.problems.append(f"no partial result but {result!r}")
             return
-        told = [event for event in events if isinstance(event, Token)]
-        drawn = Counter(event.worker for event in told)
+        tokens = [event for event in events if isinstance(event, Token)]
+        drawn = Counter(event.worker for event in tokens)
         if +drawn != +Counter(result.tokens):
-            self.problems.append(f"{drawn} tokens were told of, the result has {result.tokens}")
+            self.problems.append(f"{drawn} tokens were streamed, the result has {result.tokens}")
         for worker in result.workers:
-            said = "".join(event.text for event in told if event.worker == worker)
-            kept = "".join(step.written for step in result.steps_of(worker))
-            if said != kept:
-                self.problems.append(f"{worker} said {said!r}, the result has {kept!r}")
-        self.count("swapped", result.preemptions)
+            streamed = "".join(event.text for event in tokens if event.worker == worker)
+            recorded = "".join(step.written for step in result.steps_of(worker))
+            if streamed != recorded:
+                self.problems.append(f"{worker} wrote {streamed!r}, the result has {recorded!r}")
+        self.count("preemptions", result.preemptions)
         self.count("reused tokens", result.reused_tokens)
 
     def count(self, what: str, times: int = 1) -> None:
@@ -155,7 +162,7 @@ class Chaos:
         with self.lock:
             self.counts[what] += times
 
-    # Who does all this.
+    # The threads and tasks.
 
     def by_thread(self, number: int) -> None:
         """Works with a few sessions at once, from a thread."""
@@ -194,19 +201,19 @@ class Chaos:
             self.problems.append(f"a handle hung for {PATIENCE} s (asyncio)")
 
     def renew(self) -> None:
-        """Closes the engine under everybody's feet, looks for leaks, and makes a new one."""
+        """Closes the engine while it is used, looks for leaks, and makes a new one."""
         old = self.engine
         old.close()
         with self.lock:
             used = self.model.pool.used_pages
         if used:
             self.problems.append(f"{used} pages leaked")
-        self.engine = Engine(self.model, chunk=64)
+        self.engine = Engine(self.model, prefill_chunk=64)
         self.count("engines closed")
 
 
 def main(minutes: float = 10.0, seed: int = 0) -> None:
-    """Runs it, with a bar; exits with 1 if anything went wrong."""
+    """Runs the chaos with a progress bar; exits with 1 if anything went wrong."""
     torch.set_num_threads(1)
     family = Family("qwen3", "qwen3", {"max_position_embeddings": 1024, "vocab_size": 1024})
     built = build(family)

@@ -13,13 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import CompileConfig, DynamicCache, PreTrainedModel, StaticCache
 
 from hogwild_agents.engine.attention.interface import NAME
-from hogwild_agents.engine.cache.blocks import PAGE, CacheBlock
-from hogwild_agents.engine.model import SharedCacheModel, _compile
+from hogwild_agents.engine.cache.blocks import CacheBlock
+from hogwild_agents.engine.cache.pages import PAGE
+from hogwild_agents.engine.model import SharedCacheModel, compile_model
+from hogwild_agents.engine.rows import make_rows
 from hogwild_agents.errors import ContextLengthError
 
 CALM_CPU, CALM_CUDA = 2, 5
@@ -136,9 +139,9 @@ def counting_twin(
 ) -> tuple[SharedCacheModel, Callable[[], int]]:
     """The same weights and cache, run another way, and how many passes it has recorded."""
     twin = copy.copy(shared)
-    twin._compiled = _compile(shared.model) if compiled else None
+    twin._compiled = compile_model(shared.model) if compiled else None
     made = 0
-    if shared._recorder is not None:
+    if shared._cuda_graphs is not None:
         from hogwild_agents.engine.attention.cuda_graphs import (  # they need Triton
             CudaGraphRunner,
             record_graph,
@@ -149,7 +152,7 @@ def counting_twin(
             made += 1
             return record_graph(run)
 
-        twin._recorder = CudaGraphRunner(shared.pool, twin._call, record)
+        twin._cuda_graphs = CudaGraphRunner(shared.pool, twin._call, record)
     return twin, lambda: made
 
 
@@ -162,7 +165,12 @@ def _team(shared: SharedCacheModel, entry: Entry) -> Contender:
         fill(prompt, entry.context, shared.dtype, team)
         blocks += [prompt, *own]
         views += [[prompt, *(other for other in own if other is not block), block] for block in own]
-    tokens = [[1]] * len(views)
+    tokens = [np.ones(1, np.int64)] * len(views)
+
+    def run() -> Tensor:
+        rows = make_rows(views, tokens, twin.max_length)
+        with twin.pool.growing([(row.view[-1], row.count) for row in rows]):
+            return twin.run(rows)
 
     def close() -> None:
         for block in blocks:
@@ -172,7 +180,6 @@ def _team(shared: SharedCacheModel, entry: Entry) -> Contender:
         pages = sum(extent.count for block in blocks for extent in block.extents)
         return pages * PAGE * shared.pool.bytes_per_token
 
-    run = lambda: twin.forward(views, tokens, check=False)  # noqa: E731
     return Contender(entry, run, kv_bytes, recordings, close)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
@@ -26,9 +27,10 @@ from hogwild_agents.bench.contenders import (
     make_contender,
 )
 from hogwild_agents.engine.attention.interface import Pass, Scoring
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.limits import default_cache_bytes
 from hogwild_agents.engine.model import SharedCacheModel
+from hogwild_agents.engine.rows import make_rows
 from hogwild_agents.errors import (
     ContextLengthError,
     ModelLoadError,
@@ -286,7 +288,8 @@ def attention_alone(
     fill(prompt, context, shared.dtype, 0)
     shared.pool.reserve([(block, 1) for block in own])
     views = [[prompt, *(other for other in own if other is not block), block] for block in own]
-    current = Pass(shared.pool, shared._rows(views, [[1]] * workers))
+    ids = [np.ones(1, np.int64)] * workers
+    current = Pass(shared.pool, make_rows(views, ids, shared.max_length))
     attend = shared.backend.attend(current)
     drawing = torch.Generator(shared.device).manual_seed(1)
     asked = [

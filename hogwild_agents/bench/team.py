@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from hogwild_agents.engine import SamplingParams, SharedCacheModel
+from hogwild_agents.engine.attention.interface import Row
 from hogwild_agents.engine.scheduling.jobs import Job
 from hogwild_agents.engine.scheduling.scheduler import Scheduler
 from hogwild_agents.engine.scheduling.task import Task
@@ -29,7 +31,7 @@ class Overhead(NamedTuple):
     Attributes:
         workers: Of the team.
         context: Tokens in the cache in the middle of the measurement.
-        forward_ms: `SharedCacheModel.forward`.
+        forward_ms: `SharedCacheModel.run`.
         rest_ms: Everything else.
     """
 
@@ -108,9 +110,9 @@ class _Clocked:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def forward(self, *arguments: Any, **options: Any) -> Any:
+    def run(self, rows: Sequence[Row]) -> Tensor:
         start = time.perf_counter()
-        logits = self._model.forward(*arguments, **options)
+        logits = self._model.run(rows)
         if self._model.device.type == "cuda":  # it returns before the card is done
             torch.cuda.synchronize(self._model.device)
         self.seconds += time.perf_counter() - start

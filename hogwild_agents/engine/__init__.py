@@ -1,4 +1,4 @@
-"""The shared-cache engine: tokens in, logits and tokens out. Knows nothing of text."""
+"""The shared-cache engine: tokens in, logits and tokens out. It knows nothing of text."""
 
 from hogwild_agents.engine.cache.blocks import CacheBlock
 from hogwild_agents.engine.check.self_check import Report

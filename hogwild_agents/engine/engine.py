@@ -1,7 +1,7 @@
 """Engine: one background thread that runs the forward passes of every session.
 
-Submit a job from any thread or from asyncio and get a handle: it streams events, gives the result,
-and stops or cancels the job. Nobody else needs to know that there is a thread.
+Submit a job from any thread or from asyncio and get a handle: it streams events, returns the
+result, and stops or cancels the job. No other module deals with the thread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.model import SharedCacheModel
 from hogwild_agents.engine.scheduling.feed import Feed
 from hogwild_agents.engine.scheduling.jobs import Job
@@ -29,28 +29,29 @@ from hogwild_agents.errors import (
     SessionFailedError,
 )
 
-CHUNK = 512
-"""Most prompt tokens in a pass by default; what a running team may have to wait for."""
+PREFILL_CHUNK = 512
+"""The most prompt tokens in a pass by default; running teams wait while these are computed."""
 
-PREFIX_SHARE = 4
-"""Kept prompts take at most one part in this many of the cache by default."""
+PREFIX_CACHE_SHARE = 0.25
+"""The share of the cache that cached prompts may take by default."""
 
 E = TypeVar("E")
 R = TypeVar("R")
 
 
 class Handle(Generic[E, R]):
-    """A submitted job. Iterate over it for its events, from the first one on, as often as you like.
+    """A submitted job. Iterate over it for its events; every iteration begins with the first one.
 
     Both `for event in handle` and `async for event in handle` work, and so do `handle.result()` and
-    `await handle`. As a context manager it cancels the job on the way out if it still runs.
+    `await handle`. As a context manager it cancels the job at the end of the block if it still
+    runs.
     """
 
     def __init__(self, engine: Engine, job: Job[E, R]) -> None:
-        self._engine = engine  # keeps the engine alive while anyone waits for the job
+        self._engine = engine  # keeps the engine alive as long as the handle
         self._job = job
         self._feed: Feed[E] = Feed()
-        self._ended: tuple[R | None, BaseException | None] = (None, None)
+        self._ended: tuple[R | None, BaseException | None] = (None, None)  # result and error
         self._abandoned: BaseException | None = None
         tokens = engine._loop.scheduler.check(job)
         self._task = Task(job, self._feed.extend, self._close, tokens)
@@ -64,32 +65,33 @@ class Handle(Generic[E, R]):
         return self._feed.closed
 
     def result(self, timeout: float | None = None) -> R:
-        """Blocks until the job has ended, and returns what it reached.
+        """Blocks until the job has ended, and returns its result.
 
         Args:
-            timeout: Seconds to wait at most; the job goes on if they pass.
+            timeout: The most seconds to wait; the job continues afterwards.
 
         Raises:
             TimeoutError: The job is still running.
-            SessionFailedError: The job failed; its `partial` is what was reached.
+            SessionFailedError: The job failed; `partial` is what it had reached.
             InvalidJobError: The engine's own thread would wait for itself.
-            EngineClosedError: This is a forked process, which has no such thread.
+            EngineClosedError: This is a forked process, which does not have the engine's thread.
         """
         self._engine._loop.require_another_thread()
-        self._require_end_to_come()
+        self._require_thread()
         if not self._feed.wait_closed(timeout):
             raise TimeoutError(f"The session is still running after {timeout} s; cancel() ends it.")
         return self._outcome()
 
     def cancel(self) -> None:
-        """Ends the job within one pass; its result is what it had reached. Harmless when done."""
+        """Ends the job within one pass; its result is what it had reached. No effect when done."""
         if not self.done:
             self._engine._loop.cancel(self._task)
 
     def abandon(self, error: BaseException) -> None:
-        """Cancels the job and lets nobody wait for it: unless it has ended, `error` is raised.
+        """Cancels the job and ends all waiting for it; `result` raises `error` from now on.
 
-        For a job that `cancel` does not end, as its engine is stuck in a pass.
+        For a job that `cancel` cannot end because its engine is stuck in a pass. No effect when
+        done.
         """
         self.cancel()
         if not self.done:
@@ -97,33 +99,36 @@ class Handle(Generic[E, R]):
             self._feed.extend([], close=True)
 
     def stop(self) -> None:
-        """Asks the job to come to its proper end soon: a team stops thinking and answers."""
+        """Asks the job to finish properly and soon: a team stops thinking and answers."""
         self._job.stop()
 
     def say(self, message: Any) -> None:
-        """Gives the job something to take into account before its next pass: a team reads text.
+        """Sends the job a message that it takes into account before its next pass.
+
+        Args:
+            message: Whatever the job takes; for a team a text.
 
         Raises:
             SessionEndedError: The job has ended.
-            HogwildError: It cannot take such a message.
+            HogwildError: The job does not take this message.
         """
         if self.done:
-            raise SessionEndedError("The session has ended: nobody would read what you say.")
+            raise SessionEndedError("The session has ended: the message would not be read.")
         self._job.hear(message)
 
     def __iter__(self) -> Iterator[E]:
-        """The job's events; blocks while more are to come."""
-        self._require_end_to_come()
+        """The job's events; blocks until the job has ended."""
+        self._require_thread()
         return iter(self._feed)
 
     def __aiter__(self) -> AsyncIterator[E]:
-        """The job's events; suspends while more are to come."""
-        self._require_end_to_come()
+        """The job's events; suspends until the job has ended."""
+        self._require_thread()
         return aiter(self._feed)
 
     def __await__(self) -> Generator[Any, None, R]:
         """As `result`, without blocking the event loop."""
-        self._require_end_to_come()
+        self._require_thread()
         yield from self._feed.until_closed().__await__()
         return self._outcome()
 
@@ -143,8 +148,8 @@ class Handle(Generic[E, R]):
         """Cancels the job if it still runs."""
         self.cancel()
 
-    def _require_end_to_come(self) -> None:
-        """Raises EngineClosedError in a forked process, where nothing more would ever come."""
+    def _require_thread(self) -> None:
+        """Raises EngineClosedError in a forked process if the job would never end there."""
         if self._engine._loop.forked and not self.done:
             self._engine._loop.require_open()
 
@@ -158,31 +163,31 @@ class Handle(Generic[E, R]):
             raise self._abandoned
         result, error = self._ended
         if error is not None:
-            notes = getattr(error, "__notes__", ())  # such as whose code it was
-            why = "; ".join((f"{type(error).__name__}: {error}".rstrip("."), *notes))
+            notes = getattr(error, "__notes__", ())  # such as the interrupt that raised it
+            reason = "; ".join((f"{type(error).__name__}: {error}".rstrip("."), *notes))
             raise SessionFailedError(
-                f"The session failed: {why}. What it had reached is in this error's `partial`.",
+                f"The session failed: {reason}. What it had reached is in this error's `partial`.",
                 result,
             ) from error
-        return result  # type: ignore[return-value]  # only a failed job has none
+        return result  # type: ignore[return-value]  # only a failed job has no result
 
 
 class Engine:
     """Runs any number of jobs on one model, all in the same forward passes.
 
     Args:
-        model: The model; while the engine lives nobody else may run passes on it.
-        chunk: The most tokens of prompts in a pass. Less lets running teams wait less while a new
-            one's prompt is read, more reads it in fewer passes.
-        prefix_bytes: The most cache memory for prompts that are kept because the next one may begin
-            alike; a quarter of the cache by default.
+        model: The model. While the engine is open, nothing else may run passes on it.
+        prefill_chunk: The most tokens of prompts in a pass. With fewer, running teams wait less
+            while a new prompt is read; with more, a prompt is read in fewer passes.
+        prefix_bytes: The most memory that the prefix cache may hold: prompts that stay in the cache
+            because the next one may begin alike. By default a quarter of the cache.
 
-    A forked process has none of its parent's threads: there an engine counts as closed. Start
-    processes by `spawn`, or make the engine in the child, whose torch computes on one thread.
+    A forked process has none of its parent's threads, so there an engine counts as closed. Start
+    processes by `spawn`, or make the engine in the child, where torch computes on one thread.
 
     Raises:
         InvalidJobError: The model has an engine that is at work, or an argument makes no sense. An
-            idle engine of the same model is closed.
+            idle engine of the same model is closed without an error.
 
     Example:
         with Engine(SharedCacheModel.from_pretrained(path)) as engine:
@@ -192,27 +197,29 @@ class Engine:
             print(handle.result())
     """
 
-    _of: ClassVar[weakref.WeakValueDictionary[int, _Loop]] = weakref.WeakValueDictionary()
-    """The loop that holds a model, by the model's `id`; it must not keep either of them alive."""
+    _loops: ClassVar[weakref.WeakValueDictionary[int, _Loop]] = weakref.WeakValueDictionary()
+    """The loop of each model, by the model's `id`; it must not keep either of them alive."""
     _submitted: ClassVar[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
-    _made: ClassVar[bool] = False
-    """Whether there has ever been one in this process."""
+    """All jobs that were submitted, by `id`."""
+    _in_use: ClassVar[bool] = False
+    """Whether this process has ever made an engine."""
 
     def __init__(
-        self, model: SharedCacheModel, *, chunk: int = CHUNK, prefix_bytes: int | None = None
+        self,
+        model: SharedCacheModel,
+        *,
+        prefill_chunk: int = PREFILL_CHUNK,
+        prefix_bytes: int | None = None,
     ) -> None:
-        given: Any = model
-        if not isinstance(given, SharedCacheModel):
-            raise InvalidJobError(
-                f"An engine cannot run {type(given).__name__}: give it "
-                "SharedCacheModel.from_pretrained(...)."
-            )
-        for name, size, least in (("chunk", chunk, 1), ("prefix_bytes", prefix_bytes or 0, 0)):
-            if type(size) is not int or size < least:
-                raise InvalidJobError(
-                    f"{name}={size!r} makes no sense: give a whole number of {least} or more."
-                )
-        other = Engine._of.get(id(model))
+        _require_model(model)
+        _require_whole("prefill_chunk", prefill_chunk, 1)
+        pool = model.pool
+        if prefix_bytes is None:
+            prefix_pages = int(pool.limit_pages * PREFIX_CACHE_SHARE)
+        else:
+            _require_whole("prefix_bytes", prefix_bytes, 0)
+            prefix_pages = prefix_bytes // (pool.bytes_per_token * PAGE)
+        other = Engine._loops.get(id(model))
         if other is not None:
             if not other.closed and not other.idle:
                 raise InvalidJobError(
@@ -220,16 +227,10 @@ class Engine:
                 )
             other.close()  # waits until its thread has let go of the model
         self.model = model
-        self._loop = _Loop(
-            model,
-            chunk,
-            model.pool.limit_pages // PREFIX_SHARE
-            if prefix_bytes is None
-            else prefix_bytes // (model.pool.bytes_per_token * PAGE),
-        )
-        Engine._of[id(model)] = self._loop
-        Engine._made = True
-        # Only a signal: who collects garbage must not wait for a thread, which may need its locks.
+        self._loop = _Loop(model, prefill_chunk, prefix_pages)
+        Engine._loops[id(model)] = self._loop
+        Engine._in_use = True
+        # Only a signal: garbage collection must not wait for a thread, which may need its locks.
         weakref.finalize(self, self._loop.signal).atexit = False
 
     def submit(self, job: Job[E, R]) -> Handle[E, R]:
@@ -239,32 +240,31 @@ class Engine:
             HogwildError: The job could never run, or the engine is closed.
         """
         self.require_open()
-        given: Any = job
-        if not callable(getattr(given, "run", None)):
+        if not callable(getattr(job, "run", None)):
             raise InvalidJobError(
-                f"Cannot run {given!r:.80}: submit a session, made by team.session(problem)."
+                f"Cannot run {job!r:.80}: submit a session, made by team.session(problem)."
             )
         if Engine._submitted.get(id(job)) is job:
             raise InvalidJobError("A session can be submitted once: make a new one.")
         handle = Handle(self, job)
-        with contextlib.suppress(TypeError):  # a job without weak references looks after itself
+        with contextlib.suppress(TypeError):  # jobs without weak references are not tracked
             Engine._submitted[id(job)] = job
         self._loop.submit(handle._task)
         return handle
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can be submitted any more."""
+        """Whether the engine takes no more jobs."""
         return self._loop.closed
 
     def require_open(self) -> None:
-        """Raises EngineClosedError, and says why, if nothing can be submitted any more."""
+        """Raises EngineClosedError, with the reason, if the engine takes no more jobs."""
         self._loop.require_open()
 
     def close(self) -> None:
-        """Cancels what is running, ends the thread and gives kept prompts' memory back.
+        """Cancels all jobs, ends the thread and frees the prefix cache.
 
-        Happens by itself when Python exits, or when a forgotten engine has nothing left to run.
+        Happens by itself when Python exits, and when an engine without references has no job left.
         """
         self._loop.close()
 
@@ -283,12 +283,12 @@ class Engine:
 class _Loop:
     """The engine's thread and its inbox.
 
-    It knows no `Engine`, so that one that is forgotten while nothing runs is closed by itself. What
-    others want done is put into the inbox, and done between two passes.
+    It has no reference to its `Engine`, so that an idle engine without other references is closed
+    by itself. Other threads put actions into the inbox; they are executed between two passes.
     """
 
-    def __init__(self, model: SharedCacheModel, chunk: int, prefix_pages: int) -> None:
-        self.scheduler = Scheduler(model, chunk, prefix_pages, self._wake)
+    def __init__(self, model: SharedCacheModel, prefill_chunk: int, prefix_pages: int) -> None:
+        self.scheduler = Scheduler(model, prefill_chunk, prefix_pages, self._wake)
         self._changed = threading.Condition()
         self._inbox: list[Callable[[], None]] = []
         self._open: set[Task] = set()  # submitted and not ended
@@ -300,29 +300,30 @@ class _Loop:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can be submitted any more."""
+        """Whether the engine takes no more jobs."""
         return self._closing
 
     @property
     def idle(self) -> bool:
-        """Whether nothing runs and nothing waits."""
+        """Whether no job runs or waits."""
         return not self._open
 
     def require_open(self) -> None:
-        """Raises EngineClosedError if nothing can be submitted any more."""
+        """Raises EngineClosedError if the engine takes no more jobs."""
         if self.forked:
             raise EngineClosedError(
-                "This process was forked, and the engine's thread stayed in its parent: start "
+                "This process was forked, and the engine's thread exists only in its parent: start "
                 "processes by spawn (multiprocessing.get_context('spawn')), or make the engine in "
                 "the child."
             )
         if self._closing:
-            why = "is closed"
+            state = "is closed"
             if self._crash is not None:
-                why = f"broke down ({type(self._crash).__name__}: {self._crash})"
-            raise EngineClosedError(f"The engine {why}: make a new one.") from self._crash
+                state = f"broke down ({type(self._crash).__name__}: {self._crash})"
+            raise EngineClosedError(f"The engine {state}: make a new one.") from self._crash
 
     def submit(self, task: Task) -> None:
+        """Queues a job, and starts the thread if this is the first one."""
         with self._changed:
             self.require_open()
             if self._thread is None:
@@ -334,6 +335,7 @@ class _Loop:
             self._changed.notify()
 
     def cancel(self, task: Task) -> None:
+        """Ends a job before the next pass."""
         with self._changed:
             self._inbox.append(lambda: self.scheduler.cancel(task))
             self._changed.notify()
@@ -342,17 +344,18 @@ class _Loop:
         """Raises InvalidJobError if this is the engine's own thread."""
         if threading.current_thread() is self._thread:
             raise InvalidJobError(
-                "A session's own code (a layout, an answer format) waits for a session of the same "
-                "engine, which would be for ever. Interrupts may: they run on other threads."
+                "A session's own code (a layout, an answer format) would wait forever for a "
+                "session of the same engine. Interrupts may wait: they run on other threads."
             )
 
     def signal(self) -> None:
-        """Lets the thread end after its pass, without waiting for it."""
+        """Makes the thread end after its pass; does not wait for it."""
         with self._changed:
             self._closing = True
             self._changed.notify()
 
     def close(self) -> None:
+        """Makes the thread end after its pass, and waits for it."""
         self.signal()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -371,12 +374,12 @@ class _Loop:
                     self._awake = True  # never False here: a future may have called `_wake`
                 with self._changed:
                     self._open = {task for task in self._open if not task.ended}
-        except BaseException as error:  # noqa: BLE001  nobody must wait for a thread that is gone
+        except BaseException as error:  # noqa: BLE001  no handle may wait for a dead thread
             self._crash = error
         self._leave()
 
     def _receive(self) -> None:
-        """Waits until there is something to do, and does what the inbox says."""
+        """Waits until there is something to do, and executes the inbox."""
         with self._changed:
             self._changed.wait_for(lambda: self._awake or self._inbox or self._closing)
             self._awake = False
@@ -385,43 +388,58 @@ class _Loop:
             action()
 
     def _leave(self) -> None:
-        """Ends what is still open, so that no handle is left waiting."""
+        """Ends all open jobs, so that no handle waits forever."""
         with self._changed:
             self._closing = True
             inbox, self._inbox = self._inbox, []
-            left, self._open = self._open, set()
+            tasks, self._open = self._open, set()
         for action in inbox:
             action()
-        for task in left:
+        for task in tasks:
             try:
                 if self._crash is None:
                     self.scheduler.cancel(task)
                 else:
                     self.scheduler.fail(task, self._crash)
-            except BaseException as error:  # noqa: BLE001  nobody must wait for ever
+            except BaseException as error:  # noqa: BLE001  no handle may wait forever
                 self._crash = self._crash or error
             task.finish(None, self._crash)  # does nothing if the scheduler has ended it
-        self.scheduler.prefixes.clear()
+        self.scheduler.prefix_cache.clear()
 
     def forget_thread(self) -> None:
-        """In a forked process: there is no thread, and nobody to give back a lock that it held."""
+        """For a forked process, where the thread does not exist; it may have held the lock."""
         self._changed = threading.Condition()
         self._closing = self.forked = True
 
 
+def _require_model(model: object) -> None:
+    if not isinstance(model, SharedCacheModel):
+        raise InvalidJobError(
+            f"An engine cannot run {type(model).__name__}: give it "
+            "SharedCacheModel.from_pretrained(...)."
+        )
+
+
+def _require_whole(name: str, value: object, minimum: int) -> None:
+    if type(value) is not int or value < minimum:
+        raise InvalidJobError(
+            f"{name}={value!r} makes no sense: give a whole number of {minimum} or more."
+        )
+
+
 def _after_fork() -> None:
-    if Engine._made:
-        torch.set_num_threads(1)  # OpenMP waits for ever for threads that stayed in the parent
-    for loop in [*Engine._of.values()]:
+    if Engine._in_use:
+        torch.set_num_threads(1)  # OpenMP would wait forever for threads of the parent
+    for loop in [*Engine._loops.values()]:
         loop.forget_thread()
 
 
-if hasattr(os, "register_at_fork"):  # there is none on Windows, which cannot fork
+if hasattr(os, "register_at_fork"):  # Windows cannot fork
     os.register_at_fork(after_in_child=_after_fork)
 
 
 @atexit.register
 def _close_all() -> None:
-    """Leaves no thread behind when Python exits."""
-    for loop in [*Engine._of.values()]:
+    """Ends all threads when Python exits."""
+    for loop in [*Engine._loops.values()]:
         loop.close()

@@ -1,4 +1,4 @@
-"""How far a model's positions reach, and how much memory a cache may take."""
+"""The limits of a model: the most tokens in a view, and the memory that its cache may take."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hogwild_agents.errors import ModelLoadError
 
 
 def position_limit(config: PreTrainedConfig) -> int:
-    """Tokens that a view of this model may hold; `sys.maxsize` where the model states none.
+    """The most tokens that a view of this model may hold; `sys.maxsize` if it states no limit.
 
-    Configurations disagree on whether `max_position_embeddings` is meant before or after scaling,
-    so the larger reading counts (as vLLM does for YaRN).
+    Configurations disagree on whether `max_position_embeddings` means the length before or after
+    scaling, so the larger reading counts (as in vLLM for YaRN).
     """
     text = config.get_text_config(decoder=True)
     stated = getattr(text, "max_position_embeddings", None)
@@ -32,14 +32,14 @@ def position_limit(config: PreTrainedConfig) -> int:
 
 
 def freeze_longrope(model: PreTrainedModel, max_length: int | None) -> int | None:
-    """Settles which of longrope's two sets of frequencies (arXiv 2402.13753) a model uses.
+    """Fixes which of longrope's two sets of frequencies (arXiv 2402.13753) a model uses.
 
     transformers picks the set by the longest position of each call. Keys in the cache cannot
-    follow such a change, so one set is fixed on load: the short one by default, whose reach is the
-    original length; the long one if `max_length` asks for more.
+    follow such a change, so one set is fixed on load: by default the short one, which covers the
+    original length; the long one if `max_length` is larger.
 
     Returns:
-        The tokens that a view may hold, or None if the model has no longrope.
+        The most tokens that a view may hold, or None if the model has no longrope.
     """
     limit = None
     for module in model.modules():
@@ -56,18 +56,19 @@ def freeze_longrope(model: PreTrainedModel, max_length: int | None) -> int | Non
 
 
 def default_cache_bytes(device: torch.device, utilization: float) -> int:
-    """Half of the machine's memory, or what a card has free but for a share that stays free.
+    """The memory for a cache: half of the machine's, or what `utilization` leaves on a CUDA card.
 
     Args:
-        device: Where the model lies already.
-        utilization: Share of the card's whole memory that may be taken, by whomever.
+        device: The device, on which the model has been loaded.
+        utilization: The share of the card's whole memory that all programs may take together.
 
     Raises:
-        ModelLoadError: It is no share, or nothing of it is left for a cache.
+        ModelLoadError: `utilization` is not a share, or it leaves nothing for a cache.
     """
     if not 0 < utilization <= 1:
         raise ModelLoadError(
-            f"gpu_memory_utilization={utilization} is no share: use a number above 0 and at most 1."
+            f"gpu_memory_utilization={utilization} is not a share: use a number above 0 and at "
+            "most 1."
         )
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -77,7 +78,7 @@ def default_cache_bytes(device: torch.device, utilization: float) -> int:
             raise ModelLoadError(
                 f"The weights leave {free / 2**30:.1f} of {total / 2**30:.1f} GiB free, and "
                 f"gpu_memory_utilization={utilization} leaves nothing of that for a cache: raise "
-                "it, load a quantised checkpoint, or end other programs on this card."
+                "it, load a quantised checkpoint, or stop other programs on this card."
             )
         return left
     try:
@@ -87,7 +88,7 @@ def default_cache_bytes(device: torch.device, utilization: float) -> int:
 
 
 def _use_long_frequencies(module: Any, original: int) -> None:
-    """Shows the rotary module one position beyond the original length, then stops its switching."""
+    """Calls the rotary module with a position beyond the original length, then fixes its choice."""
     device = module.inv_freq.device
     with torch.no_grad():
         module(torch.zeros(1, device=device), torch.tensor([[original]], device=device))

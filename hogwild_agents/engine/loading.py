@@ -1,4 +1,4 @@
-"""Loads a transformers model: where from, where to, and in which precision."""
+"""Loads a transformers model onto a device, in a dtype."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hogwild_agents.errors import ModelLoadError
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device meant; a CUDA card if there is one and none is named, else the CPU.
+    """The device of this name; without a name a CUDA card if there is one, else the CPU.
 
     Raises:
         ModelLoadError: There is no such device.
@@ -22,12 +22,12 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         probe = torch.ones(1, device=chosen)
-        probe.item()  # is it there?
+        probe.item()  # waits until the device has answered
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelLoadError(
             f"Cannot use device {device!r} ({error}): use cpu, or cuda with a card in the machine."
         ) from error
-    return probe.device  # with its number
+    return probe.device  # with its index
 
 
 def on_device(device: torch.device) -> AbstractContextManager[object]:
@@ -36,17 +36,17 @@ def on_device(device: torch.device) -> AbstractContextManager[object]:
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype | None:
-    """The precision meant, or None for `auto`, the checkpoint's own.
+    """The torch dtype of this name, or None for `auto`, the checkpoint's own.
 
     Raises:
-        ModelLoadError: It is not a floating-point type of torch.
+        ModelLoadError: It is not a floating-point dtype of torch.
     """
     if dtype == "auto":
         return None
-    kind = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+    parsed = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(parsed, torch.dtype) or not parsed.is_floating_point:
         raise ModelLoadError(f"Unknown dtype {dtype!r}: use float32, bfloat16, float16 or auto.")
-    return kind
+    return parsed
 
 
 def load_model(
@@ -54,32 +54,33 @@ def load_model(
     device: str | torch.device | None,
     dtype: str | torch.dtype,
 ) -> PreTrainedModel:
-    """Loads from a folder or the hub, or takes a model that is loaded already.
+    """Loads a model from a folder or the hub, or converts one that is loaded already.
 
-    A loaded model stays where it is if `device` is None, and as it is if `dtype` is `auto`.
+    A loaded model stays on its device if `device` is None, and keeps its dtype if `dtype` is
+    `auto`.
 
     Raises:
-        ModelLoadError: Nothing loadable there, or an unknown or missing device or dtype.
+        ModelLoadError: The model cannot be loaded, or there is no such device or dtype.
     """
-    kind = parse_dtype(dtype)
+    target_dtype = parse_dtype(dtype)
     target = (
         None if device is None and isinstance(source, PreTrainedModel) else choose_device(device)
     )
     if isinstance(source, PreTrainedModel):
         model = source
-        if kind is not None and kind != model.dtype:
+        if target_dtype is not None and target_dtype != model.dtype:
             for parameter in model.parameters():  # not buffers: rotary frequencies stay float32
                 if parameter.is_floating_point():
-                    parameter.data = parameter.data.to(kind)
+                    parameter.data = parameter.data.to(target_dtype)
     else:
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                os.fspath(source), dtype=kind or "auto", **_straight_to(target)
+                os.fspath(source), dtype=target_dtype or "auto", **_placement(target)
             )
-        except Exception as error:  # each broken file has an error type of its own
-            nothing = "" if os.path.exists(source) else " (there is no such folder here)"
+        except Exception as error:  # every kind of broken file raises another type
+            hint = "" if os.path.exists(source) else " (there is no such folder here)"
             raise ModelLoadError(
-                f"Cannot load a causal language model from {os.fspath(source)!r}{nothing}: {error}"
+                f"Cannot load a causal language model from {os.fspath(source)!r}{hint}: {error}"
             ) from error
     try:
         if target is not None and next(model.parameters()).device != target:
@@ -89,10 +90,10 @@ def load_model(
     return model
 
 
-def _straight_to(device: torch.device | None) -> dict[str, Any]:
-    """Options with which weights are read straight into a card's memory, not by way of the host's.
+def _placement(device: torch.device | None) -> dict[str, Any]:
+    """Options that make transformers read weights directly into a card's memory.
 
-    transformers needs accelerate for that; without it they are moved afterwards.
+    transformers needs accelerate for that; without it the weights are moved afterwards.
     """
     if device is None or device.type == "cpu" or find_spec("accelerate") is None:
         return {}

@@ -1,8 +1,8 @@
 """From logits to tokens: greedy or sampled, all rows of a pass at once.
 
-Every stream draws from its own sequence of random numbers, a function of its seed and of how many
-tokens it has drawn and of nothing else. A seeded stream therefore repeats its choices whatever else
-is in the batch, on whatever device, also after it was swapped out or forked.
+Every sampler draws from its own sequence of random numbers, which depends on its seed and on how
+many tokens it has drawn, and on nothing else. A seeded sampler therefore repeats its choices
+whatever else is in the batch, on any device, and also after a preemption or a fork.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from hogwild_agents.errors import InvalidSamplingError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
-    """How one stream chooses its tokens. Filters apply in the order in which they stand here.
+    """How one sampler chooses its tokens. The filters are applied in the order given here.
 
     Attributes:
         repetition_penalty: Divides the positive logits and multiplies the negative ones of tokens
-            that the stream has read or written (Keskar et al., arXiv 1909.05858); 1 is off.
-        presence_penalty: Subtracted from the logits of tokens that the stream has written.
-        frequency_penalty: Subtracted once for each time the stream has written a token.
-        banned: Token ids never chosen.
-        temperature: Divides the logits; 0 takes the likeliest token.
-        top_k: Keeps the k likeliest tokens; 0 keeps all.
-        top_p: Keeps the likeliest tokens whose probabilities reach p together (Holtzman et al.,
-            arXiv 1904.09751).
-        min_p: Keeps tokens at least this likely relative to the likeliest (Nguyen et al., arXiv
-            2407.01082).
-        seed: Makes the choices repeatable; drawn from the system if None.
+            that were read or written (Keskar et al., arXiv 1909.05858); 1 is off.
+        presence_penalty: Subtracted from the logits of tokens that were written.
+        frequency_penalty: Subtracted once for each time that a token was written.
+        banned: Token ids that are never chosen.
+        temperature: Divides the logits; 0 takes the most likely token.
+        top_k: Keeps the k most likely tokens; 0 keeps all.
+        top_p: Keeps the most likely tokens whose probabilities add up to p (Holtzman et al., arXiv
+            1904.09751).
+        min_p: Keeps tokens whose probability is at least this share of the highest one (Nguyen et
+            al., arXiv 2407.01082).
+        seed: Makes the choices repeatable; None draws a seed from the operating system.
     """
 
     repetition_penalty: float = 1.0
@@ -51,14 +51,16 @@ class SamplingParams:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuses values outside of their range."""
+        """Validates all values.
+
+        Raises:
+            InvalidSamplingError: A value is out of range or has a wrong type.
+        """
         try:
             object.__setattr__(self, "banned", frozenset(self.banned))
             self._validate()
         except TypeError as error:
-            raise InvalidSamplingError(
-                f"{self} holds something of a wrong type: {error}."
-            ) from error
+            raise InvalidSamplingError(f"{self} has a value of a wrong type: {error}.") from error
 
     def _validate(self) -> None:
         rules = {
@@ -72,15 +74,15 @@ class SamplingParams:
             "min_p": (0 <= self.min_p <= 1, "between 0 (off) and 1"),
             "seed": (self.seed is None or 0 <= self.seed < 2**64, "between 0 and 2**64 - 1"),
         }
-        for name, (fine, expected) in rules.items():
-            if not fine:
+        for name, (valid, expected) in rules.items():
+            if not valid:
                 raise InvalidSamplingError(
                     f"{name}={getattr(self, name)!r} is out of range: it must be {expected}."
                 )
 
     @property
     def greedy(self) -> bool:
-        """Whether the likeliest token is taken."""
+        """Whether the most likely token is taken."""
         return self.temperature == 0 or self.top_k == 1
 
     @property
@@ -95,14 +97,14 @@ class SamplingParams:
 
 @dataclass(slots=True)
 class SamplerState:
-    """One stream's memory between draws.
+    """The state of one sampler between draws.
 
     Attributes:
         params: How it chooses.
-        read: Ids that it was given to read; only penalties look at them.
-        seed: Its seed, from `params` or drawn.
-        draws: Tokens drawn so far.
-        written: How often it wrote each token.
+        read: Token ids in its context; only penalties use them.
+        seed: The seed of `params`, or one drawn from the operating system.
+        draws: Number of tokens drawn so far.
+        written: How often each token was drawn.
     """
 
     params: SamplingParams
@@ -112,7 +114,7 @@ class SamplerState:
     written: Counter[int] = field(init=False, default_factory=Counter)
 
     def __post_init__(self) -> None:
-        """Draws a seed where none was given."""
+        """Draws a seed if `params` has none."""
         self.seed = secrets.randbits(64) if self.params.seed is None else self.params.seed
 
     def fork(self) -> SamplerState:
@@ -121,23 +123,24 @@ class SamplerState:
         twin.seed, twin.draws, twin.written = self.seed, self.draws, self.written.copy()
         return twin
 
-    def number(self) -> float:
-        """The random number of its next draw, in [0, 1).
+    def uniform(self) -> float:
+        """The random number of the next draw, uniform in [0, 1).
 
-        By Philox (Salmon et al., 2011), keyed by the seed and counted by the draws.
+        From Philox (Salmon et al., 2011), with the seed as key and the number of draws as counter.
         """
         bits = np.random.Philox(key=self.seed, counter=self.draws)
         return float(np.random.Generator(bits).random())
 
 
-BROKEN, STUCK = -1, -2
-"""What `choose` gives instead of a token: the logits hold NaN or infinity, or nothing is left."""
+NOT_FINITE, NOTHING_LEFT = -1, -2
+"""What `choose` returns instead of a token: the logits hold NaN or infinity, or the filters and the
+grammar exclude every token."""
 
 
 def sample(
     logits: Tensor, samplers: Sequence[SamplerState], allowed: Tensor | None = None
 ) -> list[int]:
-    """Chooses the next token of every stream, and notes it there.
+    """Chooses the next token of every row, and records it in the row's sampler.
 
     Args:
         logits: [rows, vocab], as `SharedCacheModel.forward` returns them; not changed.
@@ -149,18 +152,18 @@ def sample(
 
     Raises:
         InvalidSamplingError: A row has no token left to choose from or holds NaN (an idle worker),
-            or `banned` names a token beyond the vocabulary. No stream is changed.
+            or `banned` names a token beyond the vocabulary. No sampler is changed.
     """
-    return note(choose(logits, samplers, allowed).tolist(), samplers)
+    return record(choose(logits, samplers, allowed).tolist(), samplers)
 
 
 def choose(
     logits: Tensor, samplers: Sequence[SamplerState], allowed: Tensor | None = None
 ) -> Tensor:
-    """As `sample`, but on the device, without waiting for it, and without a note in the streams.
+    """The part of `sample` that runs on the device; it does not wait, and changes no sampler.
 
     Returns:
-        int64 [rows]: token ids, `BROKEN` or `STUCK`; for `note`, once they are on the host.
+        int64 [rows]: token ids, `NOT_FINITE` or `NOTHING_LEFT`, for `record`.
 
     Raises:
         InvalidSamplingError: `banned` names a token beyond the vocabulary.
@@ -170,34 +173,37 @@ def choose(
             f"{logits.shape[0]} rows of logits but {len(samplers)} samplers: give one per row."
         )
     logits = logits.float().clone()
-    broken = (logits.isnan() | (logits == torch.inf)).any(-1)
+    not_finite = (logits.isnan() | (logits == torch.inf)).any(-1)
     params = [sampler.params for sampler in samplers]
     _penalise(logits, samplers)
     _ban(logits, params)
     if allowed is not None:
         logits.masked_fill_(~allowed, -torch.inf)
-    stuck = ~(logits > -torch.inf).any(-1)
+    nothing_left = ~(logits > -torch.inf).any(-1)
     tokens = logits.argmax(-1)
-    sampled = [row for row, given in enumerate(params) if not given.greedy]
+    sampled = [row for row, p in enumerate(params) if not p.greedy]
     if sampled:
         rows = torch.tensor(sampled).to(logits.device, non_blocking=True)
         tokens[rows] = _draw(logits[rows], [samplers[row] for row in sampled])
-    return tokens.masked_fill(stuck, STUCK).masked_fill(broken, BROKEN)
+    return tokens.masked_fill(nothing_left, NOTHING_LEFT).masked_fill(not_finite, NOT_FINITE)
 
 
-def note(chosen: Sequence[int], samplers: Sequence[SamplerState]) -> list[int]:
-    """Notes in every stream the token that was chosen for it.
+def record(chosen: Sequence[int], samplers: Sequence[SamplerState]) -> list[int]:
+    """Records in every sampler the token that `choose` chose for it.
 
     Raises:
-        InvalidSamplingError: A row has none; no stream is changed.
+        InvalidSamplingError: A row has no token; no sampler is changed.
     """
-    for problem, why in (
-        (BROKEN, "The logits of rows {} hold NaN or infinity: leave idle workers out."),
-        (STUCK, "Rows {} have no token left to choose: grammar and banned tokens exclude all."),
+    for code, message in (
+        (NOT_FINITE, "The logits of rows {} hold NaN or infinity: leave idle workers out."),
+        (
+            NOTHING_LEFT,
+            "Rows {} have no token left to choose: grammar and banned tokens exclude all.",
+        ),
     ):
-        rows = [row for row, token in enumerate(chosen) if token == problem]
+        rows = [row for row, token in enumerate(chosen) if token == code]
         if rows:
-            raise InvalidSamplingError(why.format(rows))
+            raise InvalidSamplingError(message.format(rows))
     for sampler, token in zip(samplers, chosen, strict=True):
         sampler.draws += 1
         sampler.written[token] += 1
@@ -209,26 +215,26 @@ def _penalise(logits: Tensor, samplers: Sequence[SamplerState]) -> None:
         params = sampler.params
         if not params.penalised:
             continue
-        predicted = [t for t in sampler.read | sampler.written.keys() if t < logits.shape[1]]
-        known = torch.tensor(predicted, dtype=torch.int64, device=logits.device)
-        scores = logits[row, known]
+        seen = [t for t in sampler.read | sampler.written.keys() if t < logits.shape[1]]
+        ids = torch.tensor(seen, dtype=torch.int64, device=logits.device)
+        scores = logits[row, ids]
         scaled = scores * params.repetition_penalty
-        logits[row, known] = torch.where(scores < 0, scaled, scores / params.repetition_penalty)
-        said = torch.tensor(list(sampler.written), dtype=torch.int64, device=logits.device)
-        times = torch.tensor(list(sampler.written.values()), device=logits.device)
-        logits[row, said] -= params.presence_penalty + params.frequency_penalty * times
+        logits[row, ids] = torch.where(scores < 0, scaled, scores / params.repetition_penalty)
+        ids = torch.tensor(list(sampler.written), dtype=torch.int64, device=logits.device)
+        counts = torch.tensor(list(sampler.written.values()), device=logits.device)
+        logits[row, ids] -= params.presence_penalty + params.frequency_penalty * counts
 
 
 def _ban(logits: Tensor, params: Sequence[SamplingParams]) -> None:
-    for row, given in enumerate(params):
-        if not given.banned:
+    for row, p in enumerate(params):
+        if not p.banned:
             continue
-        last = _last(given.banned)
+        last = _last(p.banned)
         if last >= logits.shape[1]:
             raise InvalidSamplingError(
                 f"banned names token {last}, but the vocabulary ends at {logits.shape[1] - 1}."
             )
-        logits[row, _ids(given.banned, logits.device)] = -torch.inf
+        logits[row, _ids(p.banned, logits.device)] = -torch.inf
 
 
 _last = lru_cache(maxsize=64)(max)
@@ -237,42 +243,41 @@ _last = lru_cache(maxsize=64)(max)
 
 @lru_cache(maxsize=64)
 def _ids(tokens: frozenset[int], device: torch.device) -> Tensor:
-    """Ids in ascending order, on the device; sets of hundreds come back in every pass."""
+    """Ids in ascending order, on the device; cached, as a set may hold hundreds."""
     return torch.tensor(sorted(tokens), dtype=torch.int64, device=device)
 
 
 def _draw(logits: Tensor, samplers: Sequence[SamplerState]) -> Tensor:
     """Filters and draws: int64 [rows]. No row's choice depends on another's.
 
-    What the rows want goes to the device in one copy, which nobody waits for.
+    All parameters go to the device in one copy, without waiting for it.
     """
     precise = torch.float32 if logits.device.type == "mps" else torch.float64
     params = [sampler.params for sampler in samplers]
-    wanted = [
-        (p.temperature, p.top_k, p.top_p, p.min_p, sampler.number())
+    values = [
+        (p.temperature, p.top_k, p.top_p, p.min_p, sampler.uniform())
         for p, sampler in zip(params, samplers, strict=True)
     ]
-    columns = torch.tensor(wanted, dtype=precise).to(logits.device, non_blocking=True)
-    temperature, top_k, top_p, min_p, number = columns.T[:, :, None]
+    columns = torch.tensor(values, dtype=precise).to(logits.device, non_blocking=True)
+    temperature, top_k, top_p, min_p, uniform = columns.T[:, :, None]
 
     logits = logits - logits.amax(-1, keepdim=True)  # so that no small temperature overflows
     logits = logits / temperature.float()
-    most = max(p.top_k for p in params)
-    if most:
-        most = min(most, logits.shape[1])
-        best = logits.topk(most).values
-        least = best.gather(1, top_k.long().clamp(1, most) - 1)
-        logits = logits.masked_fill((logits < least) & (top_k > 0), -torch.inf)
-    chances = logits.softmax(-1)
+    max_k = max(p.top_k for p in params)
+    if max_k:
+        max_k = min(max_k, logits.shape[1])
+        best = logits.topk(max_k).values
+        threshold = best.gather(1, top_k.long().clamp(1, max_k) - 1)
+        logits = logits.masked_fill((logits < threshold) & (top_k > 0), -torch.inf)
+    probs = logits.softmax(-1)
     if any(p.top_p < 1 for p in params):
-        ranked = chances.sort(descending=True).values
-        reached = ranked.cumsum(-1) - ranked  # by the likelier tokens
-        enough = reached >= top_p.float()
-        least = ranked.masked_fill(enough, torch.inf).amin(-1, keepdim=True)
-        chances = chances.masked_fill((chances < least) & (top_p < 1), 0)
-    chances = chances.masked_fill(chances < min_p.float() * chances.amax(-1, keepdim=True), 0)
+        ranked = probs.sort(descending=True).values
+        before = ranked.cumsum(-1) - ranked  # the sum of all more likely tokens
+        threshold = ranked.masked_fill(before >= top_p.float(), torch.inf).amin(-1, keepdim=True)
+        probs = probs.masked_fill((probs < threshold) & (top_p < 1), 0)
+    probs = probs.masked_fill(probs < min_p.float() * probs.amax(-1, keepdim=True), 0)
     # Inverse of the cumulative distribution: one random number per row, whatever the vocabulary.
-    heights = chances.to(precise).cumsum(-1)
-    total = heights[:, -1:]
-    points = torch.minimum(number * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(heights, points, right=True).squeeze(1)
+    cumulative = probs.to(precise).cumsum(-1)
+    total = cumulative[:, -1:]
+    points = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, points, right=True).squeeze(1)

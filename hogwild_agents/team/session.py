@@ -17,7 +17,7 @@ from hogwild_agents.engine import (
     Usage,
     Write,
 )
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.errors import (
     ContextLengthError,
     InvalidMessageError,
@@ -45,7 +45,7 @@ class Session:
         team: The team that works on it.
         problem: The problem as the caller gave it.
         prompt: Ids of the prompt that go into the cache before the team begins.
-        most_tokens: The most cache it may ever need; known once it is submitted.
+        max_cache_tokens: The most cache it may ever need; known once it is submitted.
         max_writers: The most streams that write in one pass.
         events: Events since the engine last collected them.
     """
@@ -65,7 +65,7 @@ class Session:
         self.prompt, self._first_ids = (prompt[:-1], prompt[-1:]) if split else (prompt, [])
         self.events: list[ev.Event] = []
         self.max_writers = len(team.workers) + 1
-        self.most_tokens = len(prompt)
+        self.max_cache_tokens = len(prompt)
         self._reserved_tokens = 0  # of every view, kept free for the finisher
         self._thinking: Thinking | None = None
         self._writers: list[ReplyWriter] = []
@@ -124,7 +124,7 @@ class Session:
         thinking = team.budget * 5 // 4 + PAGE + min(team.budget, LONGEST_COMMIT)
         forks = len(team.snapshots) * (self._reserved_tokens + len(team.workers) * PAGE)
         all_views = model.max_length * len(team.workers)
-        self.most_tokens = (
+        self.max_cache_tokens = (
             min(minimum + len(team.workers) * thinking, all_views) + len(texts) * PAGE + forks
         )
         self._submitted = time.monotonic()

@@ -13,7 +13,7 @@ from torch import Tensor
 from hogwild_agents.engine import CacheBlock
 from hogwild_agents.engine.attention.interface import Pass, Row, Scoring
 from hogwild_agents.engine.attention.triton import TritonAttend, TritonPool
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.engine.rotary import candidate_rotations, no_rotation
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hogwild_agents.engine import CacheBlock
 from hogwild_agents.engine.attention.triton import TritonPool
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from tests.gpu.scenes import BOUNDS, DEVICE, REHEARSAL, Geometry, Scene, Writer, error, team
 
 pytestmark = pytest.mark.gpu

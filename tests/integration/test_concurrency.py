@@ -129,7 +129,7 @@ def test_a_cancel_storm(expected: list[str], seed: int) -> None:
     pool = engine.model.pool
     assert soon(lambda: pool.used_pages <= pool.limit_pages // 4), "kept prompts, and no more"
     assert [*map(said, model().batch(QUESTIONS))] == expected
-    scheduler.prefixes.clear()
+    scheduler.prefix_cache.clear()
     assert soon(lambda: engine._loop.idle and pool.used_pages == 0)
 
 

@@ -12,9 +12,11 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from hogwild_agents import Engine, SharedCacheModel
+from hogwild_agents.engine.attention.interface import Row
 from hogwild_agents.langchain.chat_models import ChatHogwild
 from hogwild_agents.registry import engine_of
 from tests.unit.engine.families import Family, build
@@ -105,13 +107,11 @@ def soon(condition: Callable[[], bool], seconds: float = WAIT) -> bool:
 def counted_passes() -> Iterator[list[int]]:
     """Records the number of rows of each forward pass of any model inside the `with` block."""
     passes: list[int] = []
-    forward = SharedCacheModel.forward
+    run = SharedCacheModel.run
 
-    def recorded(
-        self: SharedCacheModel, views: Sequence[Any], tokens: Sequence[Any], **options: Any
-    ) -> Any:
-        passes.append(len(views))
-        return forward(self, views, tokens, **options)
+    def noted(self: SharedCacheModel, rows: Sequence[Row]) -> Tensor:
+        passes.append(len(rows))
+        return run(self, rows)
 
-    with mock.patch.object(SharedCacheModel, "forward", recorded):
+    with mock.patch.object(SharedCacheModel, "run", noted):
         yield passes

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from hogwild_agents.engine.cache.blocks import CacheBlock, Slots
+from hogwild_agents.engine.cache.blocks import CacheBlock
+from hogwild_agents.engine.cache.pages import Ints
 from hogwild_agents.engine.cache.pool import CachePool
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.errors import HogwildError
@@ -41,7 +42,7 @@ class Row:
 
     worker: int
     view: Sequence[CacheBlock]
-    tokens: Slots
+    tokens: Ints
     starts: list[int]
     position: int
 

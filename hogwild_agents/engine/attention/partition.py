@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hogwild_agents.engine.attention.interface import Pass, Row
-from hogwild_agents.engine.cache.blocks import PAGE, CacheBlock
+from hogwild_agents.engine.cache.blocks import CacheBlock
+from hogwild_agents.engine.cache.pages import PAGE
 
 Ints = npt.NDArray[np.int64]
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from hogwild_agents.engine.attention.interface import Pass, Row
 from hogwild_agents.engine.attention.partition import Ints, connected
-from hogwild_agents.engine.cache.blocks import PAGE, CacheBlock
+from hogwild_agents.engine.cache.blocks import CacheBlock
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.layers import Layer
 
 LEAST_ROWS = 16

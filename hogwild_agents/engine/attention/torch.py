@@ -24,7 +24,7 @@ from hogwild_agents.engine.attention.partition import (
     limits,
     plan_component,
 )
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.engine.rotary import Rotation
 
@@ -80,7 +80,7 @@ class TorchAttend:
                 pages = 1 << (len(team.pages) - 1).bit_length()
                 alike.setdefault((len(places), pages), []).append(team)
         for (queries, pages), teams in alike.items():
-            most = max(1, SCORE_ELEMENTS // (queries * pages * PAGE * pool.most_heads))
+            most = max(1, SCORE_ELEMENTS // (queries * pages * PAGE * pool.max_heads))
             groups.extend(
                 ComponentBatch(self._pass, teams[at : at + most], window)
                 for at in range(0, len(teams), most)

@@ -18,7 +18,7 @@ from torch import Tensor
 from hogwild_agents.engine.attention import kernels
 from hogwild_agents.engine.attention.interface import Pass, Scoring
 from hogwild_agents.engine.attention.tiles import STEP, AttentionMetadata, Kind, kind_of, make_sheet
-from hogwild_agents.engine.cache.blocks import Slots
+from hogwild_agents.engine.cache.pages import Ints
 from hogwild_agents.engine.cache.pool import CachePool
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.engine.loading import on_device
@@ -198,7 +198,7 @@ class TritonPool(CachePool):
         angles = shifts[:, None].double() * frequency
         return torch.stack([angles.cos(), angles.sin()], 1).float()
 
-    def move(self, source: Slots, target: Slots, shift: int) -> None:
+    def move(self, source: Ints, target: Ints, shift: int) -> None:
         """Copies tokens to other slots, keys turned on; see `CachePool`."""
         table = []
         for layer, keys, values in self.storage():

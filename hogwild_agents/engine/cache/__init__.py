@@ -1,1 +1,1 @@
-"""Blocks of keys and values, the memory behind them, and what moves them in and out."""
+"""The key-value cache: its memory, the blocks in it, the prefix cache and offloading."""

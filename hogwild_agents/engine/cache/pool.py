@@ -2,6 +2,8 @@
 
 It keeps extents long: a block grows into the page that follows its last one, and a new extent
 begins in the middle of the largest gap, where both it and its neighbour have room to grow.
+
+The pool knows a block only as a `PageTable`.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine.cache.blocks import PAGE, CacheBlock, Extent, Slots
+from hogwild_agents.engine.cache.pages import PAGE, Extent, Ints, PageTable
 from hogwild_agents.engine.layers import Layer
-from hogwild_agents.errors import InvalidBlockError, OutOfCacheMemoryError
+from hogwild_agents.errors import OutOfCacheMemoryError
 
 ALIGNMENT = 64
-"""Of storage, in bytes: a cache line, as torch itself aligns."""
+"""Alignment of storage in bytes: a cache line, as torch itself aligns."""
+
+Growth = Sequence[tuple[PageTable, int]]
+"""By how many tokens each block is to grow."""
 
 
 class CachePool:
@@ -31,9 +36,9 @@ class CachePool:
 
     Args:
         layers: The model's attention layers.
-        dtype: Of keys and values.
-        device: Where they lie.
-        limit_bytes: The most that keys and values may take.
+        dtype: The dtype of keys and values.
+        device: The device that holds them.
+        limit_bytes: The most memory that keys and values may take.
     """
 
     def __init__(
@@ -49,9 +54,9 @@ class CachePool:
         self.values = [self._zeros(layer.kv_heads, 0, layer.value_dim) for layer in layers]
         """Per layer: [kv_heads, slots, value_dim]."""
         self.key_bytes_per_layer = max(1, self.bytes_per_token // (2 * len(layers)))
-        """Of one token's keys in one layer, on average."""
-        self.most_heads = max(layer.heads for layer in layers)
-        self._owners = np.zeros(0, np.int32)  # per page: how many blocks hold it
+        """Bytes of one token's keys in one layer, on average."""
+        self.max_heads = max(layer.heads for layer in layers)
+        self._owners = np.zeros(0, np.int32)  # number of blocks that hold each page
         self._abandoned: deque[list[Extent]] = deque()
 
     @property
@@ -61,7 +66,7 @@ class CachePool:
 
     @property
     def used_pages(self) -> int:
-        """Pages held by blocks, a shared page counted once."""
+        """Pages held by blocks. A shared page counts once."""
         self._collect()
         return int(np.count_nonzero(self._owners))
 
@@ -72,98 +77,68 @@ class CachePool:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes held by blocks, in whole pages, shared memory counted once."""
+        """Bytes held by blocks, in whole pages. A shared page counts once."""
         return self.used_pages * PAGE * self.bytes_per_token
 
     def storage(self) -> Iterable[tuple[Layer, Tensor, Tensor]]:
         """Each layer with its keys and values."""
         return zip(self.layers, self.keys, self.values, strict=True)
 
-    def tensor(self, slots: Slots) -> Tensor:
-        """Integers as an int64 tensor on the pool's device, which nobody waits for."""
+    def tensor(self, slots: Ints) -> Tensor:
+        """int64 numbers as a tensor on the pool's device; does not wait for the copy."""
         return torch.from_numpy(slots).to(self.device, non_blocking=True)
 
-    def require(self, *blocks: CacheBlock) -> None:
-        """Raises InvalidBlockError unless every block is alive and from this pool."""
-        for block in blocks:
-            if block.pool is not self:
-                raise InvalidBlockError(
-                    f"{block!r} belongs to another model; use blocks of this model's new_block()."
-                )
-            if block.freed:
-                raise InvalidBlockError(
-                    f"{block!r} was used after free(); call clear() instead of free() to reuse one."
-                )
-
-    def pages_needed(self, wanted: Sequence[tuple[CacheBlock, int]]) -> int:
-        """Free pages that `reserve` would take: new ones, and copies of what twins share."""
+    def pages_needed(self, growth: Growth) -> int:
+        """Free pages that `reserve` would take: new ones, and copies of shared last pages."""
         self._collect()
         copied = Counter(
-            block.last_page for block, count in wanted if count and len(block) % PAGE
-        )  # of the twins that share a page, the last one to write may keep it
-        return sum(_new_pages(block, count) for block, count in wanted) + sum(
+            table.last_page for table, count in growth if count and len(table) % PAGE
+        )  # of the blocks that share a page, the last one to write may keep it
+        return sum(table.new_pages(count) for table, count in growth) + sum(
             min(writers, int(self._owners[page]) - 1) for page, writers in copied.items()
         )
 
-    def reserve(self, wanted: Sequence[tuple[CacheBlock, int]]) -> None:
-        """Makes room for `count` more tokens at the end of each block, or changes nothing.
+    def reserve(self, growth: Growth) -> None:
+        """Makes room for more tokens at the end of each block, or changes nothing.
 
         Raises:
             OutOfCacheMemoryError: They do not fit under the limit, or the device is full.
         """
-        total = self.pages_needed(wanted)
-        if not total:
+        if not (pages := self.pages_needed(growth)):
             return
-        used = self.used_pages
-        if used + total > self.limit_pages:
-            page_mib = PAGE * self.bytes_per_token / 2**20
-            tokens = sum(count for _, count in wanted)
-            raise OutOfCacheMemoryError(
-                f"No room for {tokens} more tokens: they need {total} pages of {page_mib:.3g} MiB, "
-                f"and {self.limit_pages - used} of {self.limit_pages} are free. Free or clear "
-                "blocks, or load the model with a larger cache_bytes."
-            )
-        if used + total > len(self._owners):
-            self._grow(min(2 * (used + total), self.limit_pages))
-        for block, count in wanted:
-            if count and len(block) % PAGE and self._owners[block.last_page] > 1:
-                self._copy_last_page(block)
-            if new := _new_pages(block, count):
-                self._append_pages(block.extents, new)
+        self._require_free(pages, f"{sum(count for _, count in growth)} more tokens")
+        for table, count in growth:
+            if count and len(table) % PAGE and self._owners[table.last_page] > 1:
+                self._copy_last_page(table)
+            if new := table.new_pages(count):
+                self._append_pages(table.extents, new)
 
-    def allocate(self, count: int) -> list[Extent]:
-        """Takes `count` pages that the caller owns until it releases them.
+    def allocate(self, pages: int) -> list[Extent]:
+        """Takes pages that the caller owns until it releases them.
 
         Raises:
             OutOfCacheMemoryError: They do not fit under the limit, or the device is full.
         """
-        used = self.used_pages
-        if used + count > self.limit_pages:
-            raise OutOfCacheMemoryError(
-                f"No room for {count} pages: {self.limit_pages - used} of {self.limit_pages} are "
-                "free. Free or clear blocks, or load the model with a larger cache_bytes."
-            )
-        if used + count > len(self._owners):
-            self._grow(min(2 * (used + count), self.limit_pages))
+        self._require_free(pages, "the blocks of a session")
         extents: list[Extent] = []
-        self._append_pages(extents, count)
+        self._append_pages(extents, pages)
         return extents
 
     @contextmanager
-    def growing(self, wanted: Sequence[tuple[CacheBlock, int]]) -> Iterator[None]:
-        """Reserves room for a piece of work; should the work fail, its blocks are as before.
+    def growing(self, growth: Growth) -> Iterator[None]:
+        """Reserves room for a `with` block. If that block raises, all tables are as before.
 
         Raises:
             OutOfCacheMemoryError: As `reserve`.
         """
-        lengths = [len(block) for block, _ in wanted]
-        self.reserve(wanted)
+        lengths = [len(table) for table, _ in growth]
+        self.reserve(growth)
         try:
             yield
         except BaseException:
-            for (block, count), length in zip(wanted, lengths, strict=True):
-                self.erase(block.slots(length, length + count))
-                block.truncate(length)
+            for (table, count), length in zip(growth, lengths, strict=True):
+                self.erase(table.slots(length, length + count))
+                self.release(table.shorten(length))
             raise
 
     def owners(self, pages: Sequence[int]) -> list[int]:
@@ -183,7 +158,7 @@ class CachePool:
             self._owners[extent.first : extent.first + extent.count] -= 1
 
     def abandon(self, extents: list[Extent]) -> None:
-        """Takes back the pages of a block that nobody refers to any more, at the next reserve."""
+        """Queues the pages of a garbage-collected block; they are released before the next use."""
         self._abandoned.append(extents)
 
     def trim(self) -> None:
@@ -197,33 +172,50 @@ class CachePool:
         """Writes `states` [kv_heads, tokens, dim] to `slots` of a layer's keys or values."""
         _raw(storage).index_copy_(1, slots, _raw(states.to(storage.dtype)))
 
-    def move(self, source: Slots, target: Slots, shift: int) -> None:
-        """Copies tokens to other slots, keys turned on by `shift` positions; a commit.
+    def move(self, source: Ints, target: Ints, shift: int) -> None:
+        """Copies tokens to other slots and rotates their keys by `shift` positions; a commit.
 
         Args:
-            source: [tokens], where they lie.
-            target: [tokens], where they go; none of these is among the sources.
-            shift: In positions.
+            source: [tokens], the slots to read.
+            target: [tokens], the slots to write; none of them is among the sources.
+            shift: Number of positions.
         """
         old, new = self.tensor(source), self.tensor(target)
         for layer, keys, values in self.storage():
-            turned = layer.rotation.rotate(keys.index_select(1, old), shift)
-            self.put(keys, new, turned)
+            self.put(keys, new, layer.rotation.rotate(keys.index_select(1, old), shift))
             self.put(values, new, values.index_select(1, old))
 
-    def erase(self, slots: Slots) -> None:
+    def erase(self, slots: Ints) -> None:
         """Zeroes what a failed pass wrote: a NaN left there would spoil the page's next owner."""
         where = self.tensor(slots)
         with torch.no_grad():
             for _, keys, values in self.storage():
-                for kept in (keys, values):
-                    _raw(kept).index_fill_(1, where, 0)
+                for storage in (keys, values):
+                    _raw(storage).index_fill_(1, where, 0)
 
     def _collect(self) -> None:
         while self._abandoned:
             self.release(self._abandoned.popleft())
 
+    def _require_free(self, pages: int, purpose: str) -> None:
+        """Makes sure that so many pages are free and have storage.
+
+        Raises:
+            OutOfCacheMemoryError: They do not fit under the limit, or the device is full.
+        """
+        used = self.used_pages
+        if used + pages > self.limit_pages:
+            page_mib = PAGE * self.bytes_per_token / 2**20
+            raise OutOfCacheMemoryError(
+                f"No room for {purpose}: they need {pages} pages of {page_mib:.3g} MiB, and "
+                f"{self.limit_pages - used} of {self.limit_pages} are free. Free or clear blocks, "
+                "or load the model with a larger cache_bytes."
+            )
+        if used + pages > len(self._owners):
+            self._grow(min(2 * (used + pages), self.limit_pages))
+
     def _grow(self, pages: int) -> None:
+        """Extends the storage to `pages` pages."""
         try:
             with torch.inference_mode(False), torch.no_grad():
                 for storage in (self.keys, self.values):
@@ -237,12 +229,12 @@ class CachePool:
             raise OutOfCacheMemoryError(
                 f"The device has no memory left for a cache of {pages} pages "
                 f"({pages * PAGE * self.bytes_per_token / 2**30:.2f} GiB): {error}. Free blocks, "
-                "or load the model with a smaller cache_bytes so that this is found out early."
+                "or load the model with a smaller cache_bytes."
             ) from error
         self._owners = np.concatenate([self._owners, np.zeros(pages - len(self._owners), np.int32)])
 
     def _zeros(self, *shape: int) -> Tensor:
-        """Zeroes, of which a CPU needs memory only where they are written."""
+        """Zeros. On a CPU they take memory only where they are written."""
         if self.device.type != "cpu":
             return torch.zeros(shape, dtype=self.dtype, device=self.device)
         size = math.prod(shape) * self.dtype.itemsize
@@ -250,22 +242,22 @@ class CachePool:
         start = -raw.data_ptr() % ALIGNMENT
         return raw[start : start + size].view(self.dtype).view(shape)
 
-    def _copy_last_page(self, block: CacheBlock) -> None:
-        """Gives a block its own copy of a page that it shares with a twin."""
-        last, old = block.extents[-1], block.last_page
+    def _copy_last_page(self, table: PageTable) -> None:
+        """Gives a block its own copy of the page that it shares with a twin."""
+        last, old = table.extents[-1], table.last_page
         last.count -= 1
         if not last.count:
-            block.extents.pop()
-        self._append_pages(block.extents, 1)
-        new = block.last_page
+            table.extents.pop()
+        self._append_pages(table.extents, 1)
+        source, target = (slice(p * PAGE, (p + 1) * PAGE) for p in (old, table.last_page))
         with torch.no_grad():
             for _, keys, values in self.storage():
-                for kept in (keys, values):
-                    kept[:, new * PAGE : (new + 1) * PAGE] = kept[:, old * PAGE : (old + 1) * PAGE]
+                for storage in (keys, values):
+                    storage[:, target] = storage[:, source]
         self.release([Extent(old, 1)])
 
     def _append_pages(self, extents: list[Extent], count: int) -> None:
-        """Takes `count` free pages, which must exist, preferring those that follow the last one."""
+        """Takes `count` free pages, if possible those that follow the last one; they must exist."""
         if extents:
             last = extents[-1]
             after = last.first + last.count
@@ -292,16 +284,11 @@ class CachePool:
 
 
 def bytes_per_token(layers: Sequence[Layer], dtype: torch.dtype) -> int:
-    """Memory that one token takes in a cache of all these layers."""
+    """Bytes that one token takes in a cache of all these layers."""
     numbers = sum(layer.kv_heads * (layer.key_dim + layer.value_dim) for layer in layers)
     return dtype.itemsize * numbers
 
 
-def _raw(kept: Tensor) -> Tensor:
-    """The same memory in a type that torch can index: it lacks that for one-byte floats."""
-    return kept.view(torch.uint8) if kept.dtype.itemsize == 1 else kept
-
-
-def _new_pages(block: CacheBlock, count: int) -> int:
-    """Pages that `count` more tokens add to a block."""
-    return -(-(len(block) + count) // PAGE) - -(-len(block) // PAGE)
+def _raw(storage: Tensor) -> Tensor:
+    """The same memory in a dtype that torch can index; it cannot index one-byte floats."""
+    return storage.view(torch.uint8) if storage.dtype.itemsize == 1 else storage

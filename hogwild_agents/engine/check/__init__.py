@@ -1,1 +1,1 @@
-"""A model proves itself on load: what it measures, and what it compares."""
+"""The self-check: what is measured of a model on load, and what is compared."""

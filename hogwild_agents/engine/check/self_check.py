@@ -1,12 +1,13 @@
-"""The self-check: on load a model proves that the engine computes it faithfully, or is refused.
+"""The self-check: on load, a model must show that the engine computes it faithfully.
 
-No single test suffices; each has blind spots. In order:
+No single test suffices; each one misses something. In order:
 
 1. structure: only softmax attention with a plain cache, one call per layer, known arguments only;
 2. rotation: one rotation per layer explains queries and keys at five distances (`probe.py`);
-3. layer-local: the engine's attention over blocks against the model's own eager attention and mask,
-   on the same queries, keys and values, layer by layer;
-4. end to end: logits over blocks laid end to end, one commit included, against the plain forward.
+3. windows: the mask of every layer is causal, with or without a sliding window;
+4. layer by layer: the engine's attention over blocks against the model's own eager attention and
+   mask, on the same queries, keys and values;
+5. end to end: logits over blocks laid end to end, one commit included, against the plain forward.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hogwild_agents.engine.attention.backend import Backend
 from hogwild_agents.engine.attention.interface import (
     CURRENT,
     NAME,
@@ -31,6 +33,8 @@ from hogwild_agents.engine.attention.interface import (
     Row,
     shared_cache_attention,
 )
+from hogwild_agents.engine.cache.blocks import CacheBlock
+from hogwild_agents.engine.cache.pool import CachePool
 from hogwild_agents.engine.check.probe import (
     Call,
     check_structure,
@@ -42,30 +46,37 @@ from hogwild_agents.engine.check.probe import (
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.errors import UnsupportedModelError
 
-if TYPE_CHECKING:
-    from hogwild_agents.engine.model import SharedCacheModel
-
 TOKENS = 40
 """Length of the text that the check runs."""
 
-CHECK_PAGES = 8
-"""Pages that the check may take."""
-
 FIRST, SECOND, THIRD = 13, 8, 16
-"""How it is cut into blocks; what is left is decoded token by token."""
+"""Lengths of the blocks that the text is cut into. The rest is decoded token by token."""
+
+CHECK_PAGES = 8
+"""The most pages that the check takes."""
 
 LOCAL, END_TO_END = 1e-4, 1e-3
 """Largest deviation in float32, relative to the largest value of the output or of the logits. Sound
 models stay far below; a wrong rotation, window or scale is off by 0.1 and more."""
 
 ROUNDINGS = 8
-"""In bfloat16 and float16 both bounds are this many units of rounding; end to end, three times the
+"""In bfloat16 and float16 both bounds are this many units of rounding. End to end, three times the
 difference between the model's own eager and sdpa attention is allowed too."""
+
+Forward: TypeAlias = Callable[[Sequence[Sequence[CacheBlock]], Sequence[Tensor]], Tensor]
+"""`SharedCacheModel.forward`."""
 
 
 @dataclass(slots=True)
 class Finding:
-    """One part of the check, its verdict in words, and its cost."""
+    """One part of the check.
+
+    Attributes:
+        part: Its name.
+        verdict: The result in words.
+        seconds: The time it took.
+        passed: Whether the model passed it.
+    """
 
     part: str
     verdict: str
@@ -75,11 +86,11 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What the check found.
+    """The result of the check.
 
     Attributes:
         name: The model's name.
-        findings: The parts in order; after a refusal, the last one is the reason.
+        findings: The parts in order. If the model was refused, the last one is the reason.
     """
 
     name: str
@@ -87,7 +98,7 @@ class Report:
 
     @property
     def seconds(self) -> float:
-        """What the whole check cost."""
+        """The time that the whole check took."""
         return sum(finding.seconds for finding in self.findings)
 
     @contextmanager
@@ -109,16 +120,30 @@ class Report:
 
 @dataclass(slots=True)
 class Evidence:
-    """What was measured, and the plain forward that the engine must reproduce."""
+    """What was measured of a model, and the plain forward that the engine must reproduce.
 
+    Attributes:
+        model: The model.
+        layers: Its attention layers.
+        tokens: int64 [TOKENS], what the plain forward read.
+        calls: The attention calls of the plain forward, by layer.
+        logits: float32 [TOKENS, vocab], of the plain forward.
+    """
+
+    model: PreTrainedModel
     layers: tuple[Layer, ...]
-    tokens: Tensor  # int64 [TOKENS]
-    calls: list[Call]  # of the plain forward, by layer
-    logits: Tensor  # float32 [TOKENS, vocab], of the plain forward
+    tokens: Tensor
+    calls: list[Call]
+    logits: Tensor
 
 
 def measure(model: PreTrainedModel, vocab_size: int, report: Report) -> Evidence:
-    """Everything that the engine must know of a model.
+    """Parts 1 to 3: measures everything that the engine must know of a model.
+
+    Args:
+        model: The model, with its own attention.
+        vocab_size: Number of its token ids.
+        report: Gets the findings.
 
     Raises:
         UnsupportedModelError: With the layer and the reason.
@@ -132,26 +157,35 @@ def measure(model: PreTrainedModel, vocab_size: int, report: Report) -> Evidence
         finding.verdict = f"{len(calls)} attention layers, each called once"
     with report.part("rotation") as finding:
         layers = fit_layers(model, name, calls, positions)
-        finding.verdict = _count(layer.rotation.name for layer in layers)
+        finding.verdict = _tally(layer.rotation.name for layer in layers)
     with report.part("windows") as finding:
         calls, logits = probe_plain(model, name, tokens)
         layers = [
             replace(layer, window=call.mask.window if call.mask else None)
             for layer, call in zip(layers, calls, strict=True)
         ]
-        finding.verdict = _count(f"{layer.window or 'full'}" for layer in layers)
-    return Evidence(tuple(layers), tokens, calls, logits)
+        finding.verdict = _tally(f"{layer.window or 'full'}" for layer in layers)
+    return Evidence(model, tuple(layers), tokens, calls, logits)
 
 
-def compare(shared: SharedCacheModel, evidence: Evidence, report: Report) -> None:
-    """Parts 3 and 4: the engine against the model's own plain forward.
+def compare(
+    evidence: Evidence, pool: CachePool, backend: Backend, forward: Forward, report: Report
+) -> None:
+    """Parts 4 and 5: the engine against the model's own plain forward.
+
+    Args:
+        evidence: What was measured.
+        pool: At least `CHECK_PAGES` pages in the model's own dtype; empty afterwards.
+        backend: Computes attention.
+        forward: The engine's forward pass over blocks of `pool`.
+        report: Gets the findings.
 
     Raises:
         UnsupportedModelError: With the layer and the deviation.
     """
-    rounding = ROUNDINGS * torch.finfo(shared.dtype).eps
+    rounding = ROUNDINGS * torch.finfo(pool.dtype).eps
     with report.part("layer by layer") as finding:
-        errors = _local_errors(shared, evidence)
+        errors = _layer_errors(evidence, pool, backend)
         finding.verdict = f"off by {max(errors):.1e} at most"
         bound = max(LOCAL, rounding)
         for layer, error in enumerate(errors):
@@ -163,11 +197,12 @@ def compare(shared: SharedCacheModel, evidence: Evidence, report: Report) -> Non
                     layer,
                 )
     with report.part("end to end") as finding:
-        bound = max(END_TO_END, rounding, 3 * _noise(shared, evidence))
-        errors = _end_to_end_errors(shared, evidence)
+        exact = pool.dtype == torch.float32
+        noise = 0.0 if exact else _rounding_noise(evidence)
+        bound = max(END_TO_END, rounding, 3 * noise)
+        errors = _end_to_end_errors(evidence, pool, forward)
         # In low precision the routers of a mixture of experts flip at a few tokens; a wrong
         # computation is wrong at nearly all of them.
-        exact = shared.dtype == torch.float32
         error = max(errors) if exact else statistics.median(errors)
         finding.verdict = f"off by {error:.1e} {'at most' if exact else 'in the median'}"
         if not error <= bound:
@@ -175,23 +210,23 @@ def compare(shared: SharedCacheModel, evidence: Evidence, report: Report) -> Non
                 report.name,
                 f"its logits over blocks are off by {error:.1e} of their size from its plain "
                 f"forward ({bound:.1e} allowed), although each layer's attention agrees: something "
-                "beside attention depends on the order or position of tokens",
+                "besides attention depends on the order or position of tokens",
             )
 
 
-def _local_errors(shared: SharedCacheModel, evidence: Evidence) -> list[float]:
+def _layer_errors(evidence: Evidence, pool: CachePool, backend: Backend) -> list[float]:
     """Each layer's attention over two blocks against the same rows of its eager attention."""
-    first, second = shared.new_block(), shared.new_block()
-    shared.pool.reserve([(first, FIRST), (second, TOKENS - FIRST)])
-    slots = shared.pool.tensor(first.slots(0, FIRST))
+    first, second = CacheBlock(pool), CacheBlock(pool)
+    pool.reserve([(first, FIRST), (second, TOKENS - FIRST)])
+    slots = pool.tensor(first.slots(0, FIRST))
     first.advance(FIRST)
     row = Row(0, [first, second], np.zeros(TOKENS - FIRST, np.int64), [0, FIRST], 0)
     errors = []
-    token = CURRENT.set((shared.layers, shared.backend.attend(Pass(shared.pool, [row]))))
+    token = CURRENT.set((evidence.layers, backend.attend(Pass(pool, [row]))))
     try:
-        for layer, call in zip(shared.layers, evidence.calls, strict=True):
-            shared.pool.keys[layer.index].index_copy_(1, slots, call.key[0, :, :FIRST])
-            shared.pool.values[layer.index].index_copy_(1, slots, call.value[0, :, :FIRST])
+        for layer, call in zip(evidence.layers, evidence.calls, strict=True):
+            pool.keys[layer.index].index_copy_(1, slots, call.key[0, :, :FIRST])
+            pool.values[layer.index].index_copy_(1, slots, call.value[0, :, :FIRST])
             query, key = (
                 layer.rotation.rotate(states[:, :, FIRST:], -FIRST)
                 for states in (call.query, call.key)
@@ -207,50 +242,48 @@ def _local_errors(shared: SharedCacheModel, evidence: Evidence) -> list[float]:
     return errors
 
 
-def _noise(shared: SharedCacheModel, evidence: Evidence) -> float:
+def _rounding_noise(evidence: Evidence) -> float:
     """What rounding alone does to the logits: the model's own sdpa attention against its eager one.
 
-    0 in float32, and for families without sdpa attention (Gemma 2, GPT-OSS).
+    0 for families without sdpa attention (Gemma 2, GPT-OSS).
     """
-    if shared.dtype == torch.float32:
-        return 0.0
+    model, tokens = evidence.model, evidence.tokens
     try:
-        shared.model.set_attn_implementation("sdpa")
+        model.set_attn_implementation("sdpa")
     except ValueError:
         return 0.0
-    positions = torch.arange(TOKENS, device=shared.device)
-    sdpa = run_model(shared.model, evidence.tokens, positions)
-    shared.model.set_attn_implementation(NAME)
-    return _error(sdpa, evidence.logits)
+    logits = run_model(model, tokens, torch.arange(TOKENS, device=tokens.device))
+    model.set_attn_implementation(NAME)
+    return _error(logits, evidence.logits)
 
 
-def _end_to_end_errors(shared: SharedCacheModel, evidence: Evidence) -> list[float]:
-    """Logits over three blocks and a commit, beside an unrelated team, against the plain ones."""
-    first, second, third, decoy = blocks = [shared.new_block() for _ in range(4)]
-    cuts = [FIRST, SECOND, THIRD, *[1] * (TOKENS - FIRST - SECOND - THIRD)]
-    ends = np.cumsum(cuts)
-    got = []
-    for turn, (end, count) in enumerate(zip(ends, cuts, strict=True)):
-        view = [[first], [first, second], [first, third]][min(turn, 2)]
-        if turn == 2:
+def _end_to_end_errors(evidence: Evidence, pool: CachePool, forward: Forward) -> list[float]:
+    """Logits over three blocks and a commit, next to an unrelated team, against the plain ones."""
+    first, second, third, decoy = blocks = [CacheBlock(pool) for _ in range(4)]
+    lengths = [FIRST, SECOND, THIRD, *[1] * (TOKENS - FIRST - SECOND - THIRD)]
+    ends = np.cumsum(lengths)
+    logits = []
+    for index, (end, length) in enumerate(zip(ends, lengths, strict=True)):
+        view = [[first], [first, second], [first, third]][min(index, 2)]
+        if index == 2:
             first.extend(second)
-        tokens = evidence.tokens[end - count : end]
-        got.append(shared.forward([view, [decoy]], [tokens, tokens.flip(0)])[0])
+        tokens = evidence.tokens[end - length : end]
+        logits.append(forward([view, [decoy]], [tokens, tokens.flip(0)])[0])
     for block in blocks:
         block.free()
     return [
         _error(ours, plain)
-        for ours, plain in zip(got, evidence.logits[torch.from_numpy(ends - 1)], strict=True)
+        for ours, plain in zip(logits, evidence.logits[torch.from_numpy(ends - 1)], strict=True)
     ]
 
 
-def _error(got: Tensor, expected: Tensor) -> float:
-    """Largest deviation relative to the largest value; NaN if anything is."""
-    got, expected = got.float().cpu(), expected.float().cpu()
+def _error(actual: Tensor, expected: Tensor) -> float:
+    """The largest deviation relative to the largest expected value; NaN if any number is NaN."""
+    actual, expected = actual.float().cpu(), expected.float().cpu()
     scale = expected.abs().amax().clamp_min(1e-30)
-    return float(((got - expected).abs().amax() / scale).item())
+    return float(((actual - expected).abs().amax() / scale).item())
 
 
-def _count(names: Iterable[str]) -> str:
+def _tally(names: Iterable[str]) -> str:
     """`28 x full` or `20 x 512, 4 x full`."""
     return ", ".join(f"{count} x {name}" for name, count in Counter(names).items())

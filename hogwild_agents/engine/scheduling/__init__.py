@@ -1,1 +1,1 @@
-"""Who runs in the next forward pass, and what becomes of the outcome."""
+"""Which jobs take part in the next forward pass, and what happens with its results."""

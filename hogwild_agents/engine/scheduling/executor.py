@@ -1,25 +1,31 @@
-"""Runs one pass for many jobs, and finds out whose fault it is when one fails."""
+"""Runs one pass for many jobs, and finds the job at fault when a pass fails."""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from itertools import islice
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hogwild_agents.engine.model import SharedCacheModel
-from hogwild_agents.engine.sampling import SamplerState, choose, note
+from hogwild_agents.engine.rows import make_rows
+from hogwild_agents.engine.sampling import SamplerState, choose, record
 from hogwild_agents.engine.scheduling.jobs import Drawn
 from hogwild_agents.engine.scheduling.task import Task
 
-DEVICE_RETRIES = 8
-"""Attempts at a pass for which the device has no memory, each with half of the jobs."""
+RETRIES = 8
+"""How often a pass for which the device has no memory is repeated, each time with half the jobs."""
 
-FULL_AGAIN = 32
-"""Passes after which a batch that was halved for want of memory may double."""
+FIRST_DELAY, MAX_DELAY = 0.01, 1.0
+"""Seconds between these retries: doubled every time, up to the second value."""
+
+PASSES_UNTIL_GROWTH = 32
+"""Passes after which a batch that was halved for lack of memory may double again."""
 
 _NO_MEMORY = re.compile(
     r"out of memory|not enough memory|can(no|')t allocate memory", re.IGNORECASE
@@ -33,19 +39,19 @@ class PassExecutor:
     """Runs passes on one model.
 
     Attributes:
-        most: The most jobs that the device has had memory for lately; 0 if it never lacked any.
+        max_jobs: The most jobs that the device has had memory for lately; 0 if it never lacked any.
     """
 
     def __init__(self, model: SharedCacheModel) -> None:
         self._model = model
-        self.most = 0
-        self._good = 0  # passes since then
+        self.max_jobs = 0
+        self._passes = 0  # since `max_jobs` was set
 
     def run(self, batch: Sequence[Task]) -> Outcomes:
-        """One pass. An error is charged to the job that causes it: the rest run without it.
+        """Runs one pass. An error is charged to the job that causes it; the others run without it.
 
         Returns:
-            The outcomes; jobs that are missing were left out for want of memory on the device, and
+            The outcomes. Jobs that are missing were left out because the device lacked memory;
             nothing has happened to them.
         """
         try:
@@ -54,18 +60,20 @@ class PassExecutor:
             if is_memory_error(error):
                 return self._run_fewer(batch)
             return self._blame(batch, error)
-        if self.most:
-            self._good += 1
-            if self._good >= FULL_AGAIN:
-                self.most, self._good = (2 * self.most if len(batch) >= self.most else 0), 0
+        if self.max_jobs:
+            self._passes += 1
+            if self._passes >= PASSES_UNTIL_GROWTH:
+                self.max_jobs = 2 * self.max_jobs if len(batch) >= self.max_jobs else 0
+                self._passes = 0
         return self._draw(batch, logits)
 
     def _forward(self, batch: Sequence[Task]) -> Tensor:
-        """The pass itself; float32 [writes of all jobs, vocab], which nobody has looked at yet."""
-        writes = [write for task in batch for write in task.writes()]
-        return self._model.forward(
-            [write.view for write in writes], [write.tokens for write in writes], check=False
-        )
+        """The pass itself: float32 [writes of all jobs, vocab], perhaps still being computed."""
+        model, writes = self._model, [write for task in batch for write in task.writes()]
+        tokens = [np.asarray(write.tokens) for write in writes]  # arrays since they were checked
+        rows = make_rows([write.view for write in writes], tokens, model.max_length)
+        with model.pool.growing([(row.view[-1], row.count) for row in rows]):
+            return model.run(rows)
 
     def _blame(self, batch: Sequence[Task], error: Exception) -> Outcomes:
         """Repeats a failed pass job by job."""
@@ -78,87 +86,91 @@ class PassExecutor:
 
     def _run_fewer(self, batch: Sequence[Task]) -> Outcomes:
         """Repeats a pass for which the device had no memory, each time with half of the jobs."""
-        # Only here: an engine that never runs out of memory needs no tenacity.
-        from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
-
-        size = len(batch)
-
-        def attempt() -> Tensor:
-            nonlocal size
-            size = max(1, size // 2)
+        for attempt in range(RETRIES):
+            if attempt:
+                time.sleep(min(FIRST_DELAY * 2 ** (attempt - 1), MAX_DELAY))
             if self._model.device.type == "cuda":
                 torch.cuda.empty_cache()
-            return self._forward(batch[:size])
-
-        retry = Retrying(
-            retry=retry_if_exception(is_memory_error),
-            stop=stop_after_attempt(DEVICE_RETRIES),
-            wait=wait_exponential(multiplier=0.01, max=1),
-            reraise=True,
-        )
-        try:
-            logits = retry(attempt)
-        except Exception as error:  # noqa: BLE001  as in run
-            return self._blame(batch[:size], error)
-        self.most, self._good = size, 0
-        return self._draw(batch[:size], logits)
+            batch = batch[: max(1, len(batch) // 2)]
+            try:
+                logits = self._forward(batch)
+                break
+            except Exception as error:  # noqa: BLE001  as in run
+                if attempt == RETRIES - 1 or not is_memory_error(error):
+                    return self._blame(batch, error)
+        self.max_jobs, self._passes = len(batch), 0
+        return self._draw(batch, logits)
 
     def _draw(self, batch: Sequence[Task], logits: Tensor) -> Outcomes:
-        """Tokens for all writes that want one."""
+        """Draws tokens for all writes that have a sampler.
+
+        Args:
+            batch: The jobs that took part.
+            logits: [writes of all jobs, vocab].
+        """
         writes = [write for task in batch for write in task.writes()]
         rows = [row for row, write in enumerate(writes) if write.sampler is not None]
         samplers = [write.sampler for write in writes if write.sampler is not None]
         try:
-            tokens = self._settle(logits, rows, samplers, [writes[row].allowed for row in rows])
+            tokens = self._sample(logits, rows, samplers, [writes[row].allowed for row in rows])
         except Exception as error:  # noqa: BLE001  a job's NaN, grammar or sampling parameters
             if len(batch) == 1:
                 return {batch[0]: error}
             outcomes: Outcomes = {}
-            at = 0
+            start = 0
             for task in batch:
-                stop = at + len(task.writes())
-                outcomes |= self._draw([task], logits[at:stop])
-                at = stop
+                stop = start + len(task.writes())
+                outcomes |= self._draw([task], logits[start:stop])
+                start = stop
             return outcomes
         drawn: list[int | None] = [None] * len(writes)
         for row, token in zip(rows, tokens, strict=True):
             drawn[row] = token
-        left = iter(drawn)
-        return {task: list(islice(left, len(task.writes()))) for task in batch}
+        remaining = iter(drawn)
+        return {task: list(islice(remaining, len(task.writes()))) for task in batch}
 
-    def _settle(
+    def _sample(
         self,
         logits: Tensor,
         rows: Sequence[int],
         samplers: Sequence[SamplerState],
         allowed: Sequence[Tensor | None],
     ) -> list[int]:
-        """Tokens for some rows of a pass; everything comes back from the device in one copy.
+        """Draws tokens for some rows of a pass. All results leave the device in one copy.
+
+        Args:
+            logits: [all rows, vocab].
+            rows: The rows to draw for.
+            samplers: One for each of `rows`.
+            allowed: For each of `rows`, the mask of a grammar, or None.
+
+        Returns:
+            One token for each of `rows`.
 
         Raises:
             NotANumberError: Any row of the pass holds NaN.
             InvalidSamplingError: As `sample`.
         """
-        back = logits.isnan().any(-1).long()
+        results = logits.isnan().any(-1).long()
         if rows:
             own = logits if len(rows) == len(logits) else logits[list(rows)]
-            back = torch.cat([back, choose(own, samplers, _masks(allowed, own))])
-        found = back.tolist()
-        bad, chosen = found[: len(logits)], found[len(logits) :]
-        self._model.refuse_nan([row for row, wrong in enumerate(bad) if wrong])
-        return note(chosen, samplers)
+            results = torch.cat([results, choose(own, samplers, _masks(allowed, own))])
+        numbers = results.tolist()
+        nans, chosen = numbers[: len(logits)], numbers[len(logits) :]
+        self._model.refuse_nan([row for row, nan in enumerate(nans) if nan])
+        return record(chosen, samplers)
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Whether a pass failed for want of memory, which may be there a moment later."""
-    # torch's CPU allocator raises plain RuntimeErrors
+    """Whether a pass failed because memory was short; there may be enough a moment later."""
+    # torch's CPU allocator raises plain RuntimeErrors.
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         type(error) is RuntimeError and _NO_MEMORY.search(str(error)) is not None
     )
 
 
 def _masks(allowed: Sequence[Tensor | None], logits: Tensor) -> Tensor | None:
-    """What grammars allow: bool [rows, vocab] on the device; None if there is no grammar."""
+    """The masks of all rows: bool [rows, vocab] on the device; None if no row has a grammar."""
     if all(mask is None for mask in allowed):
         return None
     masks = torch.ones(logits.shape, dtype=torch.bool, device=logits.device)

@@ -1,4 +1,4 @@
-"""A list that one thread appends to, and that threads and asyncio tasks read as it grows."""
+"""A list that one thread appends to while threads and asyncio tasks read it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Feed(Generic[T]):
-    """Items in order, until it is closed. Every reader gets all of them, from the first one on."""
+    """Items in order, until the feed is closed. Every reader gets all of them."""
 
     def __init__(self) -> None:
         self._items: list[T] = []
@@ -22,11 +22,11 @@ class Feed(Generic[T]):
 
     @property
     def closed(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether no more items will come."""
         return self._closed
 
     def extend(self, items: Sequence[T], *, close: bool = False) -> None:
-        """Appends items and wakes the readers, with `close` for the last time; nothing later."""
+        """Appends items and wakes the readers; `close` ends the feed. No effect when closed."""
         with self._changed:
             if self._closed:
                 return
@@ -38,7 +38,7 @@ class Feed(Generic[T]):
             wake()
 
     def wait_closed(self, timeout: float | None) -> bool:
-        """Blocks this thread until the feed is closed; False if `timeout` seconds passed before."""
+        """Blocks this thread until the feed is closed; False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self._closed, timeout)
 
@@ -48,7 +48,7 @@ class Feed(Generic[T]):
             await self._arrival(len(self._items))
 
     def __iter__(self) -> Iterator[T]:
-        """All items, blocking this thread while more are to come."""
+        """All items; blocks this thread until the feed is closed."""
         seen = 0
         while True:
             with self._changed:
@@ -60,10 +60,10 @@ class Feed(Generic[T]):
             seen += len(items)
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        """All items, suspending this task while more are to come."""
+        """All items; suspends this task until the feed is closed."""
         seen = 0
         while True:
-            closed = self._closed  # read before the items are, for nothing comes after it
+            closed = self._closed  # read before the items: once closed, no item is added
             items = self._items[seen:]
             for item in items:
                 yield item
@@ -73,7 +73,7 @@ class Feed(Generic[T]):
             await self._arrival(seen)
 
     async def _arrival(self, seen: int) -> None:
-        """Suspends until there are more than `seen` items, or the feed is closed."""
+        """Suspends this task until there are more than `seen` items, or the feed is closed."""
         loop = asyncio.get_running_loop()
         arrived = loop.create_future()
 
@@ -82,7 +82,7 @@ class Feed(Generic[T]):
                 arrived.set_result(None)
 
         def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so no task waits
                 loop.call_soon_threadsafe(settle)
 
         with self._changed:

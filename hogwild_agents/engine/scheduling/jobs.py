@@ -1,8 +1,8 @@
-"""What the engine runs: a job says what it wants to write in its next pass, and is told what came.
+"""What the engine runs: jobs, which say pass by pass what they want to write.
 
 A job is a generator. It yields a `BatchEntry` and is sent the tokens that were drawn, one per
-write; or it yields a `Future`, sleeps until that is done and is sent its result. It ends when it
-returns.
+write. Or it yields a `Future`: then it takes part in no pass until the future is done, and is sent
+its result. The job ends when the generator returns.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from torch import Tensor
 
 from hogwild_agents.engine.cache.blocks import CacheBlock
-from hogwild_agents.engine.model import SharedCacheModel, Tokens
+from hogwild_agents.engine.model import SharedCacheModel
+from hogwild_agents.engine.rows import Tokens, View
 from hogwild_agents.engine.sampling import SamplerState
 
 
 @dataclass(slots=True)
 class Write:
-    """What one stream writes in a pass.
+    """What one worker writes in a pass.
 
     Attributes:
-        view: The blocks it attends to; it writes to the last one.
-        tokens: The new ids, at least one.
-        sampler: Chooses the token that follows; None if none is wanted.
+        view: The blocks that it attends to; it writes to the last one.
+        tokens: The new token ids, at least one.
+        sampler: Draws the token that follows; None if none is wanted.
         allowed: bool [vocab], the tokens that a grammar allows next, or None for all.
     """
 
-    view: Sequence[CacheBlock]
+    view: View
     tokens: Tokens
     sampler: SamplerState | None = None
     allowed: Tensor | None = None
@@ -41,12 +42,12 @@ class Write:
 class BatchEntry:
     """A job's part in one pass.
 
-    A turn with a single write may be cut into chunks, one per pass; all others run whole.
+    An entry with a single write may be cut into chunks, one per pass. All others run whole.
 
     Attributes:
         writes: At least one.
-        commits: Pairs (target, source), done after the pass: the source's tokens move to the end of
-            the target, and the source is empty.
+        commits: Pairs (target, source), executed after the pass: the tokens of the source move to
+            the end of the target.
     """
 
     writes: Sequence[Write]
@@ -54,22 +55,22 @@ class BatchEntry:
 
 
 Drawn: TypeAlias = Sequence[int | None]
-"""For each write of a turn the token that its stream chose, or None."""
+"""For each write of an entry the token that its sampler drew, or None."""
 
 Steps: TypeAlias = Generator["BatchEntry | Future[Any]", Any, None]
-"""A running job; see the module."""
+"""A running job; see the docstring of this module."""
 
 
 @dataclass(slots=True)
 class Usage:
-    """What a job has cost so far; the scheduler keeps it.
+    """What a job has used so far; the scheduler keeps it up to date.
 
     Attributes:
         prompt_tokens: Length of its prompt.
-        reused_tokens: Of these, the ones found in the cache.
-        passes: Forward passes in which it took part, those for its prompt counted.
-        preemptions: Times it was moved to host memory.
-        waited: Seconds from submission until its prompt was begun.
+        reused_tokens: How many of these came from the prefix cache.
+        passes: Forward passes in which it took part, those for its prompt included.
+        preemptions: How often it was preempted, that is, moved to host memory.
+        waited: Seconds from submission until it was admitted.
         prefilled: Seconds from submission until its prompt was in the cache.
     """
 
@@ -83,13 +84,13 @@ class Usage:
 
 @dataclass(slots=True)
 class Lease:
-    """The cache memory of one job: it makes its blocks here, and all are freed when it ends.
+    """The cache memory of one job. The job makes its blocks here; all are freed when it ends.
 
     Attributes:
-        model: Whose cache it is.
+        model: The model whose cache it is.
         prompt: Holds the job's prompt when the job begins.
-        blocks: All of the job's blocks.
-        usage: What the job has cost so far.
+        blocks: All blocks of the job.
+        usage: What the job has used so far.
     """
 
     model: SharedCacheModel
@@ -98,7 +99,7 @@ class Lease:
     usage: Usage = field(default_factory=Usage)
 
     def __post_init__(self) -> None:
-        """Makes the prompt's block."""
+        """Makes the block of the prompt."""
         self.prompt = self.new_block()
 
     def new_block(self) -> CacheBlock:
@@ -117,7 +118,7 @@ class Lease:
         block.free()
 
     def close(self) -> None:
-        """Frees every block, also when one of them fails to."""
+        """Frees every block, even if freeing one of them fails."""
         with ExitStack() as stack:
             while self.blocks:
                 stack.callback(self.blocks.pop().free)
@@ -130,33 +131,33 @@ R_co = TypeVar("R_co", covariant=True)
 class Job(Protocol[E, R_co]):
     """What `Engine.submit` takes.
 
-    `check` is called on the submitter's thread, `hear` and `stop` on anybody's, all else on the
-    engine's, where nothing may be slow.
+    `check` is called on the thread that submits the job, `hear` and `stop` on any thread, and
+    everything else on the engine's thread, where nothing may be slow.
 
     Attributes:
-        prompt: Ids that the job's prompt block begins with, at least one; shared with other jobs'
-            prompts as far as they are alike.
-        most_tokens: The most tokens that all of its blocks may ever hold together.
+        prompt: Token ids that the job's prompt block begins with, at least one. Jobs whose prompts
+            begin alike share the memory of that beginning.
+        max_cache_tokens: The most tokens that all of its blocks may ever hold together.
         max_writers: The most workers that write in one pass.
-        events: What it tells the world; the engine takes them from here after every pass.
+        events: What it has to publish; the engine takes the events from here after every pass.
     """
 
     prompt: Sequence[int]
-    most_tokens: int
+    max_cache_tokens: int
     max_writers: int
     events: list[E]
 
     def check(self, model: SharedCacheModel) -> None:
-        """Raises a HogwildError if the job cannot run on this model; before any work."""
+        """Called before any work; raises a HogwildError if the job cannot run on this model."""
 
     def run(self, lease: Lease) -> Steps:
-        """The job, begun once its prompt is in `lease.prompt`."""
+        """The job itself; called once its prompt is in `lease.prompt`."""
 
     def hear(self, message: Any) -> None:
         """Takes a message from outside into account before the next pass; from any thread."""
 
     def stop(self) -> None:
-        """Asks the job to come to a proper end soon; from any thread."""
+        """Asks the job to finish properly and soon; from any thread."""
 
     def result(self, usage: Usage, error: BaseException | None, cancelled: bool) -> R_co:
-        """What was reached, also after a fault, a cancel, or before it began."""
+        """What the job has reached; also called after an error or a cancel, or before it began."""

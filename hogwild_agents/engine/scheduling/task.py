@@ -8,37 +8,39 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from hogwild_agents.engine.cache.blocks import PAGE, CacheBlock, Slots
+from hogwild_agents.engine.cache.blocks import CacheBlock
 from hogwild_agents.engine.cache.offload import OffloadedBlocks
+from hogwild_agents.engine.cache.pages import Ints, pages_for
 from hogwild_agents.engine.scheduling.jobs import BatchEntry, Job, Lease, Steps, Usage, Write
 
 
 @dataclass(eq=False, slots=True)
 class Task:
-    """A job on its way.
+    """A job and its state.
 
     Attributes:
-        job: What is to be done.
-        close: Called once with the result and the error, when the job has ended.
-        publish: Called with what the job has to tell, after every pass.
+        job: The job.
+        publish: Called with the job's events after every pass.
+        close: Called once, with the result and the error, when the job has ended.
         tokens: The job's prompt, int64.
-        submitted: When, by the monotonic clock.
+        submitted: Time of submission, by the monotonic clock.
+        usage: What the job has used so far.
         lease: Its memory, once it is admitted.
-        steps: The running job, once its prompt is in the cache.
-        entry: What it wants to do next; None while it waits for `future`.
+        steps: The running generator, once its prompt is in the cache.
+        entry: What it writes next, checked; None while it waits for `future`.
         future: What it waits for.
-        written: Tokens of a long turn that are in the cache already.
-        share: Tokens of its turn that the pass under way writes.
-        offloaded: Its memory while it is moved out.
-        missed_pages: Pages that its turn would have taken when it was moved out instead.
+        written: Tokens of `entry` that earlier passes have written.
+        scheduled: Tokens of `entry` that the coming pass writes.
+        offloaded: Its memory while it is preempted.
+        missed_pages: Pages that its entry would have taken when it was preempted instead.
         last_pass: The last pass in which it took part.
-        ended: Whether `close` was called.
+        ended: Whether it has ended.
     """
 
     job: Job[Any, Any]
     publish: Callable[[Sequence[Any]], None]
     close: Callable[[Any, BaseException | None], None]
-    tokens: Slots
+    tokens: Ints
     submitted: float = field(default_factory=time.monotonic)
     usage: Usage = field(default_factory=Usage)
     lease: Lease | None = None
@@ -46,66 +48,64 @@ class Task:
     entry: BatchEntry | None = None
     future: Future[Any] | None = None
     written: int = 0
-    share: int = 0
+    scheduled: int = 0
     offloaded: OffloadedBlocks | None = None
     missed_pages: int = 0
     last_pass: int = -1
     ended: bool = False
 
     def finish(self, result: Any, error: BaseException | None) -> None:
-        """Hands over the outcome, and lets go of whoever waits for it."""
-        close, self.close, self.publish = self.close, _to_nobody, _to_nobody
+        """Hands over the outcome, and drops the references to its receivers."""
+        close, self.close, self.publish = self.close, _ignore, _ignore
         close(result, error)
 
     @property
     def asleep(self) -> bool:
-        """Whether it waits for something that has not come yet."""
+        """Whether it waits for a future that is not done."""
         return self.future is not None and not self.future.done()
 
     @property
-    def reading(self) -> bool:
-        """Whether its next pass may be cut into chunks."""
-        return self.entry is not None and len(self.entry.writes) == 1 and self.left > 1
+    def divisible(self) -> bool:
+        """Whether its entry may be cut into chunks, as a prompt is."""
+        return self.entry is not None and len(self.entry.writes) == 1 and self.remaining > 1
 
     @property
-    def left(self) -> int:
-        """Tokens of its turn that are still to be written."""
+    def remaining(self) -> int:
+        """Tokens of its entry that are still to be written."""
         assert self.entry is not None
         return sum(len(write.tokens) for write in self.entry.writes) - self.written
+
+    @property
+    def completes(self) -> bool:
+        """Whether the coming pass writes all that remains of its entry."""
+        return self.scheduled == self.remaining
 
     @property
     def unread_pages(self) -> int:
         """Pages that the rest of its prompt will take."""
         if self.steps is not None:
             return 0
-        return -(-len(self.tokens) // PAGE) - -(-self.written // PAGE)
-
-    @property
-    def whole(self) -> bool:
-        """Whether the pass under way writes all that is left of its turn."""
-        return self.share == self.left
+        return pages_for(len(self.tokens)) - pages_for(self.written)
 
     def writes(self) -> list[Write]:
-        """What it writes in the pass under way: its turn, or a chunk of it."""
+        """What it writes in the coming pass: its entry, or a chunk of it."""
         assert self.entry is not None
-        if not self.written and self.whole:
+        if not self.written and self.completes:
             return [*self.entry.writes]
-        (long,) = self.entry.writes
-        tokens = long.tokens[self.written : self.written + self.share]
-        return [
-            Write(long.view, tokens, long.sampler, long.allowed)
-            if self.whole
-            else Write(long.view, tokens)
-        ]
+        (write,) = self.entry.writes
+        chunk = write.tokens[self.written : self.written + self.scheduled]
+        if self.completes:
+            return [Write(write.view, chunk, write.sampler, write.allowed)]
+        return [Write(write.view, chunk)]
 
-    def growths(self) -> list[tuple[CacheBlock, int]]:
-        """Blocks that grow in the pass under way, its moves counted, and by how many tokens."""
+    def growth(self) -> list[tuple[CacheBlock, int]]:
+        """By how many tokens its blocks grow in the coming pass, commits included."""
         assert self.entry is not None
-        grown = {write.view[-1]: len(write.tokens) for write in self.writes()}
-        for target, source in self.entry.commits if self.whole else ():
-            grown[target] = grown.get(target, 0) + len(source) + grown.get(source, 0)
-        return [*grown.items()]
+        growth = {write.view[-1]: len(write.tokens) for write in self.writes()}
+        for target, source in self.entry.commits if self.completes else ():
+            growth[target] = growth.get(target, 0) + len(source) + growth.get(source, 0)
+        return [*growth.items()]
 
 
-def _to_nobody(*_: Any) -> None:
-    """Who listens to a task that has ended."""
+def _ignore(*_: Any) -> None:
+    """Receives what a task that has ended still sends."""

@@ -106,7 +106,7 @@ class Scoring:
         # A job's prompt cannot be empty.
         self.prompt: Sequence[int] = self._shared or pairs[0].context[:1]
         self.max_writers = sum(len(pair.starts) for pair in pairs)
-        self.most_tokens = sum(len(pair.whole) + len(pair.continuation) for pair in pairs)
+        self.max_cache_tokens = sum(len(pair.whole) + len(pair.continuation) for pair in pairs)
         self.events: list[Any] = []
 
     def check(self, model: SharedCacheModel) -> None:

@@ -12,7 +12,14 @@ from transformers import PreTrainedModel
 from hogwild_agents.engine import Engine, SharedCacheModel
 from tests.unit.engine.families import Family, build
 from tests.unit.engine.jobs import SPEC, Rows, alone, load
-from tests.unit.engine.reference import LLAMA, MISTRAL, Reference
+from tests.unit.engine.reference import (
+    LLAMA,
+    MISTRAL,
+    Reference,
+    Trio,
+    block_of,
+    some_tokens,
+)
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -57,6 +64,13 @@ def llama_reference() -> Reference:
 def mistral_reference() -> Reference:
     """The brute-force forward of `mistral`."""
     return Reference(build(MISTRAL))
+
+
+@pytest.fixture
+def trio(llama: SharedCacheModel) -> Trio:
+    """A model, and blocks with a few tokens each: a prompt and two workers'."""
+    prompt, alice, bob = (block_of(llama, some_tokens(5 + seed, seed)) for seed in range(3))
+    return llama, prompt, alice, bob
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _two_tables(sliding: Overrides | None = None, full: Overrides | None = None)
     }
 
 
-# Scalings that differ from the usual ones, so that a forgotten one shows.
+# Scalings that differ from the usual ones, so that a missing one shows.
 GRANITE: Overrides = {
     "embedding_multiplier": 3.0,
     "residual_multiplier": 0.7,
@@ -424,7 +425,8 @@ def build(family: Family, seed: int = 0) -> PreTrainedModel:
     config = AutoConfig.for_model(family.model_type, **_overrides(family))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+        factory: Any = AutoModelForCausalLM  # untyped
+        model: PreTrainedModel = factory.from_config(
             config, attn_implementation="eager", dtype=torch.float32
         )
         with torch.no_grad():
@@ -435,8 +437,14 @@ def build(family: Family, seed: int = 0) -> PreTrainedModel:
                 parameter.add_(torch.randn_like(parameter), alpha=1.0 if "sink" in name else NOISE)
                 if name.endswith("weight") and any(norm in name for norm in QUERY_NORMS):
                     parameter.add_(-0.5 if family.model_type in UNSCALED else 1.0)
-    model.eval()
-    return model
+    return model.train(False)
+
+
+def embeddings(model: PreTrainedModel) -> Tensor:
+    """The weights of a model's input embeddings: [vocab, hidden]."""
+    layer: Any = model.get_input_embeddings()
+    weights: Tensor = layer.weight
+    return weights
 
 
 def _overrides(family: Family) -> Overrides:

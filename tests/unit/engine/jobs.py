@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pytest
@@ -26,7 +26,8 @@ from hogwild_agents.engine import (
     Usage,
     Write,
 )
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.attention.interface import Row
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.scheduling.jobs import Steps
 from hogwild_agents.engine.scheduling.scheduler import Scheduler
 from hogwild_agents.engine.scheduling.task import Task
@@ -47,7 +48,7 @@ Rows = list[tuple[int | None, ...]]
 
 @dataclass
 class Outcome:
-    """What a team reached: the tokens of every pass, and what the engine said at the end."""
+    """What a team reached: the tokens of every pass, and what the engine reported at the end."""
 
     drawn: Rows
     answers: list[Any]
@@ -58,15 +59,15 @@ class Outcome:
 
 
 class Team:
-    """Workers on one prompt, who write one token each per pass.
+    """Workers on one prompt, each of which writes one token per pass.
 
     Args:
-        prompt: Its ids.
-        workers: How many.
-        passes: How long they write.
-        layout: What they see of each other, and what is committed, or forked, and where to.
+        prompt: Token ids.
+        workers: Number of workers.
+        passes: Number of passes in which they write.
+        layout: What they see of each other, and what is committed or forked.
         every: Passes between two commits or forks.
-        params: How they choose.
+        params: How they choose tokens.
         before: Called before every pass with the team and the pass's number. What it returns,
             unless None, is yielded first; the answer to that is kept.
     """
@@ -83,7 +84,7 @@ class Team:
         before: Callable[[Team, int], Any] | None = None,
     ) -> None:
         self.prompt = prompt
-        self.most_tokens = len(prompt) + workers * (passes + every) + 8
+        self.max_cache_tokens = len(prompt) + workers * (passes + every) + 8
         self.max_writers = workers
         self.events: list[Any] = []
         self.drawn: Rows = []
@@ -98,7 +99,7 @@ class Team:
         self._stopped = threading.Event()
 
     def check(self, model: SharedCacheModel) -> None:
-        """Fine with any model."""
+        """Accepts any model."""
 
     def run(self, lease: Lease) -> Steps:
         """Decodes, and commits or forks now and then."""
@@ -138,9 +139,9 @@ class Team:
             if due and self._layout == "branching":
                 yield from self._branch(lease, own[0])
 
-    def _seen(self, own: list[CacheBlock], mine: CacheBlock) -> list[CacheBlock]:
+    def _seen(self, blocks: list[CacheBlock], own: CacheBlock) -> list[CacheBlock]:
         """What a worker sees of the others."""
-        return [] if self._layout == "interleaved" else [b for b in own if b is not mine]
+        return [] if self._layout == "interleaved" else [b for b in blocks if b is not own]
 
     def _branch(self, lease: Lease, block: CacheBlock) -> Steps:
         """Asks two twins of the prompt and a worker's block what comes next."""
@@ -156,7 +157,7 @@ class Team:
             lease.free(twin)
 
     def hear(self, message: Any) -> None:
-        """Takes a note; refuses what is no text."""
+        """Records a text; refuses anything else."""
         if not isinstance(message, str):
             raise TypeError("say it with words")
         self.heard.append(message)
@@ -166,8 +167,14 @@ class Team:
         self._stopped.set()
 
     def result(self, usage: Usage, error: BaseException | None, cancelled: bool) -> Outcome:
-        """All there is."""
+        """Everything that was recorded."""
         return Outcome(self.drawn, self.answers, self.heard, usage, error, cancelled)
+
+
+def patched(job: Team, **methods: Any) -> Team:
+    """The job, after some of its methods have been replaced."""
+    vars(job).update(methods)
+    return job
 
 
 def _seeded(params: SamplingParams, worker: int) -> SamplingParams:
@@ -176,7 +183,7 @@ def _seeded(params: SamplingParams, worker: int) -> SamplingParams:
 
 @dataclass(frozen=True)
 class Spec:
-    """A team that can be made again and again."""
+    """Describes a team, so that it can be made more than once."""
 
     prompt: tuple[int, ...]
     workers: int = 2
@@ -206,7 +213,7 @@ SPEC = Spec(tuple(some_tokens(40, 2)), workers=2, passes=12)
 def some_specs(
     count: int, seed: int = 3, *, sampled: bool = False, passes: tuple[int, int] = (5, 25)
 ) -> list[Spec]:
-    """Teams of all sizes and layouts, most of whose prompts begin alike for a while."""
+    """Teams of all sizes and layouts. Most prompts begin alike."""
     rng = np.random.default_rng(seed)
     base = some_tokens(100, seed)
     specs = []
@@ -238,13 +245,13 @@ def load(pages: int | None = None, family: Family = QWEN) -> SharedCacheModel:
 
 
 def alone(model: SharedCacheModel, specs: Iterable[Spec]) -> list[Rows]:
-    """What each team draws when it has an engine for itself; no draw may be a close call."""
+    """What each team draws when it runs alone; no draw may be a close call."""
     rows = []
     for spec in specs:
         with pytest.MonkeyPatch.context() as patch, Engine(model) as engine:
-            least = _margins(model, patch, spec)
+            margins = _margins(model, patch, spec)
             rows.append(engine.submit(spec.job()).result(WAIT).drawn)
-        assert min(least) > (1e-4 if spec.seed is None else 1e-6), (
+        assert min(margins) > (1e-4 if spec.seed is None else 1e-6), (
             f"another token was nearly drawn by {spec}: choose another seed"
         )
     assert model.pool.used_pages == 0
@@ -252,30 +259,30 @@ def alone(model: SharedCacheModel, specs: Iterable[Spec]) -> list[Rows]:
 
 
 def _margins(model: SharedCacheModel, patch: pytest.MonkeyPatch, spec: Spec) -> list[float]:
-    """By how much, at the least, the tokens that `spec` draws win; filled as it draws."""
-    least: list[float] = []
-    forward, search = model.forward, torch.searchsorted
+    """The margins by which the tokens that `spec` draws win; filled as it draws."""
+    margins: list[float] = []
+    run, search = model.run, torch.searchsorted
 
-    def spy(views: Any, tokens: Any, **options: Any) -> Tensor:
-        logits = forward(views, tokens, **options)
+    def spy(rows: Sequence[Row]) -> Tensor:
+        logits = run(rows)
         best = logits.topk(2).values
-        least.append(float((best[:, 0] - best[:, 1]).min()))
+        margins.append(float((best[:, 0] - best[:, 1]).min()))
         return logits
 
     def spy_draws(heights: Tensor, points: Tensor, right: bool) -> Tensor:
-        least.append(float(((heights - points).abs() / heights[:, -1:]).min()))
+        margins.append(float(((heights - points).abs() / heights[:, -1:]).min()))
         return search(heights, points, right=right)
 
     if spec.seed is None:
-        patch.setattr(model, "forward", spy)
+        patch.setattr(model, "run", spy)
     else:
         patch.setattr(torch, "searchsorted", spy_draws)
-    return least
+    return margins
 
 
 @dataclass
 class Spy:
-    """Counts what every pass of a model is given, and may be told to fail first.
+    """Counts the tokens of every pass of a model, and can make a pass fail or wait.
 
     Attributes:
         passes: For each call the number of tokens of each row.
@@ -288,18 +295,16 @@ class Spy:
     passes: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Takes the place of `forward`."""
-        forward = self.model.forward
+        """Takes the place of `run`."""
+        run = self.model.run
 
-        def spy(
-            views: Sequence[Sequence[CacheBlock]], tokens: Sequence[Sequence[int]], **options: Any
-        ) -> Tensor:
-            self.passes.append([len(given) for given in tokens])
+        def spy(rows: Sequence[Row]) -> Tensor:
+            self.passes.append([row.count for row in rows])
             if self.before is not None:
-                self.before(views)
-            return forward(views, tokens, **options)
+                self.before([row.view for row in rows])
+            return run(rows)
 
-        self.patch.setattr(self.model, "forward", spy)
+        self.patch.setattr(self.model, "run", spy)
 
 
 class Gate:
@@ -312,14 +317,14 @@ class Gate:
     def wait(self, *_: object) -> None:
         """Called from the thread that is to be held."""
         self._reached.release()
-        assert self._open.acquire(timeout=WAIT), "nobody opened the gate"
+        assert self._open.acquire(timeout=WAIT), "the gate was not opened"
 
     def reached(self) -> None:
         """Returns when the other thread is held."""
-        assert self._reached.acquire(timeout=WAIT), "nobody came to the gate"
+        assert self._reached.acquire(timeout=WAIT), "no thread came to the gate"
 
     def open(self, times: int = 1) -> None:
-        """Lets the other thread pass; so often, if it has not come yet."""
+        """Lets the other thread pass, so many times; also before it has come."""
         self._open.release(times)
 
 
@@ -333,14 +338,16 @@ class Direct:
     woken: int = 0
 
     @classmethod
-    def on(cls, model: SharedCacheModel, chunk: int = 512, prefix_pages: int = 10**6) -> Direct:
+    def on(
+        cls, model: SharedCacheModel, prefill_chunk: int = 512, prefix_pages: int = 10**6
+    ) -> Self:
         """A scheduler on a model."""
-        made: list[Direct] = []
+        made: list[Self] = []
 
         def wake() -> None:
             made[0].woken += 1
 
-        made.append(cls(Scheduler(model, chunk, prefix_pages, wake)))
+        made.append(cls(Scheduler(model, prefill_chunk, prefix_pages, wake)))
         return made[0]
 
     def add(self, job: Team) -> Task:
@@ -356,12 +363,12 @@ class Direct:
         self.scheduler.add(task)
         return task
 
-    def drain(self, most: int = 20_000) -> int:
+    def drain(self, rounds: int = 20_000) -> int:
         """Advances until there is nothing to do; returns how often that was."""
-        for count in range(most):
+        for count in range(rounds):
             if not self.scheduler.advance():
                 return count
-        raise AssertionError(f"still busy after {most} rounds")
+        raise AssertionError(f"still busy after {rounds} rounds")
 
     def drawn(self) -> list[Rows]:
         """What each job drew; all must have ended well."""
@@ -371,7 +378,7 @@ class Direct:
 
 
 def pages_of(blocks: Iterable[CacheBlock]) -> set[int]:
-    """The pages of some blocks, shared ones once."""
+    """The pages of some blocks."""
     return {page for b in blocks for e in b.extents for page in range(e.first, e.first + e.count)}
 
 
@@ -381,7 +388,7 @@ def results(handles: Iterable[Handle[Any, Outcome]]) -> list[Outcome]:
 
 
 def within(act: Callable[[], T]) -> T:
-    """Calls `act` on a thread of its own, so that a test fails where it would hang."""
+    """Calls `act` on a new thread, so that a test fails where it would hang."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -407,7 +414,7 @@ def done_future(value: Any) -> Future[Any]:
 
 
 def plant(block: CacheBlock, tokens: Sequence[int]) -> None:
-    """Appends tokens without a model; `check_planted` reads their numbers back."""
+    """Appends tokens without a model; `check_planted` recognises them."""
     pool, start = block.pool, len(block)
     pool.reserve([(block, len(tokens))])
     slots = pool.tensor(block.slots(start, start + len(tokens)))

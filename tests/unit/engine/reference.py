@@ -1,8 +1,8 @@
 """What the engine should compute, by other means: slow, plain, and in float64.
 
 `Reference` runs a tiny Llama or Mistral over blocks from nothing but its weights. It keeps keys
-*unturned* and turns them to where they stand in each worker's view; the engine keeps them turned to
-block-local positions and turns queries instead.
+*unrotated* and rotates them to their positions in each worker's view; the engine keeps them rotated
+to block-local positions and rotates queries instead.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from tests.unit.engine.families import Family
 LLAMA = Family("llama", "llama", {"max_position_embeddings": 4096})
 MISTRAL = Family("mistral", "mistral", {"max_position_embeddings": 4096, "sliding_window": 7})
 
+Trio = tuple[SharedCacheModel, CacheBlock, CacheBlock, CacheBlock]
+"""A model, a prompt, and the blocks of two workers; a fixture makes it."""
+
 
 def some_tokens(count: int, seed: int = 0, vocab_size: int = 128) -> list[int]:
     """`count` random token ids."""
@@ -30,7 +33,7 @@ def some_tokens(count: int, seed: int = 0, vocab_size: int = 128) -> list[int]:
 
 @dataclass(eq=False)
 class ReferenceBlock:
-    """A block as plain lists: per layer, unturned keys and values [kv_heads, length, head_dim]."""
+    """A block as plain lists: per layer, unrotated keys and values [kv_heads, length, head_dim]."""
 
     keys: list[Tensor]
     values: list[Tensor]
@@ -40,7 +43,7 @@ class ReferenceBlock:
         return len(self.tokens)
 
     def extend(self, other: ReferenceBlock) -> None:
-        """Appends `other`: unturned keys and values are right at any place."""
+        """Appends `other`: unrotated keys and values are right at any place."""
         self.keys = [torch.cat(pair, 1) for pair in zip(self.keys, other.keys, strict=True)]
         self.values = [torch.cat(pair, 1) for pair in zip(self.values, other.values, strict=True)]
         self.tokens = self.tokens + other.tokens
@@ -61,7 +64,8 @@ class Reference:
 
     def __init__(self, model: PreTrainedModel) -> None:
         config = model.config
-        self.weights = {name: w.detach().double() for name, w in model.state_dict().items()}
+        weights: dict[str, Tensor] = model.state_dict()
+        self.weights = {name: weight.detach().double() for name, weight in weights.items()}
         self.layers: int = config.num_hidden_layers
         self.heads: int = config.num_attention_heads
         self.kv_heads: int = config.num_key_value_heads
@@ -103,11 +107,11 @@ class Reference:
         )
 
     def turned_keys(self, block: ReferenceBlock, layer: int) -> Tensor:
-        """A block's keys as the engine keeps them, turned to block-local positions."""
-        return self._turn(block.keys[layer], torch.arange(len(block)))
+        """A block's keys as the engine keeps them, rotated to block-local positions."""
+        return self._rotate(block.keys[layer], torch.arange(len(block)))
 
     def _write(self, layer: int, block: ReferenceBlock, x: Tensor) -> Tensor:
-        """Appends unturned keys and values of `x`; returns its unturned queries [heads, n, dim]."""
+        """Appends unrotated keys and values of `x`; returns its queries [heads, n, dim]."""
         x = self._norm(x, f"model.layers.{layer}.input_layernorm")
         query, key, value = (
             self._linear(x, f"model.layers.{layer}.self_attn.{part}_proj")
@@ -127,9 +131,9 @@ class Reference:
         place = torch.arange(keys.shape[1])
         mine = place[len(place) - len(x) :]
         group = self.heads // self.kv_heads
-        keys = self._turn(keys, place).repeat_interleave(group, 0)
+        keys = self._rotate(keys, place).repeat_interleave(group, 0)
         values = values.repeat_interleave(group, 0)
-        scores = self._turn(query, mine) @ keys.transpose(1, 2) / self.dim**0.5
+        scores = self._rotate(query, mine) @ keys.transpose(1, 2) / self.dim**0.5
         distance = mine[:, None] - place
         unseen = distance < 0
         if self.window is not None:
@@ -142,15 +146,15 @@ class Reference:
             gate * self._linear(y, f"{name}.mlp.up_proj"), f"{name}.mlp.down_proj"
         )
 
-    def _turn(self, x: Tensor, place: Tensor) -> Tensor:
-        """Turns `x` [heads, n, dim] to its places, as half-split pairs."""
+    def _rotate(self, x: Tensor, place: Tensor) -> Tensor:
+        """Rotates `x` [heads, n, dim] to its places, as half-split pairs."""
         angle = place[:, None] * self.frequency
         first, second = x.chunk(2, -1)
         cos, sin = angle.cos(), angle.sin()
         return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
     def _norm(self, x: Tensor, name: str) -> Tensor:
-        scale = (x.square().mean(-1, keepdim=True) + self.eps).rsqrt()
+        scale: Tensor = (x.square().mean(-1, keepdim=True) + self.eps).rsqrt()
         return x * scale * self.weights[f"{name}.weight"]
 
     def _linear(self, x: Tensor, name: str) -> Tensor:

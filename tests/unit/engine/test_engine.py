@@ -21,6 +21,7 @@ from tests.unit.engine.jobs import (
     Team,
     first,
     load,
+    patched,
     results,
     within,
 )
@@ -80,16 +81,16 @@ class TestEvents:
         job = SPEC.job()
         result = job.result
 
-        def told(*args: Any) -> Outcome:
+        def with_event(*args: Any) -> Outcome:
             job.events.append("the end")
             return result(*args)
 
-        job.result = told  # type: ignore[method-assign]
+        patched(job, result=with_event)
         assert within(lambda: list(engine.submit(job))) == [*rows, "the end"]
 
 
 class TestResults:
-    """What a job reached, for whoever waits as long as they like."""
+    """The result, with and without a limit on the time to wait."""
 
     def test_a_wait_that_is_too_short(self, engine: Engine, rows: Rows) -> None:
         """The job goes on; it can be asked again."""
@@ -152,7 +153,7 @@ class TestCancel:
         assert outcome.error is None
         assert outcome.drawn == rows[:5] == list(handle)
         assert calls[0] == 6
-        assert engine.model.pool.used_pages == engine._loop.scheduler.prefixes.pages
+        assert engine.model.pool.used_pages == engine._loop.scheduler.prefix_cache.pages
 
     def test_before_it_is_admitted(self, rows: Rows) -> None:
         """One that waits for memory, and one that the engine has not looked at yet."""
@@ -180,7 +181,7 @@ class TestCancel:
         model = load()
         gate = Gate()
         spy = Spy(model, monkeypatch, lambda _: gate.wait() if len(spy.passes) == 3 else None)
-        with Engine(model, chunk=8) as engine:
+        with Engine(model, prefill_chunk=8) as engine:
             handle = engine.submit(SPEC.job())
             gate.reached()
             handle.cancel()
@@ -191,7 +192,7 @@ class TestCancel:
         assert model.pool.used_pages == 0
 
     def test_while_it_waits_for_a_future(self, engine: Engine, rows: Rows) -> None:
-        """Its steps are closed; the answer, should it come, is for nobody."""
+        """Its steps are closed; an answer that still comes is ignored."""
         future: Future[int] = Future()
         handle = engine.submit(SPEC.job(lambda _, index: future if index == 4 else None))
         assert first(handle, 4) == rows[:4]

@@ -1,4 +1,4 @@
-"""Handles in asyncio: nothing blocks the loop, and nobody looks again and again."""
+"""Handles in asyncio: nothing blocks the loop, and nothing polls."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+from unittest import mock
 
 import pytest
 
@@ -17,7 +18,7 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """In a loop of its own, and not for ever."""
+    """In a new event loop, with a time limit."""
     return asyncio.run(asyncio.wait_for(main, WAIT))
 
 
@@ -40,7 +41,7 @@ def test_events_and_result(engine: Engine, rows: Rows) -> None:
 
 
 def test_the_loop_goes_on_meanwhile(engine: Engine, rows: Rows) -> None:
-    """The job is held until another task has had its turns: a blocked loop would never end."""
+    """The job is held until another task has run: a blocked loop would never end."""
     gate = Gate()
 
     async def main() -> None:
@@ -63,8 +64,8 @@ def test_the_loop_goes_on_meanwhile(engine: Engine, rows: Rows) -> None:
     run(main())
 
 
-def test_nobody_looks_again_and_again(engine: Engine, rows: Rows) -> None:
-    """While nothing comes, those who wait take no step of the loop."""
+def test_nothing_polls(engine: Engine, rows: Rows) -> None:
+    """While no event comes, waiting tasks take no step of the loop."""
     gate = Gate()
 
     async def main() -> None:
@@ -83,10 +84,9 @@ def test_nobody_looks_again_and_again(engine: Engine, rows: Rows) -> None:
             steps[0] += 1
             return call_soon(*args, **options)
 
-        loop.call_soon = count  # type: ignore[method-assign]
-        for _ in range(20):
-            await asyncio.sleep(0)
-        loop.call_soon = call_soon  # type: ignore[method-assign]
+        with mock.patch.object(loop, "call_soon", count):
+            for _ in range(20):
+                await asyncio.sleep(0)
         assert steps[0] == 20, "one for each step of this test"
         gate.open()
         outcome, event = await waiting
@@ -200,7 +200,7 @@ def test_at_the_end_of_a_with_block(engine: Engine) -> None:
 
 
 def test_one_job_in_several_loops(engine: Engine, rows: Rows) -> None:
-    """On several threads, beside a reader that uses none."""
+    """On several threads, next to a reader that uses no loop."""
     gate = Gate()
     handle = held(engine, gate)
     got: list[Rows] = []

@@ -1,4 +1,4 @@
-"""How the engine's thread ends when it breaks down, or when Python leaves: nobody hangs."""
+"""How the engine's thread ends when it breaks down, or when Python exits: nothing hangs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.engine.reference import some_tokens
 def test_a_crash_fails_every_handle_at_once(
     monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    """Who runs, who waits for memory or for a future, and who has not been looked at."""
+    """Jobs that run, that wait for memory or a future, and that were not looked at yet."""
     (rows,) = alone(load(), [SPEC])
     model, gate = load(34), Gate()
     engine = Engine(model)
@@ -117,7 +117,7 @@ def test_python_may_leave_at_any_time(code: int) -> None:
 
 
 def test_an_errors_notes_are_told() -> None:
-    """They say whose code it was that failed."""
+    """They name the code that failed."""
 
     def fail(_: Any, __: Any) -> None:
         error = ZeroDivisionError("division by zero")
@@ -131,12 +131,17 @@ def test_an_errors_notes_are_told() -> None:
 
 
 def test_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for a pass that does not end; what comes of it later changes nothing."""
+    """A pass that does not end is not waited for; if it ends later, nothing changes."""
     model, gate = load(), Gate()
     with Engine(model) as engine:
         scheduler = engine._loop.scheduler
         advance = scheduler.advance
-        monkeypatch.setattr(scheduler, "advance", lambda: gate.wait() or advance())
+
+        def wait_and_advance() -> bool:
+            gate.wait()
+            return advance()
+
+        monkeypatch.setattr(scheduler, "advance", wait_and_advance)
         handle = engine.submit(SPEC.job())
         gate.reached()
         handle.abandon(TimeoutError("too late"))
@@ -147,9 +152,9 @@ def test_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(TimeoutError, match="too late"):
                 handle.result(WAIT)
         after = engine.submit(SPEC.job())
-        assert after.result(WAIT)
+        assert after.result(WAIT).drawn
         handle.abandon(ValueError("too late again"))
         after.abandon(ValueError("it has ended"))
-        assert after.result(WAIT)
+        assert after.result(WAIT).drawn
     with pytest.raises(TimeoutError):
         handle.result(WAIT)

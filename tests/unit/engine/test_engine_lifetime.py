@@ -1,4 +1,4 @@
-"""The engine's thread: how it sleeps, how it ends, and that nobody is left waiting for it."""
+"""The engine's thread: how it sleeps and how it ends, without leaving a handle waiting."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tests.unit.engine.jobs import (
     Team,
     first,
     load,
+    patched,
     results,
     within,
 )
@@ -82,7 +83,7 @@ class TestClose:
             engine.submit(SPEC.job())
 
     def test_every_closer_waits(self, model: SharedCacheModel) -> None:
-        """Also the one who comes second: when `close` returns the model is free."""
+        """Also the second caller: when `close` returns, the model is free."""
         gate, engine = Gate(), Engine(model)
         alive: list[bool] = []
 
@@ -150,7 +151,7 @@ class TestClose:
             return result(*args)
 
         if where == "result":
-            job.result = close_then  # type: ignore[method-assign]
+            patched(job, result=close_then)
         other = engine.submit(Team([1, 2, 3], passes=500))
         handle = engine.submit(job)
         thread = thread_of(engine)
@@ -171,7 +172,7 @@ class TestClose:
     def test_a_thread_that_cannot_start(
         self, model: SharedCacheModel, rows: Rows, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The caller is told, and may try again."""
+        """The caller gets an error, and may try again."""
 
         def fail(_: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
@@ -204,9 +205,9 @@ class TestForgotten:
         with Engine(model) as second:
             assert second.submit(SPEC.job()).result(WAIT).drawn == rows
 
-    @pytest.mark.parametrize("end", ["close", "forget"])
+    @pytest.mark.parametrize("end", ["close", "drop"])
     def test_the_model_is_let_go(self, end: str) -> None:
-        """An engine that is closed, or forgotten, keeps no model in memory."""
+        """An engine that is closed, or has no reference left, keeps no model in memory."""
         model = load()
         trace = weakref.ref(model)
         engine = Engine(model)
@@ -239,7 +240,7 @@ class TestForgotten:
     def test_a_running_job_keeps_its_engine(
         self, model: SharedCacheModel, rows: Rows, state: str
     ) -> None:
-        """Also one whose handle nobody holds; when it ends, so does the thread."""
+        """Also one whose handle has no reference left; when it ends, so does the thread."""
         gate, ended = Gate(), threading.Event()
         future: Future[int] = Future()
         outcomes: list[Outcome] = []
@@ -248,12 +249,12 @@ class TestForgotten:
             job = SPEC.job(holding(gate))
         result = job.result
 
-        def told(*args: Any) -> Outcome:
+        def record(*args: Any) -> Outcome:
             outcomes.append(result(*args))
             ended.set()
             return outcomes[0]
 
-        job.result = told  # type: ignore[method-assign]
+        patched(job, result=record)
         engine = Engine(model)
         handle = engine.submit(job)
         if state == "running":

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hogwild_agents.engine import Engine, SharedCacheModel
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.errors import (
     ContextLengthError,
     EngineClosedError,
@@ -30,26 +30,25 @@ from tests.unit.engine.jobs import (
     Spy,
     Team,
     load,
+    patched,
 )
 from tests.unit.engine.reference import some_tokens
 
 
-def sized(most_tokens: int, samplers: int = 2) -> Team:
-    """A job that claims so much."""
+def sized(max_cache_tokens: int, writers: int = 2) -> Team:
+    """A job that claims so much memory."""
     job = SPEC.job()
-    job.most_tokens, job.max_writers = most_tokens, samplers
+    job.max_cache_tokens, job.max_writers = max_cache_tokens, writers
     return job
 
 
 def choosy(error: BaseException) -> Team:
-    """A job that does not like the model."""
+    """A job that refuses the model."""
 
     def check(_: SharedCacheModel) -> None:
         raise error
 
-    job = SPEC.job()
-    job.check = check  # type: ignore[method-assign]
-    return job
+    return patched(SPEC.job(), check=check)
 
 
 class TestRefusals:
@@ -60,15 +59,15 @@ class TestRefusals:
         [
             (Team([]), InvalidJobError, "no token"),
             (Team(()), InvalidJobError, "no token"),
-            (Team([1, 2, 128]), InvalidTokensError, "1 to 128.* 0 to 127"),
-            (Team([5, -1]), InvalidTokensError, "-1 to 5"),
+            (Team([1, 2, 128]), InvalidTokensError, "128.* 0 to 127"),
+            (Team([5, -1]), InvalidTokensError, "-1"),
             (Team([1.5, 2.0]), InvalidTokensError, "float"),  # type: ignore[list-item]
             (Team(["a", "b"]), InvalidTokensError, "whole numbers"),  # type: ignore[list-item]
             (Team([[1, 2], [3, 4]]), InvalidTokensError, r"\(2, 2\)"),  # type: ignore[list-item]
             (Team([2**70]), InvalidTokensError, "whole numbers"),
             (Team([1] * 4100), ContextLengthError, "4,100.* 4 more.* 4,096"),
             (sized(64 * PAGE), OutOfCacheMemoryError, "2,048 tokens.* 69 pages.* 64"),
-            (sized(100, samplers=40), OutOfCacheMemoryError, "100 tokens.* 85 pages.* 64"),
+            (sized(100, writers=40), OutOfCacheMemoryError, "100 tokens.* 85 pages.* 64"),
             (choosy(InvalidJobError("three is a crowd")), InvalidJobError, "crowd"),
             (choosy(OSError("disk")), OSError, "disk"),
         ],
@@ -82,7 +81,7 @@ class TestRefusals:
         with Engine(model) as engine:
             with pytest.raises(kind, match=figures):
                 engine.submit(job)
-            assert engine._loop._thread is None, "nobody was bothered"
+            assert engine._loop._thread is None, "no thread was started"
             assert engine.submit(SPEC.job()).result(WAIT).drawn
         assert spy.passes[0] == [40]
 
@@ -144,7 +143,7 @@ class TestRefusals:
                 Engine(wrong)  # type: ignore[arg-type]
 
     def test_waiting_on_the_engines_own_thread(self, engine: Engine, rows: Rows) -> None:
-        """A job that waits for another of its engine would wait for ever."""
+        """A job that waits for another of its engine would wait forever."""
         other = engine.submit(SPEC.job())
         handle = engine.submit(SPEC.job(lambda *_: other.result(WAIT)))
         with pytest.raises(SessionFailedError) as caught:
@@ -152,7 +151,9 @@ class TestRefusals:
         assert isinstance(caught.value.__cause__, InvalidJobError)
         assert other.result(WAIT).drawn == rows
 
-    @pytest.mark.parametrize("options", [{"chunk": 0}, {"chunk": 2.5}, {"prefix_bytes": -1}])
+    @pytest.mark.parametrize(
+        "options", [{"prefill_chunk": 0}, {"prefill_chunk": 2.5}, {"prefix_bytes": -1}]
+    )
     def test_options_that_make_no_sense(
         self, model: SharedCacheModel, options: dict[str, Any]
     ) -> None:
@@ -172,14 +173,14 @@ class TestRefusals:
         """Whatever is left over of the cache's own bytes."""
         model = SharedCacheModel.from_pretrained(build(QWEN), cache_bytes=40 * PAGE * 512 + 10_000)
         with Engine(model, prefix_bytes=pages * PAGE * 512) as engine:
-            assert engine._loop.scheduler.prefixes.limit_pages == pages
+            assert engine._loop.scheduler.prefix_cache.limit_pages == pages
         with Engine(model) as engine:
-            assert engine._loop.scheduler.prefixes.limit_pages == 10
+            assert engine._loop.scheduler.prefix_cache.limit_pages == 10
 
 
 @pytest.mark.parametrize("kind", [tuple, np.array, torch.tensor, lambda p: np.array(p, np.int32)])
 def test_a_prompt_of_any_kind(engine: Engine, rows: Rows, kind: Callable[[Any], Any]) -> None:
-    """What its owner does to it afterwards changes nothing, not even what is kept of it."""
+    """Changing it after it was submitted has no effect, not even in the prefix cache."""
     prompt = kind(list(SPEC.prompt))
     job = Team(prompt, SPEC.workers, SPEC.passes)
     gate = Gate()

@@ -1,4 +1,4 @@
-"""What a newcomer broke: frees that fail, forgotten engines, waits for oneself, wrong arguments."""
+"""Frees that fail, engines without a reference, jobs that wait for themselves, a full cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.unit.engine.reference import some_tokens
 def test_memory_that_cannot_be_given_back(
     model: SharedCacheModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A device that fails while a session ends fails that session; nobody waits for ever."""
+    """A device that fails while a session ends fails that session; nothing waits forever."""
 
     def broken() -> None:
         raise RuntimeError("device-side assert")
@@ -56,7 +56,9 @@ def test_a_crash_while_sessions_end(
         handle.result(WAIT)
 
 
-def test_a_forgotten_engine_needs_no_garbage_collector(model: SharedCacheModel, rows: Rows) -> None:
+def test_an_engine_without_references_needs_no_garbage_collector(
+    model: SharedCacheModel, rows: Rows
+) -> None:
     """Engine after engine in a function, as in a notebook."""
     gc.disable()
     try:
@@ -67,11 +69,11 @@ def test_a_forgotten_engine_needs_no_garbage_collector(model: SharedCacheModel, 
 
 
 def test_a_session_that_waits_for_its_own_engine(model: SharedCacheModel) -> None:
-    """It would wait for ever, so it is told so."""
+    """It would wait forever, so it gets an error."""
     with Engine(model) as engine:
         inner = engine.submit(SPEC.job())
-        outer = engine.submit(SPEC.job(lambda _, __: inner.result(WAIT) and None))
-        with pytest.raises(SessionFailedError, match="for ever") as caught:
+        outer = engine.submit(SPEC.job(lambda *_: inner.result(WAIT)))
+        with pytest.raises(SessionFailedError, match="forever") as caught:
             outer.result(WAIT)
         assert isinstance(caught.value.__cause__, InvalidJobError)
 
@@ -110,13 +112,13 @@ def test_submitting_something_else(model: SharedCacheModel, given: Any) -> None:
     ],
 )
 def test_what_counts_as_want_of_memory(message: str, expected: bool) -> None:
-    """A broken device is none: to try again would help nobody."""
+    """A broken device is not a lack of memory: trying again would not help."""
     assert is_memory_error(RuntimeError(message)) == expected
 
 
 def test_kept_prompts_are_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """All are looked at whenever one arrives."""
-    monkeypatch.setattr(prefix_cache, "MOST_ENTRIES", 7)
+    monkeypatch.setattr(prefix_cache, "MAX_ENTRIES", 7)
     pool = make_pool(40)
     store = PrefixCache(pool, pool.limit_pages)
     for number in range(12):
@@ -143,15 +145,15 @@ def test_reprs(model: SharedCacheModel) -> None:
 
 
 def test_sessions_that_wait_for_sessions_when_the_cache_is_full() -> None:
-    """Those that sleep make room for those they wait for."""
+    """Sleeping sessions make room for the ones that they wait for."""
     small = load(20)
     spec = Spec(tuple(some_tokens(200, 2)), workers=1, passes=12)
     with Engine(small, prefix_bytes=0) as engine:
         expected = engine.submit(spec.job()).result(WAIT).drawn
         chain: list[Future[Any]] = [Future() for _ in range(6)]
         handles = [
-            engine.submit(spec.job(lambda _, at, mine=future: mine if at == 3 else None))
-            for future in chain
+            engine.submit(spec.job(lambda _, at, i=i: chain[i] if at == 3 else None))
+            for i in range(len(chain))
         ]
         last = engine.submit(spec.job())
         assert last.result(WAIT).drawn == expected
@@ -163,7 +165,7 @@ def test_sessions_that_wait_for_sessions_when_the_cache_is_full() -> None:
 
 
 def test_a_nan_in_the_cache_goes_with_its_session(model: SharedCacheModel, rows: Rows) -> None:
-    """Whoever gets its pages next finds them clean."""
+    """The next session with its pages finds them clean."""
 
     def poison(team: Team, at: int) -> None:
         if at == 5:

@@ -89,8 +89,8 @@ def test_yarn_in_the_table_of_families_reaches_its_scaled_length() -> None:
 
 
 def test_default_cache_is_half_of_the_memory() -> None:
-    found = default_cache_bytes(torch.device("cpu"), 0.9)
-    assert 0 < found <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    limit = default_cache_bytes(torch.device("cpu"), 0.9)
+    assert 0 < limit <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def test_default_cache_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:

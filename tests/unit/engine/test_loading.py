@@ -58,3 +58,39 @@ def test_a_model_that_is_where_it_should_be_is_not_moved(
 def test_unknown_types_of_the_cache(given: Any) -> None:
     with pytest.raises(ModelLoadError, match=f"cache_dtype {given!r}"):
         SharedCacheModel.from_pretrained(build(LLAMA), cache_dtype=given)
+
+
+@pytest.mark.parametrize("dtype", ["float31", "int8", "", torch.int64, "nn", "Tensor"])
+def test_unknown_dtype(dtype: Any) -> None:
+    with pytest.raises(ModelLoadError) as caught:
+        SharedCacheModel.from_pretrained("nowhere", dtype=dtype)
+    assert repr(dtype) in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "toaster"])
+def test_unknown_device(device: str) -> None:
+    with pytest.raises(ModelLoadError, match=device):
+        SharedCacheModel.from_pretrained(build(LLAMA), device=device)
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}", '{"model_type": "no_such_model"}'])
+def test_unreadable_folder(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ModelLoadError) as caught:
+        SharedCacheModel.from_pretrained(tmp_path, device="cpu")
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match="missing"):
+        SharedCacheModel.from_pretrained(tmp_path / "missing", device="cpu")
+
+
+def test_a_folder_with_damaged_weights(tmp_path: Path) -> None:
+    build(LLAMA).save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelLoadError) as caught:
+        SharedCacheModel.from_pretrained(tmp_path, device="cpu")
+    assert str(tmp_path) in str(caught.value)

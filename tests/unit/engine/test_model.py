@@ -1,7 +1,8 @@
-"""Long calls are run in chunks, where that changes nothing."""
+"""The forward pass: long calls, NaN, interrupted passes, idle workers; and loading."""
 
 from __future__ import annotations
 
+import copy
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,13 +15,28 @@ from transformers import PreTrainedModel
 
 from hogwild_agents.engine import CacheBlock, SharedCacheModel
 from hogwild_agents.engine import model as engine_model
+from hogwild_agents.engine import rows as engine_rows
+from hogwild_agents.engine.attention import torch as torch_backend
 from hogwild_agents.engine.attention.interface import Row
 from hogwild_agents.engine.loading import load_model
-from tests.unit.engine.families import ACCEPTED, build
-from tests.unit.engine.reference import block_of, contents, some_tokens
+from hogwild_agents.errors import HogwildError, ModelLoadError, NotANumberError
+from tests.unit.engine.families import ACCEPTED, build, embeddings
+from tests.unit.engine.reference import LLAMA, Trio, block_of, contents, some_tokens, unchanged
 
 TOLERANCE = 2e-5
 CHUNK = 16
+
+POISON = 99
+"""The token whose embedding is NaN in `poisoned`."""
+
+
+@pytest.fixture
+def poisoned() -> SharedCacheModel:
+    """A Llama with a NaN in one row of its embeddings, which is not that of its output layer."""
+    model = build(LLAMA)
+    with torch.no_grad():
+        embeddings(model)[POISON, 3] = torch.nan
+    return SharedCacheModel.from_pretrained(model)
 
 
 @pytest.fixture
@@ -46,7 +62,7 @@ def _compare(
     """One call over each of two equal sets of views, the second in chunks."""
     model, views = whole
     expected = model.forward(views, tokens)
-    monkeypatch.setattr(engine_model, "CHUNK", CHUNK)
+    monkeypatch.setattr(engine_rows, "MAX_RUN_TOKENS", CHUNK)
     got = model.forward(cut, tokens)
     torch.testing.assert_close(got, expected, atol=TOLERANCE, rtol=0, equal_nan=True)
     for ours, theirs in zip(cut, views, strict=True):
@@ -99,7 +115,7 @@ def test_rows_that_see_each_other_are_never_cut(
 def test_seeing_one_way_or_through_a_third_keeps_rows_together(
     llama: SharedCacheModel, monkeypatch: pytest.MonkeyPatch, sizes: list[list[int]]
 ) -> None:
-    """The first reads the second, who reads the third, who reads nobody."""
+    """The first reads the second, which reads the third."""
     first, second, third = (llama.new_block() for _ in range(3))
     views = [[second, first], [third, second], [third]]
     cut = _twins(views)
@@ -152,12 +168,12 @@ def test_models_asked_for_at_once_are_loaded_one_by_one(
 ) -> None:
     """Transformers' loading changes what tensors all threads make."""
     llama.model.save_pretrained(tmp_path)
-    busy, most = 0, 0
+    busy, busiest = 0, 0
 
     def slowly(*given: Any) -> PreTrainedModel:
-        nonlocal busy, most
+        nonlocal busy, busiest
         busy += 1
-        most = max(most, busy)
+        busiest = max(busiest, busy)
         time.sleep(0.01)  # others would come in now
         loaded = load_model(*given)
         busy -= 1
@@ -170,7 +186,7 @@ def test_models_asked_for_at_once_are_loaded_one_by_one(
         for model in threads.map(SharedCacheModel.from_pretrained, [tmp_path] * 8):
             got = model.forward([[model.new_block()]], [tokens])
             torch.testing.assert_close(got, expected, atol=TOLERANCE, rtol=0)
-    assert most == 1
+    assert busiest == 1
 
 
 def test_the_model_may_be_used_by_itself_in_between() -> None:
@@ -195,3 +211,155 @@ def test_another_default_dtype_changes_nothing() -> None:
     finally:
         torch.set_default_dtype(torch.float32)
     assert logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize("max_length", [0, -1, 4097])
+def test_impossible_max_length(max_length: int) -> None:
+    with pytest.raises(ModelLoadError, match=f"max_length={max_length} .* 4,096"):
+        SharedCacheModel.from_pretrained(build(LLAMA), max_length=max_length)
+
+
+def test_calling_the_model_itself_says_what_to_do(llama: SharedCacheModel) -> None:
+    with pytest.raises(HogwildError, match=r"SharedCacheModel\.forward"):
+        llama.model(input_ids=torch.tensor([[1, 2]]))
+
+
+def test_the_advice_works() -> None:
+    shared = SharedCacheModel.from_pretrained(build(LLAMA))
+    model = copy.deepcopy(shared.model)
+    model.set_attn_implementation("sdpa")
+    assert torch.isfinite(model(input_ids=torch.tensor([[1, 2]])).logits).all()
+
+
+def test_idle_workers_have_no_prediction_and_change_nothing(trio: Trio) -> None:
+    model, prompt, alice, bob = trio
+    twin, lengths = alice.fork(), (len(prompt), len(bob))
+    logits = model.forward([[prompt, alice, bob], [prompt, alice], [prompt]], [[], [4], []])
+    assert logits.isnan().all(-1).tolist() == [True, False, True]
+    assert (len(prompt), len(bob)) == lengths
+    alone = model.forward([[prompt, twin]], [[4]])
+    assert (logits[1] - alone[0]).abs().max() < 1e-5
+
+
+def test_an_idle_worker_may_share_the_block_that_another_writes_to(trio: Trio) -> None:
+    model, prompt, alice, bob = trio
+    twin = alice.fork()
+    logits = model.forward([[bob, alice], [prompt, alice], [alice]], [[], [4, 5], []])
+    alone = model.forward([[prompt, twin]], [[4, 5]])
+    assert logits.isnan().all(-1).tolist() == [True, False, True]
+    assert (logits[1] - alone[0]).abs().max() < 1e-5
+    assert len(alice) == len(twin)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_interrupted_pass_is_undone(trio: Trio, error: type[BaseException]) -> None:
+    model, prompt, alice, bob = trio
+    views, tokens = [[prompt, bob, alice], [prompt, alice, bob]], [[1, 2], [3]]
+
+    def fail(*_: object) -> None:
+        raise error
+
+    handle = model.model.model.layers[1].mlp.register_forward_hook(fail)
+    with unchanged(prompt, alice, bob), pytest.raises(error):
+        model.forward(views, tokens)
+    handle.remove()
+    assert torch.isfinite(model.forward(views, tokens)).all()
+
+
+class TestNotANumber:
+    """A pass with NaN is undone as a whole, and says whose fault it was."""
+
+    @pytest.fixture(params=[0, 2**40], ids=["in-place", "gathered"])
+    def _reading(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch_backend, "STRETCH_BYTES", request.param)
+
+    def test_one_worker(self, poisoned: SharedCacheModel) -> None:
+        prompt, own, twin = (block_of(poisoned, text) for text in (some_tokens(20), [1, 2], [1, 2]))
+        with unchanged(prompt, own), pytest.raises(NotANumberError, match=r"\[0\]") as caught:
+            poisoned.forward([[prompt, own]], [[5, POISON, 6]])
+        assert caught.value.workers == (0,)
+        clean = poisoned.forward([[prompt, own]], [[5, 6]])
+        assert torch.isfinite(clean).all()
+        torch.testing.assert_close(clean, poisoned.forward([[prompt, twin]], [[5, 6]]))
+
+    @pytest.mark.usefixtures("_reading")
+    @pytest.mark.parametrize("wrong", [0, 1, 2])
+    def test_separate_teams(self, poisoned: SharedCacheModel, wrong: int) -> None:
+        """Teams whose pages are gathered together: equal or unequal numbers of them."""
+        for lengths in ((20, 20, 20), (20, 80, 120), (80, 20, 120), (120, 80, 20)):
+            prompts = [block_of(poisoned, some_tokens(length)) for length in lengths]
+            tokens = [[3], [4], [5]]
+            tokens[wrong] = [POISON]
+            with unchanged(*prompts), pytest.raises(NotANumberError) as caught:
+                poisoned.forward([[prompt] for prompt in prompts], tokens)
+            assert caught.value.workers == (wrong,), lengths
+            tokens[wrong] = [6]
+            assert torch.isfinite(poisoned.forward([[prompt] for prompt in prompts], tokens)).all()
+            for prompt in prompts:
+                prompt.free()
+
+    @pytest.mark.usefixtures("_reading")
+    def test_a_worker_who_sees_it_is_named_too(self, poisoned: SharedCacheModel) -> None:
+        prompt = block_of(poisoned, some_tokens(20))
+        alice, bob, carol = (poisoned.new_block() for _ in range(3))
+        views = [[prompt, alice], [prompt, alice, bob], [prompt, carol]]
+        with unchanged(prompt, alice, bob, carol), pytest.raises(NotANumberError) as caught:
+            poisoned.forward(views, [[POISON], [5], [6]])
+        assert set(caught.value.workers) >= {0, 1}
+
+    @pytest.mark.usefixtures("_reading")
+    def test_a_worker_of_the_team_who_does_not_see_it_is_not_named(
+        self, poisoned: SharedCacheModel
+    ) -> None:
+        prompt = block_of(poisoned, some_tokens(20))
+        alice, bob = poisoned.new_block(), poisoned.new_block()
+        with unchanged(prompt, alice, bob), pytest.raises(NotANumberError) as caught:
+            poisoned.forward([[prompt, alice], [prompt, bob]], [[POISON], [6]])
+        assert caught.value.workers == (0,)
+
+    @pytest.mark.usefixtures("_reading")
+    def test_what_it_wrote_does_not_haunt_the_pages(self, poisoned: SharedCacheModel) -> None:
+        """Pages given back by a failed pass go to others, whose unused slots must not hold NaN."""
+        for count in (1, 40):
+            with pytest.raises(NotANumberError):
+                block_of(poisoned, [POISON] * count)
+        blocks = [block_of(poisoned, some_tokens(3, seed)) for seed in range(6)]
+        for block in blocks:
+            assert torch.isfinite(poisoned.forward([[block]], [[7]])).all()
+
+    def test_in_a_later_chunk(
+        self, poisoned: SharedCacheModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Chunks that had been run are undone too, of all workers."""
+        monkeypatch.setattr(engine_rows, "MAX_RUN_TOKENS", 8)
+        first, second = block_of(poisoned, some_tokens(3)), block_of(poisoned, some_tokens(4))
+        with unchanged(first, second), pytest.raises(NotANumberError) as caught:
+            poisoned.forward([[first], [second]], [some_tokens(20), [*some_tokens(20), POISON]])
+        assert caught.value.workers == (1,)
+
+    def test_a_fork_that_failed_to_grow(self, poisoned: SharedCacheModel) -> None:
+        """The page that was copied for the pass holds what its twin holds."""
+        block = block_of(poisoned, some_tokens(20))
+        twin = block.fork()
+        lengths = len(block), len(twin)
+        with pytest.raises(NotANumberError):
+            poisoned.forward([[twin]], [[POISON]])
+        assert (len(block), len(twin)) == lengths
+        for layer in range(2):
+            assert torch.equal(block.keys(layer), twin.keys(layer))
+            assert torch.equal(block.values(layer), twin.values(layer))
+
+    def test_all_weights(self) -> None:
+        """A model whose every prediction is NaN is refused on load, or else names every worker."""
+        model = build(LLAMA)
+        with torch.no_grad():
+            model.lm_head.weight.fill_(torch.nan)
+        with pytest.raises(HogwildError):
+            SharedCacheModel.from_pretrained(model)
+        shared = SharedCacheModel.from_pretrained(build(LLAMA), self_check=False)
+        with torch.no_grad():
+            shared.model.lm_head.weight.fill_(torch.nan)
+        blocks = [shared.new_block() for _ in range(3)]
+        with unchanged(*blocks), pytest.raises(NotANumberError) as caught:
+            shared.forward([[block] for block in blocks], [[1], [], [2]])
+        assert caught.value.workers == (0, 2)

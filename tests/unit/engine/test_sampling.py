@@ -80,7 +80,7 @@ def test_every_row_follows_its_own_definition(
         if given_.greedy:
             assert chances[token] == 1
             continue
-        point = twin.number()
+        point = twin.uniform()
         below = sum(chances[:token])
         assert chances[token] > 0
         assert below - 1e-5 <= point <= below + chances[token] + 1e-5
@@ -124,8 +124,8 @@ def test_a_seeded_row_repeats_itself_whatever_else_is_in_the_batch() -> None:
     assert run(2, 0, fork_at=11) == alone
 
 
-def test_unseeded_streams_differ() -> None:
-    """Without a seed two streams draw different numbers."""
+def test_unseeded_samplers_differ() -> None:
+    """Without a seed two samplers draw different numbers."""
     samplers = [SamplerState(SamplingParams()) for _ in range(2)]
     assert samplers[0].seed != samplers[1].seed
 
@@ -141,7 +141,7 @@ def test_a_grammar_mask_decides_what_may_be_chosen() -> None:
     assert torch.equal(logits, before)
 
 
-def test_a_row_without_any_choice_is_an_error_and_changes_no_stream() -> None:
+def test_a_row_without_any_choice_is_an_error_and_changes_no_sampler() -> None:
     """All tokens excluded: a typed error that names the row."""
     samplers = [SamplerState(SamplingParams(seed=0)), SamplerState(SamplingParams(seed=1))]
     allowed = torch.ones(2, VOCAB, dtype=torch.bool)
@@ -181,8 +181,8 @@ def test_banned_beyond_the_vocabulary() -> None:
         sample(torch.zeros(1, VOCAB), [SamplerState(SamplingParams(banned=frozenset({99})))])
 
 
-def test_more_streams_than_rows() -> None:
-    """One stream per row."""
+def test_more_samplers_than_rows() -> None:
+    """One sampler per row."""
     with pytest.raises(InvalidSamplingError, match="1 rows"):
         sample(
             torch.zeros(1, VOCAB), [SamplerState(SamplingParams()), SamplerState(SamplingParams())]
@@ -200,7 +200,7 @@ def test_tiny_temperatures_take_the_likeliest_token(temperature: float) -> None:
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_broken_logits_are_refused(value: float) -> None:
-    """NaN and infinity name their row and leave the stream alone."""
+    """NaN and infinity name their row and leave the sampler unchanged."""
     logits = torch.zeros(2, 9)
     logits[1, 3] = value
     samplers = [SamplerState(SamplingParams(seed=0)) for _ in range(2)]

@@ -181,17 +181,17 @@ async def ticks(work: Any) -> tuple[float, int]:
 async def test_nothing_blocks_the_event_loop() -> None:
     """Neither thinking, nor a stream, nor grammars, however long a pass takes."""
     model = chat(budget=10, max_tokens=10)
-    forward = engines.SharedCacheModel.forward
+    run = engines.SharedCacheModel.run
 
-    def slow(*args: Any, **options: Any) -> Any:
+    def slow(*args: Any) -> Any:
         time.sleep(0.03)
-        return forward(*args, **options)
+        return run(*args)
 
     async def stream() -> None:
         async for _ in model.astream("Hi."):
             pass
 
-    with mock.patch.object(engines.SharedCacheModel, "forward", slow):
+    with mock.patch.object(engines.SharedCacheModel, "run", slow):
         work = asyncio.gather(
             model.ainvoke("Hi."),
             model.abatch(QUESTIONS[:2]),

@@ -19,7 +19,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from hogwild_agents.engine import CacheBlock, Engine, Handle, SamplingParams, SharedCacheModel
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.attention import interface
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.errors import SessionFailedError
 from hogwild_agents.team import (
     CollaborationPrompt,
@@ -80,8 +81,7 @@ class KnownBlock(CacheBlock):
 
     def extend(self, other: CacheBlock) -> None:
         """As a block."""
-        assert isinstance(other, KnownBlock)
-        at, ids = len(self), other.ids
+        at, ids = len(self), known(other).ids
         super().extend(other)
         self.write(at, ids)
 
@@ -91,6 +91,12 @@ class KnownBlock(CacheBlock):
         twin._extents, plain._extents, twin._length = plain._extents, [], len(plain)
         twin.write(0, self.ids)
         return twin
+
+
+def known(block: CacheBlock) -> KnownBlock:
+    """A block of a `ScriptedModel`."""
+    assert isinstance(block, KnownBlock)
+    return block
 
 
 class Row(NamedTuple):
@@ -120,21 +126,18 @@ class ScriptedModel(SharedCacheModel):
         """An empty block that will know its ids."""
         return KnownBlock(self.pool)
 
-    def forward(self, views: Sequence[Any], tokens: Sequence[Any], *, check: bool = True) -> Tensor:
+    def run(self, rows: Sequence[interface.Row]) -> Tensor:
         """The real pass, with logits that make the script's token certain."""
         if self.before is not None:
-            self.before(views)
-        lengths = [len(view[-1]) for view in views]
-        logits = super().forward(views, tokens, check=check)
-        for view, at, given in zip(views, lengths, tokens, strict=True):
-            view[-1].write(at, [int(token) for token in given])
-        rows = [
-            Row(tuple(token for block in view for token in block.ids), len(given), honest)
-            for view, given, honest in zip(views, tokens, logits.clone(), strict=True)
-        ]
-        self.passes.append(rows)
-        for row, logit in zip(rows, logits, strict=True):
-            token = self.script(row.seen)
+            self.before([row.view for row in rows])
+        logits = super().run(rows)
+        views = [[known(block) for block in row.view] for row in rows]
+        for row, view in zip(rows, views, strict=True):
+            view[-1].write(row.position, row.tokens.tolist())
+        seen = [tuple(token for block in view for token in block.ids) for view in views]
+        self.passes.append([*map(Row, seen, (row.count for row in rows), logits.clone())])
+        for ids, logit in zip(seen, logits, strict=True):
+            token = self.script(ids)
             if token is not None:
                 logit[token] = CERTAIN
         return logits
@@ -160,9 +163,7 @@ def scripted(
 @cache
 def _tiny() -> ScriptedModel:
     """The one model of all tests: loading takes longer than most of them."""
-    model = ScriptedModel.from_pretrained(build(TINY))
-    assert isinstance(model, ScriptedModel)
-    return model
+    return ScriptedModel.from_pretrained(build(TINY), self_check=False)
 
 
 @cache

@@ -121,7 +121,7 @@ def test_one_worker_with_steps_and_interrupts(
     )
     model = fresh(peaked)
     model.script = steps_now_and_then(team)
-    with Engine(model, chunk=chunk) as engine:
+    with Engine(model, prefill_chunk=chunk) as engine:
         result = engine.submit(team.session("Q?")).result(WAIT)
     assert len(result.interruptions) > 3
     check_rows([row for rows in model.passes for row in rows], plain)
@@ -214,7 +214,7 @@ def all_at_once(
     """The results of the sixteen sessions in one engine."""
     pairs = [*teams(sampled)] * times
     model.script = steps_now_and_then(pairs[0][0])
-    with Engine(model, chunk=chunk) as engine:
+    with Engine(model, prefill_chunk=chunk) as engine:
         handles = [engine.submit(team.session(problem)) for team, problem in pairs]
         results = [handle.result(WAIT) for handle in handles]
     assert model.pool.used_pages == 0

@@ -37,13 +37,13 @@ from tests.unit.team.voices import WAIT, make, model
 def no_work(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Every forward pass of any model; there must be none."""
     passes: list[Any] = []
-    forward = SharedCacheModel.forward
+    run = SharedCacheModel.run
 
-    def noted(self: SharedCacheModel, *arguments: Any, **options: Any) -> Any:
-        passes.append(arguments)
-        return forward(self, *arguments, **options)
+    def noted(self: SharedCacheModel, rows: Any) -> Any:
+        passes.append(rows)
+        return run(self, rows)
 
-    monkeypatch.setattr(SharedCacheModel, "forward", noted)
+    monkeypatch.setattr(SharedCacheModel, "run", noted)
     yield passes
     assert passes == []
 
@@ -277,7 +277,7 @@ def test_what_is_said_too_late(no_work: list[Any]) -> None:
         handles[0].cancel()
         for handle in handles:
             handle.result(WAIT)
-            words = ["has ended", "nobody would read"]
+            words = ["has ended", "would not be read"]
             refused(SessionEndedError, words, partial(handle.say, "Hm."))
     no_work.clear()
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from hogwild_agents.engine import CacheBlock
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.scheduling.scheduler import Scheduler
 from hogwild_agents.engine.scheduling.task import Task
 from hogwild_agents.errors import OutOfCacheMemoryError
@@ -290,7 +290,7 @@ class Teams(RuleBasedStateMachine):
         for run in getattr(self, "runs", []):
             self._compare(run)
         if hasattr(self, "scheduler"):
-            self.scheduler.prefixes.clear()
+            self.scheduler.prefix_cache.clear()
             assert self.model.pool.used_pages == 0
 
     def _compare(self, run: Run) -> None:

@@ -15,7 +15,7 @@ from hogwild_agents.engine import CacheBlock
 from hogwild_agents.engine.attention.interface import Attend, Pass, Scoring
 from hogwild_agents.engine.attention.torch import TorchAttend
 from hogwild_agents.engine.attention.triton import INTERPRETED, TritonAttend, TritonPool
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.cache.pool import CachePool
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.engine.rotary import Rotation, candidate_rotations, no_rotation

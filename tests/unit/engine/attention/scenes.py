@@ -11,7 +11,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from hogwild_agents.engine.attention.interface import Pass, Row
-from hogwild_agents.engine.cache.blocks import PAGE, CacheBlock
+from hogwild_agents.engine.cache.blocks import CacheBlock
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.cache.pool import CachePool
 
 LONGEST = 200

@@ -30,7 +30,7 @@ from hogwild_agents.engine.attention.tiles import (
     kind_of,
     make_sheet,
 )
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.cache.pool import CachePool
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.engine.rotary import no_rotation

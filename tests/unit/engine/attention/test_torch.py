@@ -125,7 +125,7 @@ def test_tiles_of_queries_agree(
     whole = run(model, setup)
     monkeypatch.setattr(backend, "SCORE_ELEMENTS", 1)
     one_by_one = run(model, setup)
-    monkeypatch.setattr(backend, "SCORE_ELEMENTS", 4 * model.pool.most_heads * 300)
+    monkeypatch.setattr(backend, "SCORE_ELEMENTS", 4 * model.pool.max_heads * 300)
     some = run(model, setup)
     assert (one_by_one - whole).abs().max() <= TOLERANCE
     assert (some - whole).abs().max() <= TOLERANCE

@@ -16,7 +16,7 @@ pytest.importorskip("triton")
 
 from hogwild_agents.engine import CacheBlock, SharedCacheModel
 from hogwild_agents.engine.attention.triton import TritonPool
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.cache.pool import CachePool
 from hogwild_agents.engine.layers import Layer
 from tests.unit.engine.attention.geometries import DEVICE, GEOMETRIES, TOLERANCES, close, storage
@@ -101,7 +101,7 @@ def test_memory_taken_at_once_is_kept() -> None:
 
 
 def test_a_recorded_run() -> None:
-    """One of `test_golden.py`, up to the step after its last commit."""
+    """One of `test_model_golden.py`, up to the step after its last commit."""
     name, tolerance = "llama__combined2", 5e-4
     run: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text())
     recorded = load_file(GOLDEN / f"{name}.safetensors")["logits"]

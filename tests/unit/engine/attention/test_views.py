@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hogwild_agents.engine import CacheBlock, SharedCacheModel
-from hogwild_agents.engine import model as engine_model
+from hogwild_agents.engine import rows as engine_rows
 from hogwild_agents.engine.attention.interface import torch as backend
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from tests.unit.engine.reference import Reference, block_of, contents, some_tokens
 
 TOLERANCE = 1e-4
@@ -189,7 +189,7 @@ def test_any_script_agrees_on_every_path(
         patch.setattr(backend, "STRETCH_BYTES", chosen.stretch_bytes)
         patch.setattr(backend, "SCORE_ELEMENTS", chosen.score_elements)
         patch.setattr(backend, "FEW_QUERIES", chosen.few_queries)
-        patch.setattr(engine_model, "CHUNK", chosen.chunk)
+        patch.setattr(engine_rows, "MAX_RUN_TOKENS", chosen.chunk)
         if window:
             replay(script, mistral, mistral_reference)
         else:

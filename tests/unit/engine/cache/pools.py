@@ -1,4 +1,4 @@
-"""Pools of planted contents: what a block should hold can be told from its tokens."""
+"""Pools with planted contents: a block's tokens determine its keys and values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hogwild_agents.engine import CacheBlock
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.cache.pool import CachePool
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.engine.rotary import Rotation
@@ -15,7 +15,7 @@ DIM = 4
 
 
 def make_pool(pages: int, layers: int = 2) -> CachePool:
-    """A pool of so many pages, whose layers turn differently and differ in their value size."""
+    """A pool of so many pages, whose layers differ in rotation and value size."""
     made = []
     for index in range(layers):
         frequency = torch.tensor([-1.0, -0.01, 1.0, 0.01], dtype=torch.float64) / (index + 1)
@@ -37,19 +37,19 @@ def fill(block: CacheBlock, tokens: list[int]) -> None:
     slots = pool.tensor(block.slots(start, start + len(tokens)))
     for layer, keys, values in pool.storage():
         for offset, token in enumerate(tokens):
-            straight = key_of(token, layer.kv_heads)
-            keys[:, slots[offset]] = layer.rotation.rotate(straight, start + offset)
+            unrotated = key_of(token, layer.kv_heads)
+            keys[:, slots[offset]] = layer.rotation.rotate(unrotated, start + offset)
             values[:, slots[offset]] = float(token)
     block.advance(len(tokens))
 
 
 def key_of(token: int, heads: int) -> Tensor:
-    """The unturned key of a token: [heads, DIM]."""
+    """The unrotated key of a token: [heads, DIM]."""
     return torch.sin(torch.arange(1, heads * DIM + 1) * (token + 1.0)).view(heads, DIM)
 
 
 def check_contents(block: CacheBlock, tokens: list[int]) -> None:
-    """Asserts that a block holds `tokens`, with keys turned to block-local positions."""
+    """Asserts that a block holds `tokens`, with keys rotated to block-local positions."""
     assert len(block) == len(tokens)
     for layer in block.pool.layers:
         values = block.values(layer.index)
@@ -58,9 +58,9 @@ def check_contents(block: CacheBlock, tokens: list[int]) -> None:
         keys = block.keys(layer.index)
         assert keys.shape == (layer.kv_heads, len(tokens), DIM)
         if tokens:
-            straight = [key_of(token, layer.kv_heads) for token in tokens]
-            turned = [layer.rotation.rotate(key, place) for place, key in enumerate(straight)]
-            torch.testing.assert_close(keys, torch.stack(turned, 1), atol=1e-4, rtol=0)
+            unrotated = [key_of(token, layer.kv_heads) for token in tokens]
+            rotated = [layer.rotation.rotate(key, place) for place, key in enumerate(unrotated)]
+            torch.testing.assert_close(keys, torch.stack(rotated, 1), atol=1e-4, rtol=0)
 
 
 def pages_of(block: CacheBlock) -> list[int]:

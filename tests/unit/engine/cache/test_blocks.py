@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hogwild_agents.engine import CacheBlock, SharedCacheModel
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.cache.pool import ALIGNMENT
 from hogwild_agents.engine.rotary import Rotation
 from hogwild_agents.errors import InvalidBlockError, ModelLoadError, OutOfCacheMemoryError
@@ -177,7 +177,7 @@ class TestForks:
 
 
 class TestGivingBack:
-    """What nobody needs returns, at once or at the next request."""
+    """Unused memory returns, at once or at the next request."""
 
     def test_clear_and_free(self) -> None:
         pool = make_pool(20)
@@ -194,7 +194,7 @@ class TestGivingBack:
         second.free()
         assert pool.used_bytes == 0
 
-    def test_storage_is_returned_once_nobody_holds_a_page(self) -> None:
+    def test_storage_is_returned_once_no_page_is_held(self) -> None:
         pool = make_pool(20)
         first, second = CacheBlock(pool), CacheBlock(pool)
         write(first, [1])
@@ -316,15 +316,15 @@ class TestOutOfMemory:
         write(block, list(range(20)))
         write(step, list(range(50)))
 
-        turn = Rotation.rotate
+        rotate = Rotation.rotate
 
         def fail(self: Rotation, x: Tensor, shift: int) -> Tensor:
             if self is pool.layers[1].rotation:
                 raise KeyboardInterrupt
-            return turn(self, x, shift)
+            return rotate(self, x, shift)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Rotation, "turn", fail)
+            patch.setattr(Rotation, "rotate", fail)
             with unchanged(block, step), pytest.raises(KeyboardInterrupt):
                 block.extend(step)
         block.extend(step)

@@ -1,4 +1,4 @@
-"""Blocks that are moved to host memory come back bit by bit as they were, shared as they were."""
+"""Offloaded blocks are restored bit by bit, and shared as they were."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from torch import Tensor
 
 from hogwild_agents.engine import CacheBlock
-from hogwild_agents.engine.cache.blocks import PAGE
 from hogwild_agents.engine.cache.offload import OffloadedBlocks
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.cache.pool import CachePool
 from hogwild_agents.errors import OutOfCacheMemoryError
 from tests.unit.engine.cache.pools import make_pool
@@ -55,11 +55,11 @@ def test_bit_by_bit(counts: list[int], forks: int) -> None:
     assert offloaded.pages == used
     assert pool.used_pages == 0
     assert all(len(block) == 0 for block in blocks)
-    stranger = filled(pool, 3 * PAGE + 1, 5000)
+    newcomer = filled(pool, 3 * PAGE + 1, 5000)
     offloaded.restore()
     assert pool.used_pages == used + 4
     assert same(everything(blocks), then)
-    check_planted(stranger, list(range(5000, 5000 + 3 * PAGE + 1)))
+    check_planted(newcomer, list(range(5000, 5000 + 3 * PAGE + 1)))
     for block in blocks:
         plant(block, [7])
     assert same([t[:, : u.shape[1]] for t, u in zip(everything(blocks), then, strict=True)], then)
@@ -70,7 +70,7 @@ def test_bit_by_bit(counts: list[int], forks: int) -> None:
 
 @pytest.mark.parametrize("length", [1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE])
 def test_a_twin_that_stays(length: int) -> None:
-    """It keeps its pages; the one that comes back has its own from then on."""
+    """It keeps its pages; the restored one has its own from then on."""
     pool = make_pool(20)
     block = filled(pool, length)
     twin = block.fork()
@@ -99,24 +99,24 @@ def test_twins_that_go_together_still_share() -> None:
     check_planted(twins[2], list(range(40)))
 
 
-def test_no_room_to_come_back() -> None:
+def test_no_room_to_restore() -> None:
     """Nothing has changed then, and it can be tried again."""
     pool = make_pool(6)
     block = filled(pool, 3 * PAGE + 2)
     then = everything([block])
     offloaded = OffloadedBlocks([block])
-    stranger = filled(pool, 3 * PAGE)
+    newcomer = filled(pool, 3 * PAGE)
     for _ in range(3):
         with pytest.raises(OutOfCacheMemoryError, match=r"4 pages.*3 of 6"):
             offloaded.restore()
         assert len(block) == 0
         assert pool.used_pages == 3
-    stranger.free()
+    newcomer.free()
     offloaded.restore()
     assert same(everything([block]), then)
 
 
-def test_a_device_that_has_no_memory_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_without_memory_to_restore(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pages that were taken are given back; it can be tried again."""
     pool = make_pool(6)
     block = filled(pool, 50)
@@ -136,7 +136,7 @@ def test_a_device_that_has_no_memory_to_come_back(monkeypatch: pytest.MonkeyPatc
 
 
 def test_storage_that_was_given_back_meanwhile() -> None:
-    """The pool shrinks to nothing when the last block is freed; coming back makes it grow again."""
+    """The pool shrinks to nothing when the last block is freed; restoring makes it grow again."""
     pool = make_pool(10)
     block, other = filled(pool, 50), filled(pool, 60)
     then = everything([block])
@@ -148,7 +148,7 @@ def test_storage_that_was_given_back_meanwhile() -> None:
 
 
 def test_blocks_that_hold_nothing() -> None:
-    """Empty ones come back empty, freed ones stay freed."""
+    """Empty ones are empty again, freed ones stay freed."""
     pool = make_pool(4)
     empty, freed = CacheBlock(pool), filled(pool, 3)
     freed.free()

@@ -1,4 +1,4 @@
-"""Kept prompts: what is found, what it costs, and what is forgotten first."""
+"""The prefix cache: what it matches, what it costs, and what it evicts first."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hogwild_agents.engine import CacheBlock
-from hogwild_agents.engine.cache import prefix_cache as prefixes_module
-from hogwild_agents.engine.cache.blocks import PAGE, Slots
+from hogwild_agents.engine.cache import prefix_cache
+from hogwild_agents.engine.cache.pages import PAGE, Ints
 from hogwild_agents.engine.cache.pool import CachePool
 from hogwild_agents.engine.cache.prefix_cache import PrefixCache, common_length
 from tests.unit.engine.cache.pools import make_pool
@@ -20,15 +20,15 @@ from tests.unit.engine.jobs import check_planted, pages_of, plant
 from tests.unit.engine.reference import contents
 
 
-def ids(*parts: tuple[int, int]) -> Slots:
+def ids(*parts: tuple[int, int]) -> Ints:
     """Ids in stretches: pairs of the first one and how many."""
     return np.concatenate([np.empty(0, np.int64), *(np.arange(n, n + count) for n, count in parts)])
 
 
-def put(store: PrefixCache, pool: CachePool, tokens: Slots) -> CacheBlock:
+def put(store: PrefixCache, pool: CachePool, tokens: Ints) -> CacheBlock:
     """Reads a prompt as the engine does, from what the store has of it, and keeps it."""
-    found = store.take(tokens)
-    block, length = found if found is not None else (CacheBlock(pool), 0)
+    match = store.take(tokens)
+    block, length = match if match is not None else (CacheBlock(pool), 0)
     plant(block, tokens[length:].tolist())
     store.put(tokens, block)
     return block
@@ -50,12 +50,12 @@ class TestFinding:
         put(store, pool, ids((0, 70))).free()
         tokens = ids((0, common), (500, 90 - common))
         assert store.match(tokens) == common
-        found = store.take(tokens)
+        match = store.take(tokens)
         if common < PAGE:
-            assert found is None
+            assert match is None
         else:
-            assert found is not None
-            block, length = found
+            assert match is not None
+            block, length = match
             assert length == common
             check_planted(block, list(range(common)))
 
@@ -65,14 +65,14 @@ class TestFinding:
         store = PrefixCache(pool, 20)
         put(store, pool, ids((0, 100))).free()
         for length in (PAGE + 1, 64, 99, 100):
-            found = store.take(ids((0, length)))
-            assert found is not None
-            assert found[1] == len(found[0]) == length - 1
+            match = store.take(ids((0, length)))
+            assert match is not None
+            assert match[1] == len(match[0]) == length - 1
         assert store.take(ids((0, PAGE))) is None
         assert store.take(ids((0, 1))) is None
-        found = store.take(ids((0, 120)))
-        assert found is not None
-        assert found[1] == 100
+        match = store.take(ids((0, 120)))
+        assert match is not None
+        assert match[1] == 100
 
     def test_the_longest_of_many(self) -> None:
         """Wherever in the store it stands."""
@@ -80,12 +80,12 @@ class TestFinding:
         store = PrefixCache(pool, 60)
         for common in (40, 90, 60):
             put(store, pool, ids((0, common), (1000 * common, 50))).free()
-        found = store.take(ids((0, 200)))
-        assert found is not None
-        assert found[1] == 90
+        match = store.take(ids((0, 200)))
+        assert match is not None
+        assert match[1] == 90
 
     def test_an_empty_store(self) -> None:
-        """Finds nothing and forgets nothing."""
+        """It matches nothing and evicts nothing."""
         pool = make_pool(4)
         store = PrefixCache(pool, 4)
         assert store.match(ids((0, 50))) == 0
@@ -111,7 +111,7 @@ class TestFinding:
 
 
 class TestKeeping:
-    """What is kept costs only what nobody else holds, and no more than the limit."""
+    """Cached prompts cost only the pages that no other block holds, up to the limit."""
 
     def test_a_prompt_is_kept_without_a_copy(self) -> None:
         """It takes no page more while its session runs."""
@@ -150,11 +150,11 @@ class TestKeeping:
         store = PrefixCache(pool, limit)
         for pages in (1, 2, 3):
             tokens = ids((0, pages * PAGE - 1))
-            assert store.keeps(tokens) == (pages <= limit)
+            assert store.accepts(tokens) == (pages <= limit)
         put(store, pool, ids((0, 20))).free()
         before = kept(store)
         put(store, pool, ids((100, 3 * PAGE + 1))).free()
-        assert kept(store) == before, "and nothing is forgotten for it"
+        assert kept(store) == before, "and nothing is evicted for it"
 
     def test_the_least_recently_used_goes_first(self) -> None:
         """To be taken is to be used."""
@@ -162,33 +162,33 @@ class TestKeeping:
         store = PrefixCache(pool, 6)
         for index in range(3):
             put(store, pool, ids((1000 * index, 2 * PAGE))).free()
-        found = store.take(ids((0, 2 * PAGE + 5)))
-        assert found is not None
-        found[0].free()
+        match = store.take(ids((0, 2 * PAGE + 5)))
+        assert match is not None
+        match[0].free()
         put(store, pool, ids((5000, PAGE))).free()
         assert [tokens[0] for tokens in kept(store)] == [2000, 0, 5000]
         assert store.evict()
         assert [tokens[0] for tokens in kept(store)] == [0, 5000]
         assert pool.used_pages == store.pages == 3
 
-    def test_what_forgetting_all_would_free(self) -> None:
-        """Pages that somebody else holds would stay."""
+    def test_evictable_pages(self) -> None:
+        """Pages that other blocks hold would stay."""
         pool = make_pool(40)
         store = PrefixCache(pool, 20)
         block = put(store, pool, ids((0, 70)))
         put(store, pool, ids((0, 70), (500, 40))).free()
         put(store, pool, ids((900, 40))).free()
-        assert store.spare_pages == store.pages - 2, "the block's last page was copied"
+        assert store.evictable_pages == store.pages - 2, "the block's last page was copied"
         block.free()
-        assert store.spare_pages == store.pages == pool.used_pages
-        spare = store.spare_pages
+        assert store.evictable_pages == store.pages == pool.used_pages
+        spare = store.evictable_pages
         store.clear()
-        assert (store.spare_pages, pool.free_pages) == (0, 40)
+        assert (store.evictable_pages, pool.free_pages) == (0, 40)
         assert spare == 6
 
     def test_no_more_prompts_than_can_be_looked_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """However short they are."""
-        monkeypatch.setattr(prefixes_module, "MOST_ENTRIES", 3)
+        monkeypatch.setattr(prefix_cache, "MAX_ENTRIES", 3)
         pool = make_pool(40)
         store = PrefixCache(pool, 40)
         for index in range(5):
@@ -224,7 +224,7 @@ class Prompt:
     branches: tuple[tuple[int, int], ...]
 
     @property
-    def tokens(self) -> Slots:
+    def tokens(self) -> Ints:
         """Ids that tell the path."""
         path = 0
         parts = []
@@ -248,21 +248,21 @@ PROMPTS = st.builds(
 )
 @settings(max_examples=50)
 def test_any_prompts_in_any_order(steps: list[tuple[Prompt, str]], limit: int) -> None:
-    """Against a search of everything that is kept, with the sessions' own blocks beside."""
+    """Against a search of all cached prompts, next to the blocks of sessions."""
     pool = make_pool(300)
     store = PrefixCache(pool, limit)
-    sessions: list[tuple[CacheBlock, Slots]] = []
+    sessions: list[tuple[CacheBlock, Ints]] = []
     for prompt, what in steps:
         tokens = prompt.tokens
         before = kept(store)
         best = max((common_length(np.array(old), tokens) for old in before), default=0)
         assert store.match(tokens) == best
-        found = store.take(tokens)
+        match = store.take(tokens)
         usable = min(best, len(tokens) - 1)
-        assert (found is None) == (usable < PAGE)
+        assert (match is None) == (usable < PAGE)
         block = CacheBlock(pool)
-        if found is not None:
-            block, length = found
+        if match is not None:
+            block, length = match
             assert length == len(block) == usable
             assert common_length(np.array(kept(store)[-1]), tokens) == best
             assert sorted(kept(store)) == sorted(before)
@@ -270,7 +270,7 @@ def test_any_prompts_in_any_order(steps: list[tuple[Prompt, str]], limit: int) -
         check_planted(block, tokens.tolist())
         store.put(tokens, block)
         assert store.pages <= limit
-        assert not store.keeps(tokens) or kept(store)[-1] == tokens.tolist()
+        assert not store.accepts(tokens) or kept(store)[-1] == tokens.tolist()
         sessions.append((block, tokens))
         if what == "free":
             sessions.pop(0)[0].free()

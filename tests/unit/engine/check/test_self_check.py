@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 from transformers.models.llama.modeling_llama import eager_attention_forward as llama_attention
 
 from hogwild_agents.engine import SharedCacheModel
-from hogwild_agents.engine.check import self_check as check
+from hogwild_agents.engine.check import self_check
 from hogwild_agents.engine.check.probe import fit_layers
+from hogwild_agents.engine.layers import Layer
 from hogwild_agents.engine.rotary import Rotation
 from hogwild_agents.errors import UnsupportedModelError
 from tests.unit.engine.families import ACCEPTED, REFUSED, Family, build
@@ -122,7 +124,8 @@ def _hook_positions(model: PreTrainedModel, apply: Callable[[Tensor, Tensor], Te
     base = model.model
     assert isinstance(base, LlamaModel)
     base.register_forward_pre_hook(remember, with_kwargs=True)
-    base.layers[1].self_attn.register_forward_hook(
+    attention: nn.Module = base.layers[1].self_attn
+    attention.register_forward_hook(
         lambda _module, _inputs, out: (apply(out[0], seen[0][..., None].float()), *out[1:])
     )
 
@@ -177,7 +180,7 @@ def eager_attention_forward(module: nn.Module, *arguments: Any, **options: Any) 
 
 
 def _scale_only_in_eager(model: PreTrainedModel) -> None:
-    """Scales the scores of layer 1 in a way that no registered function is told of."""
+    """Scales the scores of layer 1 in a way that no registered function can see."""
     for layer in model.model.layers:
         layer.self_attn.__class__ = WarmAttention
 
@@ -208,8 +211,8 @@ def _noisy_rotation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Rotation, "table", lambda self, shifts: table(self, shifts + (shifts != 0)))
 
 
-def test_a_wrong_turn_is_found_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Should the engine itself turn queries wrongly, the first layer that turns says so."""
+def test_a_wrong_rotation_is_found_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the engine itself rotates queries wrongly, the first rotary layer is named."""
     model = build(BY_NAME["smollm3"])
     probed = SharedCacheModel.from_pretrained(build(BY_NAME["smollm3"]))
     assert [layer.rotation.nope for layer in probed.layers] == [False, True]
@@ -243,14 +246,11 @@ def test_a_wrong_window_is_found_layer_by_layer(
     window: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An off-by-one in the second layer's window does not pass."""
-    replaced = check.replace
-    monkeypatch.setattr(
-        check,
-        "replace",
-        lambda layer, **changes: replaced(
-            layer, **({"window": window} if layer.index == 1 else changes)
-        ),
-    )
+
+    def replace_wrongly(layer: Layer, **changes: Any) -> Layer:
+        return replace(layer, **({"window": window} if layer.index == 1 else changes))
+
+    monkeypatch.setattr(f"{self_check.__name__}.replace", replace_wrongly)
     family = Family("mistral", "mistral", {"sliding_window": 7})
     with pytest.raises(UnsupportedModelError, match="layer 1: attention over blocks") as caught:
         SharedCacheModel.from_pretrained(build(family))

@@ -1,4 +1,4 @@
-"""A device that runs out of memory: in a pass, when a job moves out, when it comes back."""
+"""A device without memory: in a pass, when a job is preempted, when it is restored."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import tenacity
 import torch
 
 from hogwild_agents.engine import CacheBlock, Engine
-from hogwild_agents.engine.cache.blocks import PAGE
 from hogwild_agents.engine.cache.offload import OffloadedBlocks
-from hogwild_agents.engine.scheduling import executor as passes_module
-from hogwild_agents.engine.scheduling import scheduler as scheduler_module
-from hogwild_agents.engine.scheduling.executor import DEVICE_RETRIES, is_memory_error
+from hogwild_agents.engine.cache.pages import PAGE
+from hogwild_agents.engine.scheduling import executor, scheduler
+from hogwild_agents.engine.scheduling.executor import RETRIES, is_memory_error
 from hogwild_agents.errors import SessionFailedError
 from tests.unit.engine.jobs import (
     WAIT,
@@ -51,28 +49,31 @@ def expected() -> list[Rows]:
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that would have been slept between attempts."""
     naps: list[float] = []
-    monkeypatch.setattr(tenacity.nap, "time", SimpleNamespace(sleep=naps.append))
+    monkeypatch.setattr(f"{executor.__name__}.time", SimpleNamespace(sleep=naps.append))
     return naps
 
 
 @pytest.mark.parametrize(
-    ("error", "most"), [(ERRORS["cuda"], 4), (ERRORS["cpu"], 7), (ERRORS["python"], 5)]
+    ("error", "max_rows"), [(ERRORS["cuda"], 4), (ERRORS["cpu"], 7), (ERRORS["python"], 5)]
 )
 def test_a_device_that_holds_few_rows(
-    expected: list[Rows], monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception], most: int
+    expected: list[Rows],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Callable[[], Exception],
+    max_rows: int,
 ) -> None:
     """Fewer sessions run per pass, in turn, and all draw what they draw alone."""
     model = load()
 
     def before(views: Views) -> None:
-        if len(views) > most:
+        if len(views) > max_rows:
             raise error()
 
     spy = Spy(model, monkeypatch, before)
     with Engine(model) as engine:
         got = results([engine.submit(spec.job()) for spec in SPECS])
     assert [outcome.drawn for outcome in got] == expected
-    assert any(len(rows) > most for rows in spy.passes)
+    assert any(len(rows) > max_rows for rows in spy.passes)
     assert model.pool.used_pages == 0
 
 
@@ -82,7 +83,7 @@ def test_a_device_that_holds_few_rows(
         (ERRORS["cuda"], 1),
         (ERRORS["cpu"], 2),
         (ERRORS["python"], 4),
-        (ERRORS["cuda"], DEVICE_RETRIES),
+        (ERRORS["cuda"], RETRIES),
     ],
 )
 def test_a_shortage_that_passes(
@@ -92,7 +93,7 @@ def test_a_shortage_that_passes(
     error: Callable[[], Exception],
     calls: int,
 ) -> None:
-    """The first attempts fail; nobody is the worse for it."""
+    """The first attempts fail; no result changes."""
     model = load()
     left = [calls]
 
@@ -110,8 +111,8 @@ def test_a_shortage_that_passes(
 
 
 def test_the_batch_shrinks_and_grows_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half, a quarter; and double again after a while of passes that went well."""
-    monkeypatch.setattr(passes_module, "FULL_AGAIN", 3)
+    """Half, a quarter; and double again after some passes without an error."""
+    monkeypatch.setattr(executor, "PASSES_UNTIL_GROWTH", 3)
     model = load()
     short = [0]
 
@@ -123,8 +124,9 @@ def test_the_batch_shrinks_and_grows_back(monkeypatch: pytest.MonkeyPatch) -> No
     spy = Spy(model, monkeypatch, before)
     direct = Direct.on(model)
     specs = [Spec((1 + n, 2, 3), 1, 30) for n in range(8)]
-    for spec in specs:
-        direct.add(spec.job())
+    jobs = [spec.job() for spec in specs]
+    for job in jobs:
+        direct.add(job)
     for _ in range(3):
         direct.scheduler.advance()
     spy.passes.clear()
@@ -133,14 +135,14 @@ def test_the_batch_shrinks_and_grows_back(monkeypatch: pytest.MonkeyPatch) -> No
         direct.scheduler.advance()
     sizes = [len(rows) for rows in spy.passes]
     assert sizes == [8, 4, 2, 2, 2, 2, 4, 4, 4, 8, 8, 8, 8, 8, 8, 8, 8, 8]
-    taken = Counter(len(team.job.drawn) for team in direct.tasks)
-    assert max(taken) - min(taken) <= 1, "nobody was left behind"
+    taken = Counter(len(job.drawn) for job in jobs)
+    assert max(taken) - min(taken) <= 1, "no job was left behind"
     direct.drain()
     assert direct.drawn() == alone(load(), specs)
 
 
 def test_a_shortage_that_stays(monkeypatch: pytest.MonkeyPatch, naps: list[float]) -> None:
-    """One job after the other ends with the device's error, what it had in it; nothing hangs."""
+    """One job after the other ends with the device's error and what it had reached."""
     model = load()
     short: list[bool] = []
 
@@ -162,14 +164,14 @@ def test_a_shortage_that_stays(monkeypatch: pytest.MonkeyPatch, naps: list[float
         short.clear()
         monkeypatch.undo()
         assert engine.submit(SPECS[0].job()).result(WAIT).drawn == alone(load(), SPECS[:1])[0]
-    assert len(naps) == (DEVICE_RETRIES - 1) * len(SPECS)
+    assert len(naps) == (RETRIES - 1) * len(SPECS)
     assert model.pool.used_pages == 0
 
 
 def test_another_fault_while_memory_is_short(
     expected: list[Rows], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Is charged to the job that causes it."""
+    """It is charged to the job that causes it."""
     model = load()
 
     def before(views: Views) -> None:
@@ -201,34 +203,30 @@ def test_another_fault_while_memory_is_short(
     ],
 )
 def test_what_is_a_shortage_of_memory(error: Exception, memory: bool) -> None:
-    """An error whose kind or words say so."""
+    """Errors that say so by their type or their text."""
     assert is_memory_error(error) == memory
 
 
-class TestMovingOut:
+class TestPreemption:
     """Faults while a job's memory is moved."""
 
     SPECS = (Spec(tuple(some_tokens(2 * PAGE, 1)), 1, 90), Spec(tuple(some_tokens(60, 2)), 2, 70))
     ERROR = torch.OutOfMemoryError("out of memory on the device")
 
-    def test_a_device_without_memory_to_move_a_job_out(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """It ends; the one that it should have made room for goes on."""
+    def test_a_device_without_memory_to_preempt(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The job ends; the one that needed its memory continues."""
         direct = self.crowded()
 
         def fail(*_: object) -> None:
             raise self.ERROR
 
-        monkeypatch.setattr(scheduler_module, "OffloadedBlocks", fail)
+        monkeypatch.setattr(scheduler, "OffloadedBlocks", fail)
         direct.drain()
         assert direct.outcomes[1][1] is self.ERROR
         assert direct.outcomes[0][1] is None
 
-    def test_a_device_without_memory_to_bring_a_job_back(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """It stays out until another one ends, and then goes on as if nothing was."""
+    def test_a_device_without_memory_to_restore(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The job stays preempted until another one ends, and then continues."""
         direct = self.crowded()
         copy, attempts = OffloadedBlocks._copy_to, []
 
@@ -246,8 +244,13 @@ class TestMovingOut:
         assert direct.drawn() == rows
 
     def test_a_job_that_freed_blocks_by_itself(self) -> None:
-        """Blocks that are freed are left out when it moves."""
-        direct = self.crowded(lambda team: team.lease.new_block().free())
+        """Freed blocks are left out when it is preempted."""
+
+        def free_a_block(team: Team) -> None:
+            assert team.lease is not None
+            team.lease.new_block().free()
+
+        direct = self.crowded(free_a_block)
         direct.drain()
         assert direct.tasks[1].usage.preemptions > 0
         assert direct.drawn() == alone(load(), self.SPECS)
@@ -265,7 +268,7 @@ class TestMovingOut:
         return direct
 
     def room(self, direct: Direct) -> None:
-        """Gives the cache to the jobs once the second one has moved out."""
+        """Gives the cache to the jobs once the second one is preempted."""
         while direct.tasks[1].offloaded is None:
             direct.scheduler.advance()
         self.hog.free()

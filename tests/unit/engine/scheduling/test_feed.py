@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from itertools import chain
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -164,11 +165,11 @@ def test_a_reader_that_gives_up() -> None:
 
     asyncio.run(give_up())
     loop = asyncio.new_event_loop()
-    forgotten = loop.create_task(vanish())
+    abandoned = loop.create_task(vanish())
     loop.call_soon(loop.stop)
     loop.run_forever()
-    forgotten.cancel()
-    loop.run_until_complete(asyncio.gather(forgotten, return_exceptions=True))
+    abandoned.cancel()
+    loop.run_until_complete(asyncio.gather(abandoned, return_exceptions=True))
     loop.close()
     feed.extend([1])
     feed.extend([2], close=True)
@@ -208,10 +209,9 @@ def test_a_reader_sleeps_while_nothing_comes(reader: str) -> None:
             steps[0] += 1
             return call_soon(*args, **options)
 
-        loop.call_soon = count  # type: ignore[method-assign]
-        for _ in range(10):
-            await asyncio.sleep(0)
-        loop.call_soon = call_soon  # type: ignore[method-assign]
+        with mock.patch.object(loop, "call_soon", count):
+            for _ in range(10):
+                await asyncio.sleep(0)
         feed.extend([], close=True)
         await asyncio.wait_for(task, WAIT)
 
@@ -223,7 +223,7 @@ def test_a_reader_sleeps_while_nothing_comes(reader: str) -> None:
 
 
 def test_an_iterator_of_its_own_for_each_reader() -> None:
-    """Two that read in turns do not take items from each other."""
+    """Two that read alternately do not take items from each other."""
     feed: Feed[int] = Feed()
     feed.extend([1, 2, 3], close=True)
     one, other = iter(feed), iter(feed)

@@ -1,4 +1,4 @@
-"""Who takes part in a pass, who waits and who moves out; the scheduler alone, without a thread."""
+"""Which jobs take part in a pass, wait or are preempted; the scheduler without its thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hogwild_agents.engine import BatchEntry, SamplerState, Write
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.scheduling.task import Task
 from hogwild_agents.errors import OutOfCacheMemoryError
 from tests.unit.engine.jobs import (
@@ -75,25 +75,26 @@ class Watched(Direct):
 
     def watch(self, patch: pytest.MonkeyPatch) -> None:
         """Looks at every batch that is about to run."""
-        run = self.scheduler._runner.run
+        run = self.scheduler._executor.run
 
         def spy(batch: Sequence[Task]) -> Any:
-            reading = [task for task in batch if task.reading]
-            assert sum(task.share for task in reading) <= self.scheduler.chunk
+            prompts = [task for task in batch if task.divisible]
+            assert sum(task.scheduled for task in prompts) <= self.scheduler.prefill_chunk
             assert all(task.offloaded is None and not task.ended for task in batch)
             ready = {task for task in self.scheduler.running if task.entry and not task.offloaded}
             left_out = ready - set(batch)
-            assert all(task.reading for task in left_out), "who decodes is never left out"
+            assert all(task.divisible for task in left_out), "a job that decodes is never left out"
             return run(batch)
 
-        patch.setattr(self.scheduler._runner, "run", spy)
+        patch.setattr(self.scheduler._executor, "run", spy)
 
     def round(self) -> bool:
         """Advances once; everything must be in order then."""
         oldest = next((t for t in self.scheduler.running if not t.ended), None)
-        inside = oldest is not None and oldest.offloaded is None
+        in_cache = oldest is not None and oldest.offloaded is None
         busy = self.scheduler.advance()
-        assert not (inside and oldest.offloaded), "the oldest never moves out"
+        if oldest is not None and in_cache:
+            assert oldest.offloaded is None, "the oldest is never preempted"
         self.examine()
         return busy
 
@@ -103,9 +104,9 @@ class Watched(Direct):
         leases = [task.lease for task in scheduler.running]
         assert all(lease is not None for lease in leases)
         held = pages_of(block for lease in leases if lease for block in lease.blocks)
-        kept = pages_of(entry.block for entry in scheduler.prefixes._entries)
+        kept = pages_of(entry.block for entry in scheduler.prefix_cache._entries)
         assert pool.used_pages == len(held | kept) <= pool.limit_pages
-        assert scheduler.prefixes.pages == len(kept) <= scheduler.prefixes.limit_pages
+        assert scheduler.prefix_cache.pages == len(kept) <= scheduler.prefix_cache.limit_pages
         order = {task: index for index, task in enumerate(self.tasks)}
         running = [order[task] for task in scheduler.running]
         waiting = [order[task] for task in scheduler.waiting]
@@ -116,7 +117,7 @@ class Watched(Direct):
             i for i, task in enumerate(self.tasks) if task.ended
         ]
         out = [task.offloaded is not None for task in scheduler.running]
-        assert out == sorted(out), "the youngest move out first"
+        assert out == sorted(out), "the youngest are preempted first"
         for task in scheduler.running:
             assert task.lease
             assert task.offloaded is None or pages_of(task.lease.blocks) == set()
@@ -125,10 +126,9 @@ class Watched(Direct):
 @given(plans())
 @settings(max_examples=10)
 def test_whatever_comes_and_goes(plan: Plan) -> None:
-    """Memory, order and fairness after every round; and all who are not cancelled end right."""
+    """Memory, order and fairness after every round; jobs that are not cancelled end correctly."""
     model = load(plan.pages)
     watched = Watched.on(model, plan.chunk, plan.prefix_pages)
-    assert isinstance(watched, Watched)
     arrivals = sorted(range(len(plan.teams)), key=lambda i: plan.arrivals[i])
     cancelled: set[int] = set()
     with pytest.MonkeyPatch.context() as patch:
@@ -154,21 +154,21 @@ def test_whatever_comes_and_goes(plan: Plan) -> None:
         assert outcome.drawn == (rows[: len(outcome.drawn)] if place in cancelled else rows)
     assert not watched.scheduler.running
     assert not watched.scheduler.waiting
-    assert model.pool.used_pages == watched.scheduler.prefixes.pages
-    watched.scheduler.prefixes.clear()
+    assert model.pool.used_pages == watched.scheduler.prefix_cache.pages
+    watched.scheduler.prefix_cache.clear()
     assert model.pool.used_pages == 0
 
 
 class TestFairness:
-    """Nobody waits for more than a chunk."""
+    """No job waits for more than a chunk of another one's prompt."""
 
     def test_a_team_goes_on_while_long_prompts_are_read(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It takes part in every pass, and no pass has more than a chunk beside it."""
+        """It takes part in every pass, and no pass has more than a chunk besides its tokens."""
         model = load()
         spy = Spy(model, monkeypatch)
-        direct = Direct.on(model, chunk=16)
+        direct = Direct.on(model, prefill_chunk=16)
         team = Team(some_tokens(10), workers=3, passes=60)
         direct.add(team)
         direct.scheduler.advance()
@@ -184,7 +184,7 @@ class TestFairness:
 
     def test_the_first_comer_is_read_first(self) -> None:
         """A prompt gets what the older ones leave of a chunk."""
-        direct = Direct.on(load(), chunk=50)
+        direct = Direct.on(load(), prefill_chunk=50)
         tasks = [direct.add(Team(some_tokens(80, seed), passes=1)) for seed in range(3)]
         lengths = []
         while not all(task.ended for task in tasks):
@@ -193,7 +193,7 @@ class TestFairness:
         assert lengths[:4] == [[50, 0, 0], [80, 20, 0], [80, 70, 0], [80, 80, 40]]
 
     def test_a_long_text_of_a_running_job_is_cut_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What is said to a lone stream, as a prompt; the tokens are as if it was read at once."""
+        """As a prompt is; the tokens are the same as if it was read at once."""
         model = load()
         text = some_tokens(100, 3)
 
@@ -203,12 +203,12 @@ class TestFairness:
                 return BatchEntry([Write([team.lease.prompt], text, SamplerState(GREEDY))])
             return None
 
-        whole = Direct.on(model, chunk=512)
+        whole = Direct.on(model, prefill_chunk=512)
         whole.add(Team([1, 2], passes=9, before=say))
         whole.drain()
-        whole.scheduler.prefixes.clear()
+        whole.scheduler.prefix_cache.clear()
         spy = Spy(model, monkeypatch)
-        cut = Direct.on(model, chunk=16)
+        cut = Direct.on(model, prefill_chunk=16)
         cut.add(Team([1, 2], passes=9, before=say))
         cut.drain()
         assert cut.drawn() == whole.drawn()
@@ -217,8 +217,8 @@ class TestFairness:
         assert pieces[-7:] == [16] * 6 + [4]
         assert max(map(sum, spy.passes)) == 16
 
-    def test_writers_of_one_turn_are_never_parted(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """They may see each other, so a long text for several runs whole."""
+    def test_writers_of_one_entry_are_never_split(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They may see each other, so a long text for several writers runs whole."""
         model = load()
         spy = Spy(model, monkeypatch)
 
@@ -230,13 +230,13 @@ class TestFairness:
             views = [[team.lease.prompt, *blocks], [team.lease.prompt, *blocks[::-1]]]
             return BatchEntry([Write(view, some_tokens(40)) for view in views])
 
-        direct = Direct.on(model, chunk=16)
+        direct = Direct.on(model, prefill_chunk=16)
         direct.add(Team([1, 2], passes=1, before=say))
         direct.drain()
         assert [40, 40] in spy.passes
 
     def test_first_come_first_served(self) -> None:
-        """A small job does not slip past a large one that waits."""
+        """A small job does not overtake a large one that waits."""
         direct = Direct.on(load(24), prefix_pages=0)
         first = direct.add(Team(some_tokens(5 * PAGE), workers=1, passes=40))
         large = direct.add(Team(some_tokens(18 * PAGE, 1), workers=1, passes=3))
@@ -251,11 +251,11 @@ class TestFairness:
 
 
 class TestMemory:
-    """Admission, moving out, coming back."""
+    """Admission, eviction, preemption, restoring."""
 
-    def test_what_was_promised_to_one_is_not_promised_to_the_next(self) -> None:
-        """Prompts that are admitted but not read yet have their place; nobody is moved for them."""
-        direct = Direct.on(load(24), chunk=16, prefix_pages=0)
+    def test_admitted_prompts_have_their_memory(self) -> None:
+        """Pages of prompts that are not read yet are not promised twice; no job is preempted."""
+        direct = Direct.on(load(24), prefill_chunk=16, prefix_pages=0)
         tasks = [direct.add(Team(some_tokens(7 * PAGE, n), workers=1, passes=3)) for n in range(6)]
         direct.scheduler.advance()
         assert len(direct.scheduler.running) == 3
@@ -264,10 +264,10 @@ class TestMemory:
         assert len(direct.drawn()) == 6
 
     def test_an_overgrown_job_makes_room_for_those_outside(self) -> None:
-        """One that breaks its promise ends with an error, and those it drove out come back."""
+        """A job that takes more than it claimed ends with an error; the preempted ones continue."""
         direct = Direct.on(load(24), prefix_pages=0)
         liar = glutton(40)
-        liar.most_tokens = 100
+        liar.max_cache_tokens = 100
         direct.add(liar)
         honest = [direct.add(Team(some_tokens(40, n), workers=1, passes=50)) for n in range(2)]
         direct.drain()
@@ -281,8 +281,8 @@ class TestMemory:
             assert direct.outcomes[place][1] is None
             assert direct.outcomes[place][0].drawn == alone_rows(some_tokens(40, seed), 50)
 
-    def test_who_sleeps_makes_room(self) -> None:
-        """A job whose turn does not fit beside one that sleeps goes on in its place."""
+    def test_a_sleeping_job_makes_room(self) -> None:
+        """A job whose entry does not fit next to a sleeping job takes its place."""
         future: Future[str] = Future()
         direct = Direct.on(load(24), prefix_pages=0)
         idle = direct.add(
@@ -301,7 +301,7 @@ class TestMemory:
             return None
 
         large = Team(some_tokens(3 * PAGE, 1), workers=1, passes=5, before=say)
-        large.most_tokens += 12 * PAGE
+        large.max_cache_tokens += 12 * PAGE
         task = direct.add(large)
         assert direct.drain() < 20
         assert direct.drain() == 0
@@ -314,8 +314,8 @@ class TestMemory:
         assert idle.ended
         assert len(direct.drawn()[1]) == 5
 
-    def test_strangers_in_the_cache(self) -> None:
-        """Where nobody will ever make room, a job ends with the figures instead of waiting."""
+    def test_blocks_from_outside_the_engine(self) -> None:
+        """If no job will ever make room, a job ends with an error instead of waiting."""
         model = load(24)
         hog = model.new_block()
         model.pool.reserve([(hog, 20 * PAGE)])
@@ -329,8 +329,8 @@ class TestMemory:
         assert "4 of 24" in str(error)
         assert direct.outcomes[1][1] is None
 
-    def test_nothing_is_forgotten_in_vain(self) -> None:
-        """Kept prompts that would not make room enough stay while another job is waited for."""
+    def test_nothing_is_evicted_in_vain(self) -> None:
+        """Cached prompts stay if evicting them would not make enough room."""
         direct = Direct.on(load(24))
         direct.add(Team(some_tokens(3 * PAGE), workers=1, passes=1))
         direct.drain()
@@ -338,32 +338,32 @@ class TestMemory:
         direct.scheduler.advance()
         large = direct.add(Team(some_tokens(17 * PAGE, 2), workers=1, passes=3))
         while not old.ended:
-            assert direct.scheduler.prefixes.match(np.array(some_tokens(3 * PAGE))) == 3 * PAGE
+            assert direct.scheduler.prefix_cache.match(np.array(some_tokens(3 * PAGE))) == 3 * PAGE
             assert large in direct.scheduler.waiting
             direct.scheduler.advance()
         direct.drain()
         assert len(direct.drawn()) == 3
 
-    def test_prompts_are_forgotten_before_anyone_moves(self) -> None:
-        """Kept prompts give way first, the oldest first."""
+    def test_eviction_comes_before_preemption(self) -> None:
+        """The least recently used prompts go first."""
         direct = Direct.on(load(24))
         for seed in range(3):
             direct.add(Team(some_tokens(6 * PAGE, seed), workers=1, passes=1))
             direct.drain()
-        assert len(direct.scheduler.prefixes) == 3
+        assert len(direct.scheduler.prefix_cache) == 3
         task = direct.add(Team(some_tokens(8 * PAGE, 9), workers=1, passes=40))
         direct.drain()
         assert task.usage.preemptions == 0
-        kept = [entry.tokens[:3].tolist() for entry in direct.scheduler.prefixes._entries]
+        kept = [entry.tokens[:3].tolist() for entry in direct.scheduler.prefix_cache._entries]
         assert some_tokens(3, 0) not in kept
         assert kept[-1] == some_tokens(3, 9)
 
 
 class TestFutures:
-    """A job that waits stops nobody, and goes on where it was."""
+    """A job that waits for a future stops no other job."""
 
     def test_others_go_on_meanwhile(self) -> None:
-        """And the answer comes to the one who asked."""
+        """And each job gets its own result."""
         future: Future[str] = Future()
         direct = Direct.on(load())
         asker = direct.add(
@@ -423,14 +423,14 @@ class TestFutures:
 
 
 def glutton(pages: int) -> Team:
-    """A lone worker who reads so many pages, one before each of its passes."""
+    """A worker that reads so many pages, one before each of its passes."""
 
     def eat(team: Team, index: int) -> Any:
         assert team.lease
         return BatchEntry([Write([team.lease.prompt], some_tokens(PAGE, index))])
 
     team = Team(some_tokens(PAGE), workers=1, passes=pages, before=eat)
-    team.most_tokens += pages * PAGE
+    team.max_cache_tokens += pages * PAGE
     return team
 
 

@@ -1,4 +1,4 @@
-"""A fault ends the job that causes it, with what it had reached; nobody else can tell."""
+"""A fault ends the job that causes it, with what it had reached, and no other job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hogwild_agents.engine import (
     SharedCacheModel,
     Write,
 )
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.errors import (
     ContextLengthError,
     InvalidBlockError,
@@ -42,6 +42,7 @@ from tests.unit.engine.jobs import (
     alone,
     first,
     load,
+    patched,
     results,
     some_specs,
 )
@@ -127,10 +128,15 @@ def test_a_job_that_raises(
     assert type(cause).__name__ in str(caught)
 
 
+def lease_of(team: Team) -> Lease:
+    """The memory of a team that runs."""
+    assert team.lease is not None
+    return team.lease
+
+
 def block_of(team: Team) -> CacheBlock:
     """A block of a team that may be written to."""
-    assert team.lease
-    return team.lease.new_block()
+    return lease_of(team).new_block()
 
 
 def freed(team: Team) -> CacheBlock:
@@ -149,81 +155,85 @@ def foreign(_: Team) -> CacheBlock:
 
 
 def twice(team: Team) -> BatchEntry:
-    """Two streams that write to one block."""
+    """Two writes to one block."""
     block = block_of(team)
     return BatchEntry([Write([block], [1]), Write([block], [2])])
 
 
+entry: Callable[..., BatchEntry] = BatchEntry
+write: Callable[..., Write] = Write
+"""Without types, for what follows is wrong on purpose."""
+
 NONSENSE: dict[str, tuple[Callable[[Team], Any], type[BaseException]]] = {
     "a number": (lambda _: 5, InvalidJobError),
     "a text": (lambda _: "text", InvalidJobError),
-    "a list": (lambda team: [Write([block_of(team)], [1])], InvalidJobError),
+    "a list": (lambda team: [write([block_of(team)], [1])], InvalidJobError),
     "a future of asyncio": (
         lambda _: asyncio.Future(loop=asyncio.new_event_loop()),
         InvalidJobError,
     ),
-    "no writes": (lambda _: BatchEntry([]), InvalidJobError),
-    "no tokens": (lambda team: BatchEntry([Write([block_of(team)], [])]), InvalidJobError),
+    "no writes": (lambda _: entry([]), InvalidJobError),
+    "no tokens": (lambda team: entry([write([block_of(team)], [])]), InvalidJobError),
     "not all have tokens": (
-        lambda team: BatchEntry([Write([block_of(team)], [1]), Write([block_of(team)], [])]),
+        lambda team: entry([write([block_of(team)], [1]), write([block_of(team)], [])]),
         InvalidJobError,
     ),
-    "no writes but texts": (lambda _: BatchEntry(["abc"]), AttributeError),
-    "no view": (lambda _: BatchEntry([Write([], [1])]), IndexError),
-    "a view that is none": (lambda _: BatchEntry([Write(5, [1])]), TypeError),
-    "a view of numbers": (lambda _: BatchEntry([Write([3], [1])]), AttributeError),
+    "no writes but texts": (lambda _: entry(["abc"]), AttributeError),
+    "no view": (lambda _: entry([write([], [1])]), InvalidViewError),
+    "a view that is not one": (lambda _: entry([write(5, [1])]), InvalidViewError),
+    "a view of numbers": (lambda _: entry([write([3], [1])]), InvalidViewError),
     "a block first of all": (
-        lambda team: BatchEntry([Write([3, block_of(team)], [1])]),
+        lambda team: entry([write([3, block_of(team)], [1])]),
         InvalidViewError,
     ),
-    "a set of tokens": (lambda team: BatchEntry([Write([block_of(team)], {1, 2, 3})]), TypeError),
-    "a number as tokens": (lambda team: BatchEntry([Write([block_of(team)], 7)]), TypeError),
-    "fractions": (lambda team: BatchEntry([Write([block_of(team)], [1.5])]), InvalidTokensError),
+    "a set of tokens": (lambda team: entry([write([block_of(team)], {1, 2})]), InvalidTokensError),
+    "a number as tokens": (lambda team: entry([write([block_of(team)], 7)]), InvalidTokensError),
+    "fractions": (lambda team: entry([write([block_of(team)], [1.5])]), InvalidTokensError),
     "unknown tokens": (
-        lambda team: BatchEntry([Write([block_of(team)], [128])]),
+        lambda team: entry([write([block_of(team)], [128])]),
         InvalidTokensError,
     ),
-    "a freed block": (lambda team: BatchEntry([Write([freed(team)], [1])]), InvalidBlockError),
+    "a freed block": (lambda team: entry([write([freed(team)], [1])]), InvalidBlockError),
     "a freed block in sight": (
-        lambda team: BatchEntry([Write([freed(team), block_of(team)], [1])]),
+        lambda team: entry([write([freed(team), block_of(team)], [1])]),
         InvalidBlockError,
     ),
-    "a foreign block": (lambda team: BatchEntry([Write([foreign(team)], [1])]), InvalidBlockError),
+    "a foreign block": (lambda team: entry([write([foreign(team)], [1])]), InvalidBlockError),
     "one block twice": (twice, InvalidViewError),
     "moves of numbers": (
-        lambda team: BatchEntry([Write([block_of(team)], [1])], [(1, 2)]),
+        lambda team: entry([write([block_of(team)], [1])], [(1, 2)]),
         AttributeError,
     ),
-    "a number of moves": (lambda team: BatchEntry([Write([block_of(team)], [1])], 3), TypeError),
+    "a number of moves": (lambda team: entry([write([block_of(team)], [1])], 3), TypeError),
     "half a move": (
-        lambda team: BatchEntry([Write([block_of(team)], [1])], [(block_of(team),)]),
+        lambda team: entry([write([block_of(team)], [1])], [(block_of(team),)]),
         ValueError,
     ),
     "a foreign move": (
-        lambda team: BatchEntry([Write([block_of(team)], [1])], [(block_of(team), foreign(team))]),
+        lambda team: entry([write([block_of(team)], [1])], [(block_of(team), foreign(team))]),
         InvalidBlockError,
     ),
-    "a stream that is none": (
-        lambda team: BatchEntry([Write([block_of(team)], [1], sampler="greedy")]),
+    "a sampler that is not one": (
+        lambda team: entry([write([block_of(team)], [1], sampler="greedy")]),
         AttributeError,
     ),
     "a mask of another size": (
-        lambda team: BatchEntry(
-            [Write([block_of(team)], [1], SamplerState(GREEDY), torch.ones(7).bool())]
+        lambda team: entry(
+            [write([block_of(team)], [1], SamplerState(GREEDY), torch.ones(7).bool())]
         ),
         RuntimeError,
     ),
     "a mask that allows nothing": (
-        lambda team: BatchEntry(
-            [Write([block_of(team)], [1], SamplerState(GREEDY), torch.zeros(128).bool())]
+        lambda team: entry(
+            [write([block_of(team)], [1], SamplerState(GREEDY), torch.zeros(128).bool())]
         ),
         InvalidSamplingError,
     ),
     "a text that is too long": (
-        lambda team: BatchEntry([Write([team.lease.prompt], [1] * 4096)]),
+        lambda team: entry([write([lease_of(team).prompt], [1] * 4096)]),
         ContextLengthError,
     ),
-    "events that are none": (lambda team: setattr(team, "events", 5), TypeError),
+    "events that are not a list": (lambda team: setattr(team, "events", 5), TypeError),
 }
 
 
@@ -238,6 +248,30 @@ def test_a_job_that_wants_nonsense(engine: Engine, expected: list[Rows], name: s
     assert len(caught.partial.drawn) in (place, place + 1)
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_an_entry_that_is_changed_afterwards(
+    model: SharedCacheModel, expected: list[Rows], changed: bool
+) -> None:
+    """The engine has its own copy of the lists, which it has checked."""
+    lists: list[list[Any]] = []
+
+    def ask(team: Team) -> BatchEntry:
+        view, tokens = [block_of(team)], [9, 8, 7]
+        lists.extend([view, tokens])
+        return BatchEntry([Write(view, tokens, SamplerState(GREEDY))])
+
+    direct = Direct.on(model)
+    direct.add(VICTIM.job(at(2, ask)))
+    while not lists:
+        direct.scheduler.advance()
+    if changed:
+        for values in lists:
+            values[:] = [10**6]
+    direct.drain()
+    assert direct.drawn() == [expected[2]]
+    direct.scheduler.prefix_cache.clear()
+
+
 def test_a_job_that_is_no_generator(engine: Engine, expected: list[Rows]) -> None:
     """Its `run` may raise at once, or return anything."""
 
@@ -246,7 +280,7 @@ def test_a_job_that_is_no_generator(engine: Engine, expected: list[Rows]) -> Non
 
     for run, kind in ((raising, OSError), (lambda _: None, TypeError), (lambda _: [1], TypeError)):
         job = VICTIM.job()
-        job.run = run  # type: ignore[method-assign, assignment]
+        patched(job, run=run)
         caught = fails(engine, expected, job)
         assert isinstance(caught.__cause__, kind)
         assert caught.partial.drawn == []
@@ -264,7 +298,7 @@ def test_a_job_whose_result_fails(
     def result(*_: object) -> Outcome:
         raise error
 
-    job.result = result  # type: ignore[method-assign]
+    patched(job, result=result)
     caught = fails(engine, expected, job)
     assert caught.__cause__ is (first if fault_before else error)
     assert caught.partial is None
@@ -291,7 +325,7 @@ def test_a_job_that_cannot_clean_up(
                 raise OSError("while closing")
             yield entry
 
-    job.run = stubborn  # type: ignore[method-assign]
+    patched(job, run=stubborn)
     with neighbours(engine, expected):
         handle = engine.submit(job)
         if why == "cancel":
@@ -318,14 +352,14 @@ def test_a_job_may_look_at_its_blocks_when_it_is_cancelled(model: SharedCacheMod
             lengths.append(len(lease.prompt))
             lease.new_block().extend(lease.prompt)
 
-    job.run = careful  # type: ignore[method-assign]
+    patched(job, run=careful)
     task = direct.add(job)
     for _ in range(5):
         direct.scheduler.advance()
     direct.scheduler.cancel(task)
     assert lengths == [40]
     assert direct.outcomes[0][1] is None
-    direct.scheduler.prefixes.clear()
+    direct.scheduler.prefix_cache.clear()
     assert model.pool.used_pages == 0
 
 
@@ -342,7 +376,7 @@ def test_logits_that_are_no_numbers(place: int, count: int) -> None:
     with torch.no_grad():
         embedding.weight[unused] = torch.nan
     bad = at(place, lambda team: BatchEntry([Write([block_of(team)], [unused] * count)]))
-    with Engine(model, chunk=32) as engine:
+    with Engine(model, prefill_chunk=32) as engine:
         handles = [engine.submit(spec.job()) for spec in specs]
         victim = engine.submit(Spec((7, 8, 9), 2, 16).job(bad))
         with pytest.raises(SessionFailedError) as caught:
@@ -386,7 +420,7 @@ def test_a_future_that_fails(
 
 
 def test_a_job_that_catches_the_error_of_a_future(engine: Engine, expected: list[Rows]) -> None:
-    """It goes on as if nothing was."""
+    """It continues."""
     job = VICTIM.job()
     run = job.run
 
@@ -397,6 +431,6 @@ def test_a_job_that_catches_the_error_of_a_future(engine: Engine, expected: list
             yield future
         yield from run(lease)
 
-    job.run = patient  # type: ignore[method-assign]
+    patched(job, run=patient)
     with neighbours(engine, expected):
         assert engine.submit(job).result(WAIT).drawn == expected[2]

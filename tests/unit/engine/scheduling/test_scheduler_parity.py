@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hogwild_agents.engine import Engine, SharedCacheModel
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.cache.prefix_cache import common_length
 from tests.unit.engine.jobs import (
     QWEN,
@@ -60,7 +60,7 @@ def test_sixteen_teams_at_once(
     """All layouts and sizes in one batch, with shared beginnings, whatever the chunk."""
     model = load(family=FAMILIES[name])
     spy = Spy(model, monkeypatch)
-    with Engine(model, chunk=chunk) as engine:
+    with Engine(model, prefill_chunk=chunk) as engine:
         got = results([engine.submit(spec.job()) for spec in CASES[name, kind]])
     assert [outcome.drawn for outcome in got] == expected[name, kind]
     assert sum(outcome.usage.preemptions for outcome in got) == 0
@@ -86,11 +86,11 @@ def test_a_small_cache(
     chunk: int,
     prefix_bytes: int | None,
 ) -> None:
-    """Teams wait and are swapped, and nobody can tell from the tokens."""
+    """Teams wait and are preempted, and their tokens are the same."""
     model = load(pages, FAMILIES[name])
     lines: set[int] = set()
     all_here = threading.Event()
-    with Engine(model, chunk=chunk, prefix_bytes=prefix_bytes) as engine:
+    with Engine(model, prefill_chunk=chunk, prefix_bytes=prefix_bytes) as engine:
 
         def look(_: object) -> None:
             assert all_here.wait(WAIT)
@@ -127,7 +127,7 @@ def test_all_that_can_be_shared_is_shared(
     model = load()
     specs = CASES["qwen3", "greedy"]
     spy = Spy(model, monkeypatch)
-    with Engine(model, chunk=chunk, prefix_bytes=2**40) as engine:
+    with Engine(model, prefill_chunk=chunk, prefix_bytes=2**40) as engine:
         got = results([engine.submit(spec.job()) for spec in specs])
         again = results([engine.submit(spec.job()) for spec in specs])
     reused = [outcome.usage.reused_tokens for outcome in got]
@@ -148,7 +148,7 @@ def test_all_that_can_be_shared_is_shared(
 
 
 def decoded_tokens(spec: Spec, rows: Rows) -> int:
-    """Tokens that a team writes beside its prompt."""
+    """Tokens that a team writes after its prompt."""
     branches = len(rows) - spec.passes
     return spec.passes * spec.workers + 4 * branches + (3 if spec.layout == "combined" else 0)
 
@@ -160,7 +160,7 @@ def test_without_room_for_prefixes_nothing_is_reused(
     model = load()
     with Engine(model, prefix_bytes=0) as engine:
         got = results([engine.submit(spec.job()) for spec in CASES["qwen3", "greedy"]])
-        assert len(engine._loop.scheduler.prefixes) == 0
+        assert len(engine._loop.scheduler.prefix_cache) == 0
     assert [outcome.usage.reused_tokens for outcome in got] == [0] * 16
     assert [outcome.drawn for outcome in got] == expected["qwen3", "greedy"]
 
@@ -182,7 +182,7 @@ def test_the_order_of_submission_does_not_matter(
     """Each team draws the same wherever it stands in the line."""
     specs = CASES["qwen3", "long"]
     model = load(34)
-    with Engine(model, chunk=64) as engine:
+    with Engine(model, prefill_chunk=64) as engine:
         handles = [engine.submit(spec.job()) for spec in reversed(specs)]
         got = [outcome.drawn for outcome in results(reversed(handles))]
     assert got == expected["qwen3", "long"]
@@ -203,7 +203,7 @@ def test_memory_that_comes_and_goes(
 ) -> None:
     """Blocks made outside of the engine push jobs out in the middle of whatever they do."""
     specs = CASES["qwen3", "long"][first : first + 4]
-    direct = Direct.on(hog_model, chunk=chunk, prefix_pages=8)
+    direct = Direct.on(hog_model, prefill_chunk=chunk, prefix_pages=8)
     for spec in specs:
         direct.add(spec.job())
     rounds = 0
@@ -218,7 +218,7 @@ def test_memory_that_comes_and_goes(
         rounds += 1
         assert rounds < 5000
     assert direct.drawn() == expected["qwen3", "long"][first : first + 4]
-    direct.scheduler.prefixes.clear()
+    direct.scheduler.prefix_cache.clear()
     assert hog_model.pool.used_pages == 0
 
 
@@ -229,7 +229,7 @@ def hog_model() -> SharedCacheModel:
 
 
 def test_unseeded_sampling_ends_all_the_same() -> None:
-    """Teams that draw at random come to their end, together and swapped."""
+    """Teams that draw at random end, together and preempted."""
     model = load(34)
     with Engine(model) as engine:
         specs = [replace(spec, seed=None) for spec in some_specs(8)]

@@ -47,16 +47,16 @@ def _plain(model: PreTrainedModel, tokens: list[int]) -> Tensor:
 
 
 def _deviations(shared: SharedCacheModel, tokens: list[int], plain: Tensor) -> list[float]:
-    """Of one worker that writes beside a prompt and commits once, at every position compared."""
+    """Of one worker that writes after a prompt and commits once, at every position compared."""
     prompt, own = shared.new_block(), shared.new_block()
     first, second = PROMPT + FIRST, PROMPT + FIRST + SECOND
     pieces = [(PROMPT, first - 3), *((at, at + 1) for at in range(first - 3, first))]
     later = [(first, second - 3), *((at, at + 1) for at in range(second - 3, len(tokens)))]
-    found = []
+    errors = []
 
     def compare(view: list[CacheBlock], start: int, stop: int) -> None:
         logits = shared.forward([view], [tokens[start:stop]])[0]
-        found.append(float((logits - plain[stop - 1]).abs().max()))
+        errors.append(float((logits - plain[stop - 1]).abs().max()))
 
     compare([prompt], 0, PROMPT)
     for start, stop in pieces:
@@ -66,7 +66,7 @@ def _deviations(shared: SharedCacheModel, tokens: list[int], plain: Tensor) -> l
     for start, stop in later:
         compare([prompt, own], start, stop)
     assert (len(prompt), len(own)) == (first, len(tokens) - first)
-    return found
+    return errors
 
 
 @pytest.mark.parametrize("family", ACCEPTED, ids=lambda family: family.name)

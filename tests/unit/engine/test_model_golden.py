@@ -57,7 +57,7 @@ def test_recorded_run(name: str) -> None:
 
 
 def test_recorded_logits_are_sensitive_to_a_wrong_rotation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With every turn off by one position, a run is off by far more than the tolerance."""
+    """With every rotation off by one position, a run is off by far more than the tolerance."""
     run = json.loads((GOLDEN / "llama__combined2.json").read_text())
     recorded = load_file(GOLDEN / "llama__combined2.safetensors")["logits"]
     model = SharedCacheModel.from_pretrained(GOLDEN / "models" / "llama", device="cpu")

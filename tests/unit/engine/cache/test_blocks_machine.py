@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hogwild_agents.engine import CacheBlock
-from hogwild_agents.engine.cache.blocks import PAGE
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.errors import OutOfCacheMemoryError
 from tests.unit.engine.cache.pools import check_contents, fill, make_pool, pages_of, write
 
@@ -114,7 +114,7 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.twins)
     @rule(number=st.integers(0, 99), properly=st.booleans())
     def drop(self, number: int, properly: bool) -> None:
-        """A block is freed, or merely forgotten."""
+        """A block is freed, or loses its last reference."""
         twin = self.twins.pop(number % len(self.twins))
         if properly:
             twin.block.free()

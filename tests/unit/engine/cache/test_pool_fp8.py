@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from hogwild_agents.engine import CacheBlock, SharedCacheModel
-from hogwild_agents.engine.cache.blocks import PAGE
 from hogwild_agents.engine.cache.offload import OffloadedBlocks
+from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.errors import NotANumberError
-from tests.unit.engine.families import ACCEPTED, build
+from tests.unit.engine.families import ACCEPTED, build, embeddings
 from tests.unit.engine.reference import block_of, some_tokens
 
 ROUNDING = 2**-4
@@ -66,8 +66,8 @@ def test_logits(pair: tuple[SharedCacheModel, SharedCacheModel]) -> None:
     assert (near - exact).norm() < 0.2 * (other - exact).norm()
 
 
-def test_forks_and_parking(pair: tuple[SharedCacheModel, SharedCacheModel]) -> None:
-    """Every byte comes through."""
+def test_forks_and_offloading(pair: tuple[SharedCacheModel, SharedCacheModel]) -> None:
+    """Every byte is preserved."""
     _, small = pair
     block = block_of(small, some_tokens(PAGE + 3))
     twin = block.fork()
@@ -82,7 +82,7 @@ def test_a_failed_pass_leaves_no_trace(pair: tuple[SharedCacheModel, SharedCache
     """Its slots are zero again."""
     _, small = pair
     block = block_of(small, some_tokens(3))
-    weights = small.model.get_input_embeddings().weight
+    weights = embeddings(small.model)
     kept = weights[7].clone()
     with torch.no_grad():
         weights[7] = torch.nan

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -145,7 +145,7 @@ class SharedCacheModel:
         compile: bool = False,  # noqa: A002
         backend: BackendName | None = None,
         cuda_graphs: bool = True,
-    ) -> SharedCacheModel:
+    ) -> Self:
         """Loads a model, measures it and checks it against its own plain forward.
 
         From several threads at once, models are loaded one after the other.

@@ -437,7 +437,8 @@ def build(family: Family, seed: int = 0) -> PreTrainedModel:
                 parameter.add_(torch.randn_like(parameter), alpha=1.0 if "sink" in name else NOISE)
                 if name.endswith("weight") and any(norm in name for norm in QUERY_NORMS):
                     parameter.add_(-0.5 if family.model_type in UNSCALED else 1.0)
-    return model.train(False)
+    model.train(False)
+    return model
 
 
 def embeddings(model: PreTrainedModel) -> Tensor:

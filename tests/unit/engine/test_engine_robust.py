@@ -6,6 +6,7 @@ import copy
 import gc
 import pickle
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -146,15 +147,16 @@ def test_reprs(model: SharedCacheModel) -> None:
 
 def test_sessions_that_wait_for_sessions_when_the_cache_is_full() -> None:
     """Sleeping sessions make room for the ones that they wait for."""
+
+    def wait_at_3(future: Future[Any], _: Team, index: int) -> Future[Any] | None:
+        return future if index == 3 else None
+
     small = load(20)
     spec = Spec(tuple(some_tokens(200, 2)), workers=1, passes=12)
     with Engine(small, prefix_bytes=0) as engine:
         expected = engine.submit(spec.job()).result(WAIT).drawn
         chain: list[Future[Any]] = [Future() for _ in range(6)]
-        handles = [
-            engine.submit(spec.job(lambda _, at, i=i: chain[i] if at == 3 else None))
-            for i in range(len(chain))
-        ]
+        handles = [engine.submit(spec.job(partial(wait_at_3, future))) for future in chain]
         last = engine.submit(spec.job())
         assert last.result(WAIT).drawn == expected
         for future in chain:

@@ -124,7 +124,7 @@ def _hook_positions(model: PreTrainedModel, apply: Callable[[Tensor, Tensor], Te
     base = model.model
     assert isinstance(base, LlamaModel)
     base.register_forward_pre_hook(remember, with_kwargs=True)
-    attention: nn.Module = base.layers[1].self_attn
+    attention: Any = base.layers[1].self_attn
     attention.register_forward_hook(
         lambda _module, _inputs, out: (apply(out[0], seen[0][..., None].float()), *out[1:])
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hogwild_agents.cli.options import Choices
 
@@ -19,11 +18,22 @@ def load_team(model: str, choices: Choices) -> Team:
         ModelLoadError: There is no tokenizer.
         HogwildError: A choice makes no sense.
     """
-    from hogwild_agents.registry import tokenizer_of
-    from hogwild_agents.team import Team
+    from hogwild_agents.registry import build_team
+    from hogwild_agents.team import RedundancyCheck
 
-    settings = _settings(model, choices)
-    team = Team(tokenizer_of(model), **settings)
+    interrupts = None
+    if choices.interrupt_every is not None:
+        every = choices.interrupt_every
+        interrupts = [RedundancyCheck(every=every)] if every else []
+    team = build_team(
+        model,
+        2 if choices.workers is None else _workers(choices.workers),
+        layout=choices.layout,
+        budget=choices.budget,
+        interrupts=interrupts,
+        temperature=choices.temperature,
+        seed=choices.seed,
+    )
     return team if len(team.workers) > 1 else one_worker(team)
 
 
@@ -36,11 +46,11 @@ def load_model(model: str, device: str | None, dtype: str) -> SharedCacheModel:
     from transformers.utils import logging
 
     from hogwild_agents.engine import SharedCacheModel
-    from hogwild_agents.registry import source_of
+    from hogwild_agents.registry import resolve_source
 
     # The command shows by itself what it is doing.
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    return SharedCacheModel.from_pretrained(source_of(model), device=device, dtype=dtype)
+    return SharedCacheModel.from_pretrained(resolve_source(model), device=device, dtype=dtype)
 
 
 def one_worker(team: Team) -> Team:
@@ -62,28 +72,6 @@ def one_worker(team: Team) -> Team:
         stop=team.stop,
         sampling=team.sampling,
     )
-
-
-def _settings(model: str, choices: Choices) -> dict[str, Any]:
-    """What a team is made with: what suits the model, and above it what the user chose."""
-    from hogwild_agents.registry import settings_of
-    from hogwild_agents.team import RedundancyCheck
-    from hogwild_agents.team.team import DEFAULT_SAMPLING
-
-    settings = settings_of(model, 2 if choices.workers is None else _workers(choices.workers))
-    if choices.layout is not None:
-        settings["layout"] = choices.layout
-    if choices.budget is not None:
-        settings["budget"] = choices.budget
-    if choices.interrupt_every is not None:
-        every = choices.interrupt_every
-        settings["interrupts"] = [RedundancyCheck(every=every)] if every else []
-    chosen = {"temperature": choices.temperature, "seed": choices.seed}
-    settings["sampling"] = replace(
-        settings.get("sampling", DEFAULT_SAMPLING),
-        **{name: value for name, value in chosen.items() if value is not None},
-    )
-    return settings
 
 
 def _workers(text: str) -> int | list[str]:

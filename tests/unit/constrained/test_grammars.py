@@ -8,14 +8,22 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
-from langchain_core.messages.tool import ToolCall
 
 from hogwild_agents.constrained.grammars import Grammar, GrammarCompiler, Tool
 from hogwild_agents.errors import GrammarError, HogwildError
-from hogwild_agents.langchain.responses import ToolCallParser, _calls
 from hogwild_agents.team.tool_format import HERMES
 from tests.unit.constrained import schemas
-from tests.unit.constrained.schemas import TOKENIZERS, Schema, compiler, fits, scribble, tokenizer
+from tests.unit.constrained.schemas import (
+    ADD,
+    TOKENIZERS,
+    Schema,
+    compiler,
+    fits,
+    form,
+    read,
+    scribble,
+    tokenizer,
+)
 
 every = pytest.mark.parametrize("name", TOKENIZERS)
 many = settings(
@@ -25,25 +33,6 @@ many = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 seeds, limits = st.integers(0, 2**32), st.sampled_from([1, 8, 40])
-ADD: Schema = {
-    "type": "object",
-    "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
-    "required": ["a", "b"],
-}
-
-
-def form(name: str) -> Any:
-    """How a tokenizer's model writes calls."""
-    return tokenizer(name).call_form or HERMES
-
-
-def read(text: str, name: str) -> tuple[str, list[ToolCall]]:
-    """A reply as text and calls, all of them whole."""
-    reader = ToolCallParser(form(name))
-    pieces = [*reader.push(text), *reader.flush()]
-    calls, broken = _calls(pieces)
-    assert not broken, text
-    return "".join(piece for piece in pieces if isinstance(piece, str)), calls
 
 
 def compiled(make: Any) -> Grammar:

@@ -15,8 +15,7 @@ from hogwild_agents.langchain.chat_models import ChatHogwild
 from hogwild_agents.langchain.runnables import CollaborationPrompt, RedundancyCheck
 from hogwild_agents.registry import get_tokenizer
 from hogwild_agents.team import ReplyToken, Result
-from tests.unit.constrained.schemas import fits
-from tests.unit.constrained.test_grammars import ADD
+from tests.unit.constrained.schemas import ADD, fits
 from tests.unit.langchain.test_request import FORMAT, RAW, SCHEMA, add
 from tests.unit.small_models import WAIT, chat, folder
 from tests.unit.team.voices import FINISHER, Lines, voices

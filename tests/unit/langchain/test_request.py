@@ -15,8 +15,7 @@ from hogwild_agents.errors import HogwildError
 from hogwild_agents.langchain.errors import InvalidRequestError, as_langchain_errors
 from hogwild_agents.langchain.request import ReplyFormat, form_of
 from hogwild_agents.team.tool_format import HERMES
-from tests.unit.constrained.schemas import compiler, scribble
-from tests.unit.constrained.test_grammars import ADD, read
+from tests.unit.constrained.schemas import ADD, compiler, read, scribble
 
 
 @tool

@@ -27,11 +27,9 @@ from hogwild_agents.constrained.grammars import GrammarCompiler
 from hogwild_agents.engine import Engine, SharedCacheModel
 from hogwild_agents.engine.loading import choose_device, parse_dtype
 from hogwild_agents.errors import HubUnreachableError, InvalidRequestError, ModelLoadError
+from hogwild_agents.names import POCKET
 from hogwild_agents.team import Team, TeamTokenizer
 from hogwild_agents.team.team import DEFAULT_SAMPLING
-
-POCKET = "pocket"
-"""The name of the model that ships with the package."""
 
 HUB_SECONDS = 10
 """How long the hub may take to answer whether it has a model."""

@@ -4,41 +4,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hogwild_agents.cli.options import Choices
+from hogwild_agents.cli.options import TeamOptions
 
 if TYPE_CHECKING:
     from hogwild_agents.engine import SharedCacheModel
     from hogwild_agents.team import Team
 
 
-def load_team(model: str, choices: Choices) -> Team:
-    """The team for a model, of which only the tokenizer is read.
+def load_team(model: str, options: TeamOptions) -> Team:
+    """The team for a model; reads the model's tokenizer, not its weights.
 
     Raises:
-        ModelLoadError: There is no tokenizer.
-        HogwildError: A choice makes no sense.
+        HogwildError: The model has no tokenizer, or an option is not valid.
     """
     from hogwild_agents.registry import build_team
     from hogwild_agents.team import RedundancyCheck
 
     interrupts = None
-    if choices.interrupt_every is not None:
-        every = choices.interrupt_every
+    if options.interrupt_every is not None:
+        every = options.interrupt_every
         interrupts = [RedundancyCheck(every=every)] if every else []
     team = build_team(
         model,
-        2 if choices.workers is None else _workers(choices.workers),
-        layout=choices.layout,
-        budget=choices.budget,
+        2 if options.workers is None else options.workers,
+        layout=options.layout,
+        budget=options.budget,
         interrupts=interrupts,
-        temperature=choices.temperature,
-        seed=choices.seed,
+        temperature=options.temperature,
+        seed=options.seed,
     )
-    return team if len(team.workers) > 1 else one_worker(team)
+    return team if len(team.workers) > 1 else single_worker(team)
 
 
 def load_model(model: str, device: str | None, dtype: str) -> SharedCacheModel:
-    """The model itself.
+    """The model with its weights.
 
     Raises:
         HogwildError: It cannot be loaded, or cannot run on a shared cache.
@@ -48,15 +47,14 @@ def load_model(model: str, device: str | None, dtype: str) -> SharedCacheModel:
     from hogwild_agents.engine import SharedCacheModel
     from hogwild_agents.registry import resolve_source
 
-    # The command shows by itself what it is doing.
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the command shows its own
     return SharedCacheModel.from_pretrained(resolve_source(model), device=device, dtype=dtype)
 
 
-def one_worker(team: Team) -> Team:
-    """The first of a team alone, which may write as many tokens as all of them together.
+def single_worker(team: Team) -> Team:
+    """The first worker of a team alone, allowed as many tokens as the whole team.
 
-    Nobody asks it about redundant work, as nobody else does any.
+    It is not asked about redundant work.
     """
     from hogwild_agents.team import Team
 
@@ -72,11 +70,3 @@ def one_worker(team: Team) -> Team:
         stop=team.stop,
         sampling=team.sampling,
     )
-
-
-def _workers(text: str) -> int | list[str]:
-    """A number of workers, or their names."""
-    try:
-        return int(text)
-    except ValueError:
-        return [name.strip() for name in text.split(",")]

@@ -12,10 +12,10 @@ from hogwild_agents.langchain.messages import Collaboration
 from hogwild_agents.langchain.request import ReplyFormat
 from hogwild_agents.langchain.runnables import CollaborationPrompt, as_interrupt
 from hogwild_agents.langchain.runnables.answers import format_of
+from hogwild_agents.names import worker_names
 from hogwild_agents.registry import team_defaults
 from hogwild_agents.team import CollaborationPrompt as TeamPrompt
 from hogwild_agents.team import Team, TeamTokenizer
-from hogwild_agents.team.prompts import worker_names
 from hogwild_agents.team.team import DEFAULT_SAMPLING
 
 if TYPE_CHECKING:

@@ -9,13 +9,14 @@ from transformers import PreTrainedTokenizerBase
 
 from hogwild_agents.engine import SamplingParams
 from hogwild_agents.errors import InvalidMessageError, InvalidTeamError
+from hogwild_agents.names import worker_names
 from hogwild_agents.team import steps
 from hogwild_agents.team.answers import AnswerFormat, answer_format
 from hogwild_agents.team.chat_template import check_messages
 from hogwild_agents.team.events import Finisher
 from hogwild_agents.team.interrupts import Interrupt, RedundancyCheck, choose_interrupts
 from hogwild_agents.team.layouts import Layout, TeamBlocks, Views, choose_layout
-from hogwild_agents.team.prompts import TOOL_RULE, CollaborationPrompt, worker_names
+from hogwild_agents.team.prompts import TOOL_RULE, CollaborationPrompt
 from hogwild_agents.team.reply_writer import Guide
 from hogwild_agents.team.session import Session
 from hogwild_agents.team.tokenizer import TeamTokenizer

@@ -29,9 +29,9 @@ from hogwild_agents.errors import (
     UnsupportedModelError,
 )
 from hogwild_agents.langchain import errors as langchain_errors
+from hogwild_agents.names import POCKET
 from hogwild_agents.pocket import FOLDER
 from hogwild_agents.registry import (
-    POCKET,
     build_team,
     get_compiler,
     get_engine,

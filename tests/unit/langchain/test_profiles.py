@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from hogwild_agents.langchain.profiles import profile_of
-from hogwild_agents.registry import POCKET
+from hogwild_agents.names import POCKET
 
 
 def test_profiles(tmp_path: Path) -> None:

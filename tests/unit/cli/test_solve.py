@@ -201,7 +201,6 @@ def test_a_session_that_fails(says: Says, invoke: Invoke, tmp_path: Path) -> Non
         (["Q?", "--transcript", "."], "is a directory"),
         (["Q?", "--budget", "0"], "not in the range x>=1"),
         (["Q?", "--workers", "9"], "choose 1 to 8"),
-        (["Q?", "--workers", "-1"], "choose 1 to 8"),
         (["Q?", "--workers", "Ada,"], "no letter or digit"),
         (["Q?", "--layout", "round"], "not one of 'combined'"),
         (["Q?", "--seed", "18446744073709551616"], "seed"),

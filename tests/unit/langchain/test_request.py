@@ -142,7 +142,7 @@ def plant(tree: Tree) -> str:
 def test_classes_that_hold_themselves(given: Any) -> None:
     """Their calls do, too: LangChain's conversion would allow anything there."""
     (told,) = form_of([given]).tools
-    grammar = compiler("bytes").structure(told["function"]["parameters"])
+    grammar = compiler("bytes").compile_schema(told["function"]["parameters"])
     around = "{}" if given is Tree else '{"tree": {}' + (', "more": 1}' if given is Holder else "}")
     for kid, fits in [('{"name": "b", "kids": []}', True), ('"b"', False), ("[]", False)]:
         text = around.replace("{}", f'{{"name": "a", "kids": [{kid}]}}')

@@ -44,7 +44,7 @@ def record(problem: str, workers: int) -> list[str]:
             if event.at >= shown + EVERY:
                 draw()
                 shown = event.at
-            view.hear(event)
+            view.show(event)
     draw()
     return frames
 

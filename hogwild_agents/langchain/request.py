@@ -91,7 +91,7 @@ class ReplyFormat:
         Raises:
             InvalidRequestError: One cannot be held, or nothing fits it that ever ends.
         """
-        named = [(f"The tool {tool.name!r}: ", tool.schema) for tool in self._tools]
+        named = [(f"The tool {tool.name!r}: ", tool.arguments) for tool in self._tools]
         named += [] if self.schema is None else [("", self.schema)]
         for name, schema in named:
             try:

@@ -8,25 +8,20 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from shutil import copytree
 
 import pytest
-from rich.console import Console
 
 from hogwild_agents import pocket
 from hogwild_agents.cli.loading import load_team
 from hogwild_agents.cli.options import TeamOptions
-from hogwild_agents.cli.views.live import LiveView
-from hogwild_agents.cli.views.plain import PlainView
-from hogwild_agents.cli.watching import choose_view
 from hogwild_agents.team import RedundancyCheck
 from hogwild_agents.team.interrupts import QUESTION
 from hogwild_agents.team.team import DEFAULT_SAMPLING
 from tests.unit.cli.conftest import LINES, Invoke, Says
 from tests.unit.engine.families import build
-from tests.unit.team.scripted import GREEDY, TINY, fail_after, team_of
+from tests.unit.team.scripted import GREEDY, TINY, fail_after
 from tests.unit.team.tokenizers import plain_bytes
 
 
@@ -133,20 +128,6 @@ def test_how_tokens_are_chosen(says: Says) -> None:
     other = copytree(pocket.FOLDER, pocket.FOLDER.with_name("other"))
     plain = load_team(str(other), nothing)
     assert (plain.sampling, plain.budget) == (DEFAULT_SAMPLING, 4096)
-
-
-def test_only_a_terminal_is_drawn_on() -> None:
-    """A file is not, even where colours are forced."""
-    for file, kind in ((StringIO(), PlainView), (Terminal(), LiveView)):
-        console = Console(file=file, force_terminal=True, _environ={"TERM": "xterm"})
-        assert isinstance(choose_view(console, "Q?", team_of(), ""), kind)
-
-
-class Terminal(StringIO):
-    """What says of itself that it is one."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 def test_transcript(says: Says, invoke: Invoke, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Records the picture on the README's first screen, docs/demo.svg.
+"""Records the picture at the top of the README, docs/demo.svg.
 
-It solves examples/tasks.txt with the pocket model, keeps the live view as it stood after some of
-the forward passes, and shows these frames one after the other.
+It solves examples/tasks.txt with the pocket model, draws the live view after every few forward
+passes, and makes an animation of these frames.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ WIDTH, HEIGHT = 108, 33
 EVERY = 4
 """Forward passes between two frames."""
 SECONDS, LAST = 0.45, 6.0
-"""How long a frame stands, and the last one."""
+"""How long each frame is shown, and the last one."""
 
 
 def record(problem: str, workers: int) -> list[str]:
-    """Every frame as a picture of its own."""
+    """All frames, each as an SVG picture."""
     team = Team(AutoTokenizer.from_pretrained(FOLDER), **team_settings(workers))
     frames: list[str] = []
 
@@ -39,21 +39,21 @@ def record(problem: str, workers: int) -> list[str]:
 
     view = LiveView(Console(file=io.StringIO()), problem, team, "Ctrl-C stops")
     with Engine(SharedCacheModel.from_pretrained(FOLDER, device="cpu")) as engine:
-        shown = 0
+        drawn = 0
         for event in engine.submit(team.session(problem)):
-            if event.at >= shown + EVERY:
+            if event.at >= drawn + EVERY:
                 draw()
-                shown = event.at
+                drawn = event.at
             view.show(event)
     draw()
     return frames
 
 
 def animate(frames: list[str]) -> str:
-    """One picture that shows all frames in turn, again and again."""
+    """One picture that shows all frames in a loop."""
     total = SECONDS * (len(frames) - 1) + LAST
     box = frames[-1].split('viewBox="', 1)[1].split('"', 1)[0]
-    style, shown = [], []
+    style, groups = [], []
     for place, frame in enumerate(frames):
         start, end = place * SECONDS, total if frame is frames[-1] else (place + 1) * SECONDS
         first, last = 100 * start / total, 100 * end / total
@@ -61,9 +61,9 @@ def animate(frames: list[str]) -> str:
         after = f"{last + 0.01:.2f}%,100%{{opacity:0}}" if end < total else ""
         style.append(f"@keyframes k{place}{{{before}{first:.2f}%,{last:.2f}%{{opacity:1}}{after}}}")
         style.append(f"#f{place}{{animation:k{place} {total:.2f}s infinite step-end}}")
-        shown.append(f'<g id="f{place}">{frame}</g>')
+        groups.append(f'<g id="f{place}">{frame}</g>')
     picture = f'<svg viewBox="{box}" xmlns="http://www.w3.org/2000/svg">'
-    return "\n".join([picture, f"<style>{''.join(style)}</style>", *shown, "</svg>\n"])
+    return "\n".join([picture, f"<style>{''.join(style)}</style>", *groups, "</svg>\n"])
 
 
 if __name__ == "__main__":

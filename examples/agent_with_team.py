@@ -1,4 +1,4 @@
-"""An agent that leaves hard problems to a team; agents need `pip install -e '.[agents]'`.
+"""An agent that gives hard problems to a team. It needs `pip install -e '.[agents]'`.
 
 python examples/agent_with_team.py
 HOGWILD_MODEL=path/or/hub-name python examples/agent_with_team.py
@@ -13,7 +13,7 @@ PROBLEM = "Ask ask_team this: Solve these tasks. (a) 4731 + 2869 (b) reverse nir
 
 
 def main() -> None:
-    """One worker decides, and a team of four does the work."""
+    """A single worker calls the tool, and a team of four solves the tasks."""
     team = TeamTool(model=ChatHogwild(workers=4), deadline=60)
     agent = create_agent(ChatHogwild(workers=1), tools=[team])
     for message in agent.invoke({"messages": [HumanMessage(PROBLEM)]})["messages"]:

@@ -1,4 +1,4 @@
-"""Prompt, team and answer as one chain; each link is a runnable that stands alone.
+"""Prompt, team and answer as one LangChain chain; each part is a runnable.
 
 python examples/chain.py
 """
@@ -11,7 +11,7 @@ QUESTION = ChatPromptTemplate.from_messages([("human", "Solve these tasks.\n(a) 
 
 
 def main() -> None:
-    """Runs the chain on one input, and on two at once in the same forward passes."""
+    """Runs the chain on one input, then on two that share forward passes."""
     model = ChatHogwild(workers=2, prompt=None, interrupts=[RedundancyCheck(every=128)])
     chain = QUESTION | CollaborationPrompt(workers=2) | model | FinalAnswer("boxed")
     print(chain.invoke({"one": "4731 + 2869", "two": "reverse nirok"}))

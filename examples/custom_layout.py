@@ -1,32 +1,32 @@
-"""A layout of your own: what each worker sees is a plain list of blocks.
+"""Your own layout: what each worker sees is a plain list of blocks.
 
 python examples/custom_layout.py
 """
 
 from hogwild_agents import ChatHogwild
-from hogwild_agents.pocket.tasks import make_problem
+from hogwild_agents.pocket.tasks import make_task_list
 from hogwild_agents.team import TeamBlocks
 from hogwild_agents.team.layouts import Views
 
 
 def round_table(blocks: TeamBlocks) -> Views:
-    """As `contiguous`, but each hears first who sits at its right: the one after it comes last."""
+    """Like `contiguous`, but each worker reads first the worker after it, and so on in a circle."""
     views = []
+    count = len(blocks.work)
     for place, own in enumerate(blocks.work):
-        count = len(blocks.work)
-        others = [(place + step) % count for step in range(1, count)]
+        others = [(place + distance) % count for distance in range(1, count)]
         seen = [part for other in others for part in (blocks.work[other], blocks.pauses[other])]
         views.append([*blocks.common, *seen, own])
     return views
 
 
 def main() -> None:
-    """Solves one problem in three layouts."""
-    problem = make_problem(seed=4, size=6).text
+    """Solves the same tasks in three layouts."""
+    problem = make_task_list(seed=4, size=6).text
     for layout in ("combined", "contiguous", round_table):
         message = ChatHogwild(workers=3, layout=layout).invoke(problem)
-        about = message.response_metadata
-        print(f"{about['layout']:>12}: {about['passes']} passes, {message.text}")
+        metadata = message.response_metadata
+        print(f"{metadata['layout']:>12}: {metadata['passes']} passes, {message.text}")
 
 
 if __name__ == "__main__":

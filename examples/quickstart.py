@@ -1,4 +1,4 @@
-"""A team as a chat model, in three lines.
+"""A team as a LangChain chat model, in three lines.
 
 python examples/quickstart.py
 """
@@ -12,7 +12,7 @@ TASKS = """Solve these tasks.
 
 
 def main() -> None:
-    """Asks the small model that ships inside; it knows tasks like these and nothing else."""
+    """Asks the pocket model, which ships with the package and solves only tasks like these."""
     model = ChatHogwild(workers=3)  # model="path/or/hub-name" for any other
     message = model.invoke(TASKS)
     print(message.text)

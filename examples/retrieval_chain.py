@@ -1,4 +1,4 @@
-"""Retrieval: what was found goes into the question, and the team into the chain.
+"""Retrieval: a chain that finds notes for a question and lets a team answer from them.
 
 python examples/retrieval_chain.py
 python examples/retrieval_chain.py path/or/hub-name
@@ -25,7 +25,7 @@ NOTES = [
 
 
 class WordRetriever(BaseRetriever):
-    """The documents that share the most words with a query, rare words counting more."""
+    """Finds the documents that share the most words with a query; rare words count more."""
 
     documents: list[Document]
     best: int = 1
@@ -34,21 +34,21 @@ class WordRetriever(BaseRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun
     ) -> list[Document]:
         texts = [set(words(document.page_content)) for document in self.documents]
-        known = set().union(*texts)
-        rare = {word: log(1 + len(texts) / sum(word in text for text in texts)) for word in known}
+        vocabulary = set().union(*texts)
+        weights = {w: log(1 + len(texts) / sum(w in text for text in texts)) for w in vocabulary}
         asked = set(words(query))
-        scores = [sum(rare[word] for word in text & asked) for text in texts]
-        order = sorted(range(len(texts)), key=lambda place: -scores[place])
-        return [self.documents[place] for place in order[: self.best]]
+        scores = [sum(weights[word] for word in text & asked) for text in texts]
+        ranking = sorted(range(len(texts)), key=lambda index: -scores[index])
+        return [self.documents[index] for index in ranking[: self.best]]
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in small letters."""
+    """The words of a text in lower case."""
     return re.findall(r"\w+", text.lower())
 
 
 def sum_of_numbers(documents: list[Document]) -> str:
-    """A task that the pocket model can solve, from the documents that were found."""
+    """A task that the pocket model can solve, made from the retrieved documents."""
     numbers = re.findall(r"\d+", " ".join(document.page_content for document in documents))
     return f"Solve these tasks.\n(a) {' + '.join(numbers[:2])}"
 
@@ -65,12 +65,12 @@ def chain_for(model: str) -> Runnable[str, str]:
     if model == "pocket":
         return retriever | sum_of_numbers | team
     prompt = ChatPromptTemplate.from_template("{notes}\n\nQuestion: {question}")
-    found = RunnableParallel(notes=retriever | as_context, question=RunnablePassthrough())
-    return found | prompt | team
+    inputs = RunnableParallel(notes=retriever | as_context, question=RunnablePassthrough())
+    return inputs | prompt | team
 
 
 def main(model: str = "pocket") -> None:
-    """Asks for a sum whose numbers stand in a note."""
+    """Asks for a sum of numbers that are in a note."""
     print(chain_for(model).invoke("What is the sum of the north team's numbers?"))
 
 

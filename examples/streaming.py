@@ -1,4 +1,4 @@
-"""Two workers' thoughts and the reply, as they are written.
+"""Streams the thoughts of two workers, and the reply.
 
 python examples/streaming.py
 """
@@ -9,7 +9,7 @@ TASKS = "Solve these tasks.\n(a) 4731 + 2869\n(b) sort wako bifa tuno\n(c) count
 
 
 def main() -> None:
-    """Prints each worker's thoughts in a line that grows, and the reply."""
+    """Prints each step when its worker has finished it, then the reply."""
     thoughts: dict[int, str] = {}
     names: dict[int, str] = {}
     for chunk in ChatHogwild(workers=2).stream(TASKS):

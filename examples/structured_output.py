@@ -1,4 +1,4 @@
-"""Replies that fit a schema, always: a grammar keeps them to it.
+"""Replies that always fit a schema, because a grammar restricts the tokens.
 
 python examples/structured_output.py
 HOGWILD_MODEL=path/or/hub-name python examples/structured_output.py
@@ -17,7 +17,7 @@ class Ticket(BaseModel):
 
 
 def main() -> None:
-    """Asks for an instance of a class, and for a call of a tool."""
+    """Asks for an instance of the class, then for a call of it as a tool."""
     chat = ChatHogwild(workers=1)
     request = "Book a ticket: title Corka Wo, seats 12"
     print(chat.with_structured_output(Ticket).invoke(request))

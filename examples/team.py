@@ -1,9 +1,9 @@
-"""A team solves a problem, and tells what happens while it happens.
+"""A team without LangChain: it solves a problem and reports events while it works.
 
     python examples/team.py
     python examples/team.py path/or/hub-name "How many primes are there below 100?"
 
-Without arguments the small model that ships inside solves a problem of the kind that it knows.
+Without arguments the pocket model, which ships with the package, solves a list of small tasks.
 """
 
 import sys
@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from hogwild_agents import Engine, RedundancyCheck, SharedCacheModel, Team
 from hogwild_agents.pocket import FOLDER, team_settings
-from hogwild_agents.pocket.tasks import make_problem
+from hogwild_agents.pocket.tasks import make_task_list
 from hogwild_agents.team import (
     AnswerFound,
     InterruptAsked,
@@ -28,16 +28,16 @@ from hogwild_agents.team import (
 
 
 def half_time(context: InterruptContext) -> str | None:
-    """An interrupt of our own: any function from what a worker sees to a text or None."""
+    """An interrupt: any function from what a worker sees to a text or None."""
     late = context.since == context.tokens and context.passes > context.budget // 2
     return "(Half of the time is over.) " if late else None
 
 
 def main(name: str | None = None, problem: str = "How many primes are there below 100?") -> None:
-    """Loads a model, lets a team think, and prints what comes."""
+    """Loads a model, runs a team, and prints its events."""
     console = Console()
     if name is None:
-        name, problem = str(FOLDER), make_problem(seed=4, size=6).text
+        name, problem = str(FOLDER), make_task_list(seed=4, size=6).text
         settings: dict[str, Any] = team_settings(workers=3)
     else:
         interrupts = [half_time, RedundancyCheck(every=512)]
@@ -46,7 +46,7 @@ def main(name: str | None = None, problem: str = "How many primes are there belo
     model = SharedCacheModel.from_pretrained(name)
     console.print(Text(problem))
     with Engine(model) as engine, engine.submit(team.session(problem)) as handle:
-        if settings["workers"] == ["Ada", "Emmy"]:  # any thread may say something at any time
+        if settings["workers"] == ["Ada", "Emmy"]:  # notes may come at any time, from any thread
             handle.say("Please check your result before you state it.")
         for event in handle:
             match event:

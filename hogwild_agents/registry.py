@@ -29,7 +29,7 @@ from hogwild_agents.engine.loading import choose_device, parse_dtype
 from hogwild_agents.errors import HubUnreachableError, InvalidRequestError, ModelLoadError
 from hogwild_agents.names import POCKET
 from hogwild_agents.team import Team, TeamTokenizer
-from hogwild_agents.team.team import DEFAULT_SAMPLING
+from hogwild_agents.team.config import DEFAULT_SAMPLING
 
 HUB_SECONDS = 10
 """How long the hub may take to answer whether it has a model."""

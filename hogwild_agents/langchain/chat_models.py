@@ -204,7 +204,7 @@ class ChatHogwild(Options):
             team = team_of(self, tokenizer, form, self.stop if stop is None else stop, told)
             if form.free:
                 return team.session(conversation), None
-            calls = tokenizer.call_form or HERMES
+            calls = tokenizer.tool_call_format or HERMES
             guide = form.grammar(get_compiler(self.model), calls).guide()
             session = team.session(conversation, tools=form.tools, guide=guide)
             return session, calls if form.callable else None

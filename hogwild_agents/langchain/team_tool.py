@@ -26,7 +26,7 @@ from hogwild_agents.langchain.errors import AnswerTimeoutError
 from hogwild_agents.langchain.responses import Shape, as_text, content_of, metadata_of
 from hogwild_agents.registry import team_defaults
 from hogwild_agents.team import Event, Result, StepCommitted
-from hogwild_agents.team.team import DEFAULT_BUDGET
+from hogwild_agents.team.config import DEFAULT_BUDGET
 
 PROGRESS = "team_progress"
 """The name of the custom events that tell of finished steps."""

@@ -16,7 +16,7 @@ from hogwild_agents.names import worker_names
 from hogwild_agents.registry import team_defaults
 from hogwild_agents.team import CollaborationPrompt as TeamPrompt
 from hogwild_agents.team import Team, TeamTokenizer
-from hogwild_agents.team.team import DEFAULT_SAMPLING
+from hogwild_agents.team.config import DEFAULT_SAMPLING, TeamConfig
 
 if TYPE_CHECKING:
     from hogwild_agents.langchain.options import Options
@@ -105,7 +105,7 @@ def team_prompt(given: Any) -> TeamPrompt:
     )
 
 
-def cut_answer(team: Team, max_tokens: int | None, text: str) -> str:
+def cut_answer(team: TeamConfig, max_tokens: int | None, text: str) -> str:
     """A bare answer up to a stop string, and of so many tokens at most.
 
     Nobody writes it for the user, so nobody has heeded these limits yet.

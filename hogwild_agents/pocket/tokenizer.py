@@ -1,7 +1,7 @@
-"""The pocket model's tokenizer: bytes, and the words that a team of it uses all the time.
+"""The pocket model's tokenizer: bytes, and the words that its teams use most.
 
-Any text can be written. Digits and letters are single tokens wherever they stand outside of those
-words, so that the model always sees what it calculates with and spells.
+It can encode any text. Outside of those words every digit and every letter is one token, so the
+model sees each sign that it calculates with or spells.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hogwild_agents.team.interrupts import QUESTION
 from hogwild_agents.team.prompts import STRUCTURE
 
 CONTEXT = 4096
-"""Tokens that the model may see."""
+"""Length of the model's context in tokens."""
 
 END, USER, TEAM, SYSTEM = "<|end|>", "<|user|>", "<|team|>", "<|system|>"
 TOOLS, RESULT = "<|tools|>", "<|result|>"
@@ -49,7 +49,7 @@ TEMPLATE = """\
 {%- endfor %}<|end|>
 {%- endfor %}
 {%- if add_generation_prompt %}<|team|>{% endif %}"""
-"""Tools are shown as signatures, in a line each; calls are written as Hermes and Qwen do."""
+"""Shows each tool as a signature on one line; calls have the format of Hermes and Qwen."""
 
 WORDS = (
     *NAMES,
@@ -72,7 +72,7 @@ WORDS = (
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer; the same every time."""
+    """Builds the tokenizer; every call gives the same one."""
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = ["".join(part for part, _ in byte_level.pre_tokenize_str(word)) for word in WORDS]
@@ -101,9 +101,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _whole(word: str) -> str:
-    """A word as a pattern of the tokenizers library, whose engine knows other escapes than re.
+    """A pattern that matches a word, but not inside a longer word.
 
-    It does not match in the middle of another word.
+    The tokenizers library's regex engine does not know all escapes of `re.escape`.
     """
     pattern = re.escape(word).replace("\\\n", "\\n").replace("\n", "\\n")
     before = "(?<![A-Za-z0-9])" if word[0].isalpha() else ""

@@ -1,7 +1,8 @@
-"""Final answers: how a team is asked for one, and how it is found in what the team wrote.
+"""Answer formats: how a team is asked for a final answer, and how to find it in the team's text.
 
-Knows nothing of workers, tokens or caches: text goes in, a value or None comes out. A model's text
-may be broken or hostile: no search raises, or takes much longer than reading the text once.
+This module knows nothing of workers, tokens or caches: text goes in, a value or None comes out. The
+text of a model may be broken or hostile, so no search raises an error of its own, or takes much
+longer than reading the text once.
 """
 
 from __future__ import annotations
@@ -23,20 +24,31 @@ from hogwild_agents.errors import InvalidAnswerFormatError
 
 @dataclass(frozen=True, slots=True)
 class AnswerFormat:
-    """One way to state a final answer, and how to read it."""
+    """One way to state a final answer, and how to read it.
+
+    Attributes:
+        name: Its name.
+        instruction: Completes "State the final answer as ..." in the prompt.
+        opening: What the early finisher writes before the answer.
+        max_tokens: How many tokens the early finisher may add.
+        find: Strict: the final answer that a worker's step states, or None.
+        extract: Lenient: the answer in any text, such as a reply or a transcript, or None.
+        complete: Whether the answer is complete in a text written after `opening`.
+        prefix: The end of `opening` that belongs to the answer: `extract(prefix + text)` works.
+    """
 
     name: str
-    instruction: str  # completes "State the final answer as ..." in the prompt
-    opening: str  # what the early finisher writes before the answer
-    max_tokens: int  # how many tokens the early finisher may add
-    found: Callable[[str], Any]  # strict: the final answer stated in a worker's step, or None
-    extract: Callable[[str], Any]  # lenient: the answer in any text (reply, transcript), or None
-    complete: Callable[[str], bool]  # of what was written after `opening`: is the answer whole?
-    lead: str  # the end of `opening` that is part of the answer: extract(lead + written) works
+    instruction: str
+    opening: str
+    max_tokens: int
+    find: Callable[[str], Any]
+    extract: Callable[[str], Any]
+    complete: Callable[[str], bool]
+    prefix: str
 
 
 _TIME_IS_UP = "\n\nTime is up, so I answer now. Going by all that we have found so far, the final "
-# What a worker writes that only quotes how an answer is to be stated.
+# Text that only quotes how an answer is to be stated.
 _PLACEHOLDER = re.compile(r"\s*((your |final )*answer( here)?|\.\.\.|…|\\[lc]?dots)?\s*", re.I)
 _WORDS = re.compile(r"\\(?:text|math|m)(?:bf|box|it|normal|rm|sf|tt)?\s*\{([^{}]*)\}")
 
@@ -60,21 +72,21 @@ def _marked(
     elsewhere: Callable[[str], Any] = lambda _: None,
     *,
     before: str,
-    lead: str,
+    prefix: str,
     max_tokens: int,
     scan: Callable[[str], tuple[list[str], list[str]]],
     stop: re.Pattern[str],
 ) -> AnswerFormat:
     """A format with marks around the answer.
 
-    `scan` lists what such marks hold, first by the strict rule and then by the lenient one;
-    `elsewhere` looks for an answer without them. An answer ends with its mark, or at `stop`.
+    `scan` lists the contents of such marks, by the strict rule and by the lenient one. `elsewhere`
+    looks for an answer without marks. An answer ends with its mark, or at `stop`.
     """
 
     def read(content: str) -> Any:
         return None if _PLACEHOLDER.fullmatch(_WORDS.sub(r"\1", content)) else parse(content)
 
-    def found(text: str) -> Any:
+    def find(text: str) -> Any:
         return _last(read, scan(text)[0])
 
     def extract(text: str) -> Any:
@@ -82,22 +94,22 @@ def _marked(
         return elsewhere(text) if value is None else value
 
     def complete(written: str) -> bool:
-        return stop.search(written) is not None or bool(scan(lead + written)[0])
+        return stop.search(written) is not None or bool(scan(prefix + written)[0])
 
-    opening = f"{_TIME_IS_UP}{before}{lead}"
-    return AnswerFormat(name, instruction, opening, max_tokens, found, extract, complete, lead)
+    opening = f"{_TIME_IS_UP}{before}{prefix}"
+    return AnswerFormat(name, instruction, opening, max_tokens, find, extract, complete, prefix)
 
 
-# Escaped characters are read as one, so that \{ is no brace; models double the \ of a box at times.
+# An escaped character counts as one, so \{ is no brace. Models sometimes double the \ of a box.
 _BRACE = re.compile(r"(?P<box>\\{1,2}(?:boxed|fbox)\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.S)
 _BLANK_LINE = re.compile(r"(?<=\S)[ \t\r]*\n[ \t\r]*\n")
 
 
 def _boxes(text: str) -> tuple[list[str], list[str]]:
-    """What the closed boxes hold; the same, after what the last box holds if that is still open.
+    """The contents of the closed boxes; the same preceded by the contents of a last open box.
 
-    A box around another box does not count, so that contents never overlap. An open one is read up
-    to a blank line.
+    A box around another box does not count, so contents never overlap. An open box is read up to a
+    blank line.
     """
     closed: list[str] = []
     opened: list[int] = []
@@ -114,7 +126,7 @@ def _boxes(text: str) -> tuple[list[str], list[str]]:
 
 
 _boxed = partial(
-    _marked, before="answer is ", lead="\\boxed{", max_tokens=16, scan=_boxes, stop=_BLANK_LINE
+    _marked, before="answer is ", prefix="\\boxed{", max_tokens=16, scan=_boxes, stop=_BLANK_LINE
 )
 
 
@@ -122,8 +134,8 @@ def boxed(parse: Callable[[str], Any] = str) -> AnswerFormat:
     r"""The last valid `\boxed{...}`.
 
     Args:
-        parse: Turns what a box holds into the answer. Where it raises ValueError, TypeError or
-            ArithmeticError, or gives None, that box is not valid. Keeps the text if not given.
+        parse: Turns the content of a box into the answer. If it raises ValueError, TypeError or
+            ArithmeticError, or returns None, that box is not valid. By default the answer is text.
     """
     return _boxed("boxed", "`\\boxed{answer}`", parse)
 
@@ -153,37 +165,37 @@ _STEP_INDEX = re.compile(r"\[[0-9]+\]:\*\*")  # in a transcript; neither a numbe
 
 
 def _plain(text: str) -> str:
-    """`text` with fewer ways to write the same number or letter."""
+    """`text` with the various ways to write one number or letter reduced to one."""
     text = re.sub(r"\\[,!;: ]|~|\{(?=,\})|(?<=\{,)\}", "", text.replace("\u2212", "-"))
     text = re.sub(r"(\\[dt]?frac)\s*([0-9])\s*([0-9])", r"\1{\2}{\3}", text)
     return _WORDS.sub(r" \1 ", text).strip()
 
 
-def _value(found: re.Match[str]) -> int | float:
-    """The number that was found; ArithmeticError or ValueError if there is none such."""
-    top, bottom = found["top"] or found["value"], found["bottom"] or found["over"] or "1"
-    parts = found["whole"] or "0", top, bottom
+def _value(match: re.Match[str]) -> int | float:
+    """The number of a match; ArithmeticError or ValueError if that is not a finite number."""
+    top, bottom = match["top"] or match["value"], match["bottom"] or match["over"] or "1"
+    parts = match["whole"] or "0", top, bottom
     whole, over, under = (Fraction(part.replace(",", "")) for part in parts)
-    value = (whole + over / under) * Fraction(10) ** int(found["power"] or 0)
-    value = -value if found["sign"] == "-" else value
+    value = (whole + over / under) * Fraction(10) ** int(match["power"] or 0)
+    value = -value if match["sign"] == "-" else value
     return float(value) if value.denominator > 1 or "." in top + bottom else int(value)
 
 
 def _number_alone(content: str) -> int | float | None:
-    """The number that is all of `content`, but for an `x =` before it and units behind it."""
-    found = _NUMBER_ALONE.fullmatch(_plain(content).rpartition("=")[2].strip("$ "))
-    return _value(found) if found else None
+    """The number that is all of `content`, except for an `x =` before it and units after it."""
+    match = _NUMBER_ALONE.fullmatch(_plain(content).rpartition("=")[2].strip("$ "))
+    return _value(match) if match else None
 
 
 def _number_in(text: str) -> Any:
-    """The number called the answer, or that the text ends with after `=`, or else its last one."""
+    """The number called the answer, or after a last `=`, or else the last number of the text."""
     text = _plain(_STEP_INDEX.sub("", text))
     stated = _last(_value, _STATED_NUMBER.finditer(text))
     return _last(_value, _ANY_NUMBER.finditer(text)) if stated is None else stated
 
 
 def number() -> AnswerFormat:
-    """A number: int if it is whole and written without a point, else float; always finite."""
+    """A finite number: an int if it is whole and written without a point, else a float."""
     return _boxed("number", "`\\boxed{number}`", _number_alone, _number_in)
 
 
@@ -191,36 +203,36 @@ def choice(letters: str = "ABCD") -> AnswerFormat:
     """One of several ASCII letters, in upper case.
 
     Raises:
-        InvalidAnswerFormatError: If `letters` are not at least two, all different.
+        InvalidAnswerFormatError: `letters` are not at least two different ASCII letters.
     """
     upper = letters.upper()
     if not (letters.isascii() and letters.isalpha() and 1 < len(letters) == len(set(upper))):
         raise InvalidAnswerFormatError(
             f"choice({letters!r}): give two ASCII letters or more, none of them twice, like 'ABCD'."
         )
-    one, capital = f"([{upper}{upper.lower()}])", f"[{upper}]"
-    alone = re.compile(rf"[\W_]*{one}[\W_]*")
-    labelled = re.compile(rf"[\W_]*{one}\s*[)\].:](?!.*\b{capital}\b).*", re.DOTALL)
+    letter, capital = f"([{upper}{upper.lower()}])", f"[{upper}]"
+    alone = re.compile(rf"[\W_]*{letter}[\W_]*")
+    labelled = re.compile(rf"[\W_]*{letter}\s*[)\].:](?!.*\b{capital}\b).*", re.DOTALL)
     # Without brackets only a capital counts: "the answer is a ..." says nothing yet.
-    stated = re.compile(rf"{_STATED}(?:(?<=[(\[]){one}(?=[)\]])|({capital})(?!\w))", re.VERBOSE)
+    stated = re.compile(rf"{_STATED}(?:(?<=[(\[]){letter}(?=[)\]])|({capital})(?!\w))", re.VERBOSE)
 
     def in_box(content: str) -> str | None:
         content = _plain(content)
-        found = alone.fullmatch(content) or labelled.fullmatch(content)
-        return found[1].upper() if found else None
+        match = alone.fullmatch(content) or labelled.fullmatch(content)
+        return match[1].upper() if match else None
 
     def elsewhere(text: str) -> Any:
         text = _plain(text)
-        lone = alone.fullmatch(text.rpartition("\n")[2])
-        found = [*([lone] if lone else []), *stated.finditer(text)]
-        return _last(lambda match: match[match.lastindex].upper(), found)
+        last_line = alone.fullmatch(text.rpartition("\n")[2])
+        matches = [*([last_line] if last_line else []), *stated.finditer(text)]
+        return _last(lambda match: match[match.lastindex].upper(), matches)
 
     return _boxed(
         "choice", f"`\\boxed{{letter}}`, with one of {', '.join(upper)}", in_box, elsewhere
     )
 
 
-# Possessive (*+): what has been read is never read again in another way, however broken the text.
+# Possessive (*+): the text is never read twice, however broken it is.
 _BLOCK = re.compile(
     r"^[ \t]*(?P<fence>`{3,}+|~{3,}+)(?P<info>[^\n`]*)\n"
     r"(?P<body>(?:(?![ \t]*(?P=fence))(?:.*\n|.+))*+)"
@@ -230,28 +242,28 @@ _BLOCK = re.compile(
 
 
 def _fences(ranks: dict[str, int], text: str) -> tuple[list[str], list[str]]:
-    """What the fenced blocks hold whose info string is in `ranks`.
+    """The contents of the fenced blocks whose info string is in `ranks`.
 
-    First those of the highest rank that are closed; then all by rank, after one that is still open.
-    A block without an end before the next one begins is no block.
+    First the closed blocks of the highest rank; then all blocks by rank, after one that is still
+    open. A block that does not end before the next one begins is no block.
     """
     blocks: list[tuple[bool, int, str]] = []
     for block in _BLOCK.finditer(text):
         rank = ranks.get(" ".join(block["info"].lower().split()))
         if rank is not None:
             blocks.append((bool(block["end"]), rank, block["body"]))
-    final = [body for closed, rank, body in blocks if closed and rank == max(ranks.values())]
+    highest = [body for closed, rank, body in blocks if closed and rank == max(ranks.values())]
     blocks.sort(key=lambda block: block[:2])
-    return final, [body for _, _, body in blocks]
+    return highest, [body for _, _, body in blocks]
 
 
 _fenced = partial(_marked, stop=re.compile(r"^[ \t]*```+[ \t\r]*$", re.MULTILINE))
-_JSON = json.JSONDecoder(parse_constant=Fraction)  # it refuses NaN and Infinity, as JSON does
+_JSON = json.JSONDecoder(parse_constant=Fraction)  # Fraction refuses NaN and Infinity
 _JSON_START = re.compile(r"\{(?=\s*[\"}])|\[(?=\s*[]\[{\"\w-])")
 
 
 def _json(text: str) -> Any:
-    """The value that all of `text` stands for; ValueError if it is not JSON."""
+    """The value of a JSON text; ValueError if it is not JSON."""
     try:
         return _JSON.decode(text)
     except RecursionError as error:
@@ -259,38 +271,39 @@ def _json(text: str) -> Any:
 
 
 def _json_in(text: str, parse: Callable[[Any], Any]) -> Any:
-    """What `parse` makes of the last object or list of `text` that it accepts.
+    """The result of `parse` for the last object or list in `text` that it accepts.
 
-    It is taken with all that is around it and is accepted too.
+    If an object or list around it is accepted too, that one counts.
 
-    Goes backwards: first comes the innermost, then what holds it, until no bracket is left behind
-    it that could close one more. So a long and broken beginning costs nothing.
+    Goes backwards: the innermost comes first, then the one that holds it, until no later bracket
+    could close another. So a long and broken beginning costs nothing.
     """
     text = _STEP_INDEX.sub("", text)
     last = max(text.rfind("}"), text.rfind("]"))
-    value, reach, spare = None, 0, 2_000_000  # characters that may be read, some of them again
+    answer, answer_end = None, 0
+    characters = 2_000_000  # that may be read, some of them again
     for start in reversed([bracket.start() for bracket in _JSON_START.finditer(text)]):
-        if reach > last or spare < 0:
+        if answer_end > last or characters < 0:
             break
         try:
-            found, end = _JSON.raw_decode(text, start)
-            if end > reach and (parsed := _last(parse, [found])) is not None:
-                value, reach = parsed, end
+            value, end = _JSON.raw_decode(text, start)
+            if end > answer_end and (parsed := _last(parse, [value])) is not None:
+                answer, answer_end = parsed, end
         except (ValueError, RecursionError) as error:
             end = getattr(error, "pos", start + 10_000)
-            spare -= end // 32  # to make the error, Python counts the lines before it
-        spare -= end - start + 1
-    return value
+            characters -= end // 32  # to make the error, Python counts the lines before it
+        characters -= end - start + 1
+    return answer
 
 
 def json_answer(parse: Callable[[Any], Any] = lambda value: value) -> AnswerFormat:
     """A JSON value; null counts as no answer.
 
     Args:
-        parse: Turns the value into the answer, as in `boxed`. Keeps it if not given.
+        parse: Turns the value into the answer, as in `boxed`. By default it is the answer.
     """
-    lead, scan = "```json\n", partial(_fences, {"json": 0})
-    fenced = partial(_fenced, before="answer is:\n\n", lead=lead, max_tokens=64, scan=scan)
+    prefix, scan = "```json\n", partial(_fences, {"json": 0})
+    fenced = partial(_fenced, before="answer is:\n\n", prefix=prefix, max_tokens=64, scan=scan)
     return fenced(
         "json",
         'JSON in a block that begins with "```json"',
@@ -299,16 +312,16 @@ def json_answer(parse: Callable[[Any], Any] = lambda value: value) -> AnswerForm
     )
 
 
-_ONE_AT_A_TIME = threading.Lock()  # the filters of warnings belong to the whole process
+_WARNINGS_LOCK = threading.Lock()  # the filters of warnings belong to the whole process
 
 
 def _program(text: str) -> str | None:
-    """`text` if it is Python that compiles and does something; it is never run."""
+    """`text` if it is Python that compiles and is not empty; it is never run."""
     text = textwrap.dedent(text)
     if len(text) > 100_000 or not re.search(r"^[ \t]*[^\s#]", text, re.MULTILINE):
         return None
     try:
-        with _ONE_AT_A_TIME, warnings.catch_warnings():
+        with _WARNINGS_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             compile(text, "<answer>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
@@ -317,33 +330,35 @@ def _program(text: str) -> str | None:
 
 
 def code() -> AnswerFormat:
-    """Python that compiles: a block marked as final, else as Python, else one without a mark."""
+    """Python that compiles: a block marked as final, else as Python, else one without mark."""
     ranks = {"": 0, "py": 1, "python3": 1, "python": 1, "python final": 2}
-    lead, scan = "```python final\n", partial(_fences, ranks)
-    fenced = partial(_fenced, before="program is:\n\n", lead=lead, max_tokens=1024, scan=scan)
+    prefix, scan = "```python final\n", partial(_fences, ranks)
+    fenced = partial(_fenced, before="program is:\n\n", prefix=prefix, max_tokens=1024, scan=scan)
     return fenced("code", 'a whole program in a block that begins with "```python final"', _program)
 
 
 def _free(name: str, instruction: str, extract: Callable[[str], Any]) -> AnswerFormat:
-    """A format without marks: its answer might go on until the line ends."""
+    """A format without marks: its answer may go on until the line ends."""
 
     def complete(written: str) -> bool:
         return "\n" in written.lstrip() and extract(written) is not None
 
     opening = f"{_TIME_IS_UP}answer is:\n\n"
-    return AnswerFormat(name, instruction, opening, 64, extract, extract, complete, lead="")
+    return AnswerFormat(name, instruction, opening, 64, extract, extract, complete, prefix="")
 
 
 def pattern(regex: str | re.Pattern[str]) -> AnswerFormat:
     """The last match that is not empty: its group "answer", else its first group, else all of it.
 
     Raises:
-        InvalidAnswerFormatError: If `regex` is not a regular expression.
+        InvalidAnswerFormatError: `regex` is not a regular expression.
     """
     try:
         compiled = re.compile(regex)
     except (re.error, OverflowError, RecursionError) as error:
-        raise InvalidAnswerFormatError(f"pattern({regex!r}): {error}. Mend the regex.") from error
+        raise InvalidAnswerFormatError(
+            f"pattern({regex!r}): {error}. Correct the regex."
+        ) from error
     group = compiled.groupindex.get("answer", min(compiled.groups, 1))
     instruction = f"text that matches the regular expression `{compiled.pattern}`"
     matches = compiled.finditer
@@ -353,28 +368,28 @@ def pattern(regex: str | re.Pattern[str]) -> AnswerFormat:
 
 
 def custom(extract: Callable[[str], Any]) -> AnswerFormat:
-    """Whatever `extract` finds in a text; None is no answer, and what it raises is passed on."""
+    """The value that `extract` finds in a text; None is no answer. Its errors are passed on."""
     return _free("custom", "the task asks for it", extract)
 
 
-def answer_format(given: str | AnswerFormat | Callable[[str], Any]) -> AnswerFormat:
-    """The format that is meant: one by its name, one that is ready, or a function for `custom`.
+def answer_format(spec: str | AnswerFormat | Callable[[str], Any]) -> AnswerFormat:
+    """The format of that name, the format itself, or a `custom` format made of a function.
 
     Raises:
-        InvalidAnswerFormatError: If there is no format of that name.
+        InvalidAnswerFormatError: There is no format of that name.
     """
     named = {"boxed": boxed, "number": number, "choice": choice, "json": json_answer, "code": code}
-    if isinstance(given, AnswerFormat):
-        return given
-    if isinstance(given, str) and given in named:
-        return named[given]()
-    if inspect.iscoroutinefunction(given):
+    if isinstance(spec, AnswerFormat):
+        return spec
+    if isinstance(spec, str) and spec in named:
+        return named[spec]()
+    if inspect.iscoroutinefunction(spec):
         raise InvalidAnswerFormatError(
-            f"The answer format {given!r} is asynchronous: give a plain, quick function."
+            f"The answer format {spec!r} is asynchronous: give a plain, quick function."
         )
-    if callable(given):
-        return custom(given)
+    if callable(spec):
+        return custom(spec)
     raise InvalidAnswerFormatError(
-        f"There is no answer format {given!r}. Choose one of {', '.join(named)}, "
+        f"There is no answer format {spec!r}. Choose one of {', '.join(named)}, "
         "or give an AnswerFormat or a function from a text to an answer."
     )

@@ -1,6 +1,6 @@
-"""Conversations: what messages may be, and how a chat template may take them.
+"""Conversations: which messages are valid, and in which forms a chat template may accept them.
 
-Text from outside is kept apart from a template's own words while that arranges both.
+Placeholders keep text from outside apart from the template's own words while that is rendered.
 """
 
 from __future__ import annotations
@@ -15,102 +15,106 @@ from hogwild_agents.errors import ChatTemplateError, InvalidMessageError
 from hogwild_agents.team.steps import SEPARATOR
 
 Message = Mapping[str, Any]
-"""`{"role": ..., "content": ...}`, and whatever else the chat template reads."""
+"""`{"role": ..., "content": ...}`, and any other keys that the chat template reads."""
 
 ROLES = ("system", "user", "assistant", "tool")
 
-_KINDS = frozenset(
+_JSON_TYPES = frozenset(
     ["function", "object", "array", "string", "number", "integer", "boolean", "null"]
 )
-"""What `type` may say in tools and calls. Templates branch on it."""
+"""Values of `type` in tools and calls that stay as they are, because templates branch on them."""
 
 
 class Placeholders:
-    """Stand-ins for outside text while a chat template arranges it.
+    """Stand for outside text while a chat template is rendered.
 
-    Each ends in a quotation mark, which shows whether the template has written it as JSON. All are
-    nine characters long, as some templates demand of a tool call's id.
+    Each placeholder ends in a quotation mark, which shows whether the template has written it as
+    JSON. All are nine characters long, because some templates demand that of a tool call's id.
 
     Args:
-        template: The source. Keys that it names are its own; all others are from outside.
+        template: The source. Keys that it names are its own; all other keys are outside text.
     """
 
     def __init__(self, template: str) -> None:
-        named = re.findall(r"[.'\"]([A-Za-z_]\w*)", template)
-        self._names = {"role", "content", "tool_calls", *named}
+        keys = re.findall(r"[.'\"]([A-Za-z_]\w*)", template)
+        self._keys = {"role", "content", "tool_calls", *keys}
         self._prefix = next(p for n in count() if (p := f"Zq{n:02}") not in template)
-        self._form = re.compile(rf'{self._prefix}([0-9a-f]{{4,}})(\\*)"')
+        self._pattern = re.compile(rf'{self._prefix}([0-9a-f]{{4,}})(\\*)"')
         self._texts: list[str] = []
 
     def hide(self, value: Any) -> Any:
-        """`value` with a stand-in for every text in it, but the keys that the template names.
+        """`value` with a placeholder for every text in it, except keys that the template names.
 
-        Within one value equal texts get equal stand-ins: templates look keys up in lists of names.
+        Within one value equal texts get equal placeholders: templates look keys up in lists of
+        names.
         """
         return self._hide(value, {})
 
-    def _hide(self, value: Any, known: dict[str, str]) -> Any:
+    def _hide(self, value: Any, placeholders: dict[str, str]) -> Any:
         if isinstance(value, Mapping):
             return {
-                key if key in self._names else self._hide(key, known): self._hide_item(
-                    key, item, known
+                key if key in self._keys else self._hide(key, placeholders): self._hide_item(
+                    key, item, placeholders
                 )
                 for key, item in value.items()
             }
         if isinstance(value, list | tuple):
-            return [self._hide(item, known) for item in value]
+            return [self._hide(item, placeholders) for item in value]
         text = value if isinstance(value, str) else str(value)
         # Templates ask whether there is any text, so an empty one stays.
         if not text or value is None or type(value) in (bool, int, float):
             return value
-        if text not in known:
+        if text not in placeholders:
             self._texts.append(text)
-            known[text] = f'{self._prefix}{len(self._texts) - 1:04x}"'
-        return known[text]
+            placeholders[text] = f'{self._prefix}{len(self._texts) - 1:04x}"'
+        return placeholders[text]
 
-    def _hide_item(self, key: Any, item: Any, known: dict[str, str]) -> Any:
-        """What belongs to a key; types stay as they are, and so do names of keys that stay."""
-        if key == "type" and isinstance(item, str) and item in _KINDS:
+    def _hide_item(self, key: Any, item: Any, placeholders: dict[str, str]) -> Any:
+        """Hides the value of a key; JSON types stay, and so do names of keys that stay."""
+        if key == "type" and isinstance(item, str) and item in _JSON_TYPES:
             return item
         if key == "required" and isinstance(item, list | tuple):
             return [
-                name if isinstance(name, str) and name in self._names else self._hide(name, known)
+                name
+                if isinstance(name, str) and name in self._keys
+                else self._hide(name, placeholders)
                 for name in item
             ]
-        return self._hide(item, known)
+        return self._hide(item, placeholders)
 
-    def survives(self, hidden: Any, rendered: str) -> bool:
-        """Whether the template has kept any text of `hidden`, if it has one."""
-        stand_ins = re.findall(rf"{self._prefix}[0-9a-f]{{4,}}", repr(hidden))
-        return not stand_ins or any(stand_in in rendered for stand_in in stand_ins)
+    def survive(self, hidden: Any, rendered: str) -> bool:
+        """Whether the template has kept any placeholder of `hidden`; True if it has none."""
+        placeholders = re.findall(rf"{self._prefix}[0-9a-f]{{4,}}", repr(hidden))
+        return not placeholders or any(placeholder in rendered for placeholder in placeholders)
 
     def reveal(self, rendered: str) -> list[str]:
-        """Splits into the template's words and outside text, by turns; the first and last are its.
+        """Splits into the template's words and outside text in turn; first and last are words.
 
         Raises:
-            ChatTemplateError: The template has altered a stand-in beyond recognition.
+            ChatTemplateError: The template has altered a placeholder beyond recognition.
         """
         pieces, end = [], 0
-        for found in self._form.finditer(rendered):
-            text = self._texts[int(found[1], 16)]
-            for _ in range(len(found[2]).bit_length()):  # 0, 1, 3, 7, ... backslashes
+        for match in self._pattern.finditer(rendered):
+            text = self._texts[int(match[1], 16)]
+            for _ in range(len(match[2]).bit_length()):  # 0, 1, 3, 7, ... backslashes
                 text = json.dumps(text, ensure_ascii=False)[1:-1]
-            pieces += [rendered[end : found.start()], text]
-            end = found.end()
+            pieces += [rendered[end : match.start()], text]
+            end = match.end()
         pieces.append(rendered[end:])
         if any(self._prefix.lower() in words.lower() for words in pieces[::2]):
             raise ChatTemplateError(
-                "The model's chat template rewrites what it is given, so text from outside cannot "
-                "be kept apart from control tokens: set another tokenizer.chat_template."
+                "The model's chat template rewrites the texts that it is given, so text from "
+                "outside cannot be kept apart from control tokens: set another "
+                "tokenizer.chat_template."
             )
         return pieces
 
 
 def check_messages(messages: Sequence[Any]) -> list[Message]:
-    """The messages, with an empty text where one that calls tools has none.
+    """The messages, with an empty text where a message that calls tools has none.
 
     Raises:
-        InvalidMessageError: There is none, or one without a known role or without text.
+        InvalidMessageError: There is no message, or one has an unknown role or no text.
     """
     if not messages:
         raise InvalidMessageError("There is no message: give at least one of the role user.")
@@ -135,15 +139,21 @@ def check_messages(messages: Sequence[Any]) -> list[Message]:
 
 
 def variants_of(messages: Sequence[Message]) -> list[list[Message]]:
-    """The forms in which a template may take a conversation, the truest first."""
-    folded = _fold(messages)
-    merged = _merge(folded)
-    variants = [list(messages), _merge(messages), folded, merged, _begin(merged)]
+    """Forms of a conversation that a template may accept, the least changed first."""
+    folded = _fold_system(messages)
+    merged = _merge_neighbours(folded)
+    variants = [
+        list(messages),
+        _merge_neighbours(messages),
+        folded,
+        merged,
+        _start_with_user(merged),
+    ]
     return [variant for n, variant in enumerate(variants) if variant not in variants[:n]]
 
 
-def _fold(messages: Sequence[Message]) -> list[Message]:
-    """Moves system text to the head of the next user message, or into one of its own at the end."""
+def _fold_system(messages: Sequence[Message]) -> list[Message]:
+    """Moves system text to the head of the next user message, or into a last one of its own."""
     folded: list[Message] = []
     waiting: list[str] = []
     for message in messages:
@@ -159,14 +169,14 @@ def _fold(messages: Sequence[Message]) -> list[Message]:
     return folded
 
 
-def _begin(messages: Sequence[Message]) -> list[Message]:
-    """Lets a user who says nothing speak first."""
-    begun = messages[0]["role"] == "user"
-    return [*([] if begun else [{"role": "user", "content": ""}]), *messages]
+def _start_with_user(messages: Sequence[Message]) -> list[Message]:
+    """Puts an empty user message before a conversation that starts with another role."""
+    starts = messages[0]["role"] == "user"
+    return [*([] if starts else [{"role": "user", "content": ""}]), *messages]
 
 
-def _merge(messages: Sequence[Message]) -> list[Message]:
-    """Joins neighbours of one role that hold nothing but text."""
+def _merge_neighbours(messages: Sequence[Message]) -> list[Message]:
+    """Joins neighbours of one role that hold only text."""
     merged: list[Message] = []
     for message in messages:
         last = merged[-1] if merged else {}

@@ -1,4 +1,4 @@
-"""What a session tells the world while it runs, and what it leaves behind."""
+"""Events of a running session, and the `Result` that it leaves."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hogwild_agents.team import steps
 FinishReason: TypeAlias = Literal[
     "answer", "ended", "budget", "length", "stopped", "cancelled", "error"
 ]
-"""Why the thinking ended: an answer was found in a finished step, all workers ended by themselves,
-the budget or the model's context was used up, somebody asked to stop, cancelled, or it failed."""
+"""Why the thinking ended: a finished step stated the answer, all workers ended by themselves, the
+budget or the model's context was used up, the session was stopped or cancelled, or it failed."""
 
 
 Finisher: TypeAlias = Literal["reply", "answer"]
-"""What is written in the end: a reply for a user, or the bare answer if nobody stated one."""
+"""What is written at the end: a reply for a user, or the bare answer if no worker stated one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class Step:
     """A step of one worker, finished or not.
 
     Attributes:
-        worker: Its name.
-        index: 1 for its first; what stands in the prefix `**Bob [3]:** `.
-        text: All of it after the prefix, with what the system wrote into it.
-        written: What the worker wrote itself.
-        tokens: How many tokens that were.
+        worker: The name of the worker.
+        index: Number of the step, from 1, as in the prefix `**Bob [3]:** `.
+        text: The whole text after the prefix, including what the system wrote into it.
+        written: The text that the worker wrote itself.
+        tokens: How many tokens the worker drew for it.
         begun: The forward pass in which its first token was drawn.
-        ended: The one in which its last token was drawn.
+        ended: The forward pass in which its last token was drawn.
     """
 
     worker: str
@@ -47,7 +47,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What somebody said to the team while it was thinking; read after forward pass `read`."""
+    """A user's note to the thinking team; the team read it after forward pass `read`."""
 
     text: str
     read: int
@@ -62,14 +62,14 @@ class Interruption:
     """An interrupt that spoke.
 
     Attributes:
-        name: Of the interrupt.
-        worker: Into whose step it was written.
-        index: Of that step.
-        asked: The forward pass after which it was.
-        text: What it wrote.
-        answer: How the interrupt understood the worker: True for yes and False for no of a
-            redundancy check; None if it was not understood, or asks for nothing.
-        followed: What the worker wrote after it in that step.
+        name: The name of the interrupt.
+        worker: The worker into whose step it was written.
+        index: The index of that step.
+        asked: The forward pass after which it was written.
+        text: Its text.
+        answer: How the interrupt read the worker's response: True for yes and False for no with a
+            redundancy check; None if the response is unclear, or the interrupt reads none.
+        followed: The text that the worker wrote after it in that step.
     """
 
     name: str
@@ -83,14 +83,14 @@ class Interruption:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The answer that the early finisher gives at some budget, in passing.
+    """The answer that the early finisher gives at some budget, while the team goes on.
 
     Attributes:
-        budget: Forward passes of thinking it stands for.
-        passes: How many there were, fewer if the team was done before.
-        answer: As the answer format reads it, or None.
-        text: What the finisher wrote; empty if the answer had been stated before.
-        tokens: How many tokens that took.
+        budget: The budget, in forward passes of thinking.
+        passes: The passes that were run; fewer than the budget if the team was done before.
+        answer: The answer as the answer format reads it, or None.
+        text: The finisher's text; empty if a worker had stated the answer before.
+        tokens: How many tokens the finisher wrote.
     """
 
     budget: int
@@ -102,13 +102,13 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds from submission on; None for what was not reached.
+    """Seconds since submission; None for what was not reached.
 
     Attributes:
         waited: Until the session was admitted.
         prompted: Until its prompt was in the cache.
         thought: Until the thinking ended.
-        total: Until all was done.
+        total: Until the session ended.
     """
 
     waited: float | None
@@ -119,30 +119,31 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """All that came of a session, also of one that failed or was cancelled.
+    """Everything that a session reached, even if it failed or was cancelled.
 
     Attributes:
-        workers: Their names.
-        layout: Its name.
+        workers: The names of the workers.
+        layout: The name of the layout.
         history: Finished steps of all workers and notes, in order.
-        unfinished: The steps that were under way at the end, those with any text.
-        answer: What the answer format found, or None.
-        finisher: `reply` or `answer`, as the team has it.
-        reply: What the finisher wrote for a user, or the finisher's answer text.
+        unfinished: Steps that were under way at the end, if they have any text.
+        answer: The answer that the answer format found, or None.
+        finisher: The team's finisher, `reply` or `answer`.
+        reply: The reply for a user, or the answer's text if the finisher writes the bare answer.
         finish_reason: Why the thinking ended.
-        reply_reason: `stop` if the reply came to its end, `length` if it was cut; None without one.
+        reply_reason: `stop` if the reply came to its end, `length` if it was cut off; None if there
+            is no reply.
         passes: Forward passes of thinking: the budget that was used.
         reply_passes: Forward passes after that.
-        reading_passes: Forward passes that read the prompt, the headers, notes and the like.
+        reading_passes: Forward passes that read the prompt, headers, notes and long prefixes.
         tokens: Per worker, the tokens that it drew.
         reply_tokens: Tokens of the reply.
         prompt_tokens: Length of the prompt.
-        reused_tokens: Of these, the ones that were in the cache already.
+        reused_tokens: Tokens of the prompt that were already in the cache.
         preemptions: Times the session was moved to host memory.
         interruptions: Every interrupt that spoke, in order.
-        snapshots: One for each budget asked for and reached.
-        unheard: What was said too late.
-        timings: In seconds.
+        snapshots: One for each of the team's snapshot budgets that was reached.
+        unheard: Notes that came too late.
+        timings: Seconds until each phase was over.
         error: Why it failed, or None.
     """
 
@@ -175,7 +176,7 @@ class Result:
         return tuple(part for part in self.history if isinstance(part, Step))
 
     def steps_of(self, worker: str) -> tuple[Step, ...]:
-        """The steps of one worker, the unfinished one last."""
+        """The steps of one worker, an unfinished one last."""
         return tuple(step for step in (*self.steps, *self.unfinished) if step.worker == worker)
 
     def transcript(self) -> str:
@@ -189,7 +190,7 @@ class Event:
 
     Attributes:
         at: Forward passes of thinking until then.
-        seconds: Since the session was submitted.
+        seconds: Seconds since the session was submitted.
     """
 
     at: int
@@ -208,7 +209,7 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True)
 class StepBegun(Event):
-    """The system began a step for a worker; `text` is what it wrote after the prefix."""
+    """The system began a step for a worker; `text` is what the system wrote after the prefix."""
 
     worker: str
     index: int
@@ -217,7 +218,7 @@ class StepBegun(Event):
 
 @dataclass(frozen=True, slots=True)
 class Token(Event):
-    """A worker drew a token; `text` is what it completes, possibly nothing yet."""
+    """A worker drew a token; `text` is the text that it completes, possibly empty."""
 
     worker: str
     token: int
@@ -226,7 +227,7 @@ class Token(Event):
 
 @dataclass(frozen=True, slots=True)
 class StepCommitted(Event):
-    """A worker finished a step, and all will see it in the history (or have seen it already)."""
+    """A worker finished a step; if the layout commits steps, it joins the shared history."""
 
     step: Step
 
@@ -240,21 +241,21 @@ class InterruptAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class InterruptAnswered(Event):
-    """The worker answered it."""
+    """The worker answered an interrupt."""
 
     interruption: Interruption
 
 
 @dataclass(frozen=True, slots=True)
 class NoteRead(Event):
-    """What a user said is in the shared history."""
+    """A user's note is in the shared history."""
 
     note: Note
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerFound(Event):
-    """A worker stated the final answer; None as the worker if the finisher did."""
+    """A worker stated the final answer; `worker` is None if the finisher did."""
 
     worker: str | None
     answer: Any
@@ -262,14 +263,14 @@ class AnswerFound(Event):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotTaken(Event):
-    """The early finisher answered for some budget, while the team went on."""
+    """The early finisher answered for some budget."""
 
     snapshot: Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class ThinkingEnded(Event):
-    """No worker writes any more; the reply follows, if there is to be one."""
+    """The workers stop writing; the reply follows, if there is one."""
 
     reason: FinishReason
 

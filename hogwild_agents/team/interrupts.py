@@ -1,12 +1,12 @@
-"""Interrupts: what the system writes into a worker's stream, and when.
+"""Interrupts: texts that the system writes into a worker's stream, and when.
 
-At the beginning of each step, every interrupt of the team is shown what the worker can see, and may
-return a text, which is written there for the worker to react to. Any callable will do:
+At the beginning of each step, every interrupt of the team gets what the worker can see. It may
+return a text, which is written there for the worker to react to. Any callable can be an interrupt:
 
     def remind(context: InterruptContext) -> str | None:
         return "(Half of the time is over.) " if context.passes > 1000 else None
 
-It runs on a thread of its own: a slow one makes its session wait, and no other.
+It runs on its own thread, so a slow interrupt delays only its own session.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from hogwild_agents.team.events import Note, Step
 
 @dataclass(frozen=True, slots=True)
 class InterruptContext:
-    """What a worker can see at the beginning of a step, and where the session stands.
+    """What a worker can see at the beginning of a step, and the state of the session.
 
     Attributes:
-        worker: Its name.
-        index: Of the step that begins, 2 or more.
+        worker: The name of the worker.
+        index: Index of the step that begins, 2 or more.
         workers: The names of the team.
-        problem: The conversation that the team works on, as it was given.
+        problem: The problem or conversation as the caller gave it.
         history: Finished steps of all workers and notes, in order.
         others: Per other worker, the text of its unfinished step as far as this worker sees it.
         passes: Forward passes of thinking so far.
-        budget: How many there may be.
+        budget: The most forward passes of thinking.
         tokens: Tokens drawn by all workers so far.
-        since: Of these, the ones since this interrupt last spoke in this session.
+        since: Tokens of these since this interrupt last spoke in this session.
     """
 
     worker: str
@@ -58,25 +58,25 @@ Interrupt: TypeAlias = Callable[[InterruptContext], str | None]
 QUESTION = "Quick check: am I doing redundant work? (yes/no): "
 
 _YES_NO = re.compile(r"[\W_]*(?:yes/no[\W_]+)?(yes|no)(?=[^\w/]|_)", re.IGNORECASE)
-"""A worker may repeat what the question leaves it to choose from."""
+"""A worker may repeat the choice of the question before it answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedundancyCheck:
-    """Asks a worker now and then whether it does what another does or has done.
+    """Asks a worker now and then whether it repeats the work of another.
 
     The question and the interval are the paper's (Rodionov et al., arXiv 2504.06261, section 3.3).
 
     Attributes:
         every: Tokens, drawn by all workers together, between two checks.
-        question: What is asked.
+        question: The text of the question.
     """
 
     every: int = 1024
     question: str = QUESTION
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be asked."""
+        """Checks the values."""
         every: Any = self.every
         question: Any = self.question
         if type(every) is not int or every < 1:
@@ -89,22 +89,22 @@ class RedundancyCheck:
             )
 
     def __call__(self, context: InterruptContext) -> str | None:
-        """The question, if it is time."""
+        """The question if enough tokens have been drawn, else None."""
         return self.question if context.since >= self.every else None
 
     def read(self, followed: str) -> bool | None:
         """How a worker answered: True for yes, False for no, None if it is not clear (yet)."""
-        found = _YES_NO.match(followed)
-        return None if found is None else found[1].lower() == "yes"
+        match = _YES_NO.match(followed)
+        return None if match is None else match[1].lower() == "yes"
 
 
 def name_of(interrupt: Interrupt) -> str:
-    """What an interrupt is called in records."""
+    """The name of an interrupt in records."""
     return getattr(interrupt, "__name__", None) or type(interrupt).__name__
 
 
 def ask(interrupt: Interrupt, context: InterruptContext) -> Future[Any]:
-    """Calls an interrupt on a thread of its own, so that no other session waits for it."""
+    """Calls an interrupt on its own thread, so that no other session waits for it."""
     answer: Future[Any] = Future()
 
     def call() -> None:
@@ -121,17 +121,18 @@ def ask(interrupt: Interrupt, context: InterruptContext) -> Future[Any]:
     return answer
 
 
-def choose_interrupts(given: Any) -> tuple[Interrupt, ...]:
+def choose_interrupts(interrupts: Any) -> tuple[Interrupt, ...]:
     """The interrupts of a team.
 
     Raises:
-        InvalidInterruptError: They are no list, or one of them is no plain function.
+        InvalidInterruptError: This is not a list, or one of its items is not a plain callable.
     """
-    if not isinstance(given, Sequence) or isinstance(given, str):
+    if not isinstance(interrupts, Sequence) or isinstance(interrupts, str):
         raise InvalidInterruptError(
-            f"interrupts={given!r} is no list: put it into one, such as [RedundancyCheck()]."
+            f"interrupts={interrupts!r} is not a list: put it into one, such as "
+            "[RedundancyCheck()]."
         )
-    for interrupt in given:
+    for interrupt in interrupts:
         if not callable(interrupt):
             raise InvalidInterruptError(
                 f"The interrupt {interrupt!r} is not callable: give a function from an "
@@ -144,21 +145,21 @@ def choose_interrupts(given: Any) -> tuple[Interrupt, ...]:
             )
         if any(map(inspect.iscoroutinefunction, (interrupt, type(interrupt).__call__))):
             raise InvalidInterruptError(_asynchronous(interrupt))
-    return tuple(given)
+    return tuple(interrupts)
 
 
 def _asynchronous(interrupt: Interrupt) -> str:
     return (
-        f"The interrupt {name_of(interrupt)} is asynchronous: give a plain function. It runs on a "
-        "thread of its own, so it may block, and may call asyncio.run()."
+        f"The interrupt {name_of(interrupt)} is asynchronous: give a plain function. It runs on "
+        "its own thread, so it may block, and may call asyncio.run()."
     )
 
 
 def as_text(interrupt: Interrupt, answer: object) -> str:
-    """What an interrupt said, empty for None.
+    """The text that an interrupt returned, empty for None.
 
     Raises:
-        InvalidInterruptError: It is no text.
+        InvalidInterruptError: It returned something else.
     """
     if answer is None:
         return ""

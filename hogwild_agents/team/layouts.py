@@ -3,12 +3,12 @@
 A layout is a function from a team's blocks to one view per worker, and nothing else:
 
     contiguous   prompt · others' work · own work              (nothing is committed)
-    interleaved  prompt · history · own work                   (others are seen once committed)
+    interleaved  prompt · history · own work                   (others are visible once committed)
     combined     prompt · history · header · others' work · header · own work   (the default)
 
 These are the three of the paper (Rodionov et al., arXiv 2504.06261, section 3.2). Write your own:
 
-    def newest_last(blocks: TeamBlocks) -> list[list[Block]]:
+    def newest_last(blocks: TeamBlocks) -> list[list[CacheBlock]]:
         team = range(len(blocks.work))
         return [[*blocks.common, *blocks.others(w), blocks.work[w]] for w in team]
 """
@@ -26,14 +26,14 @@ from hogwild_agents.errors import InvalidLayoutError
 
 @dataclass(frozen=True, slots=True)
 class TeamBlocks:
-    """What a layout arranges.
+    """The blocks that a layout arranges.
 
     Attributes:
         common: The prompt and the history; several blocks while steps are being committed.
-        others_header: Says that the others' unfinished steps follow.
-        own_header: Says that the worker's own unfinished step follows.
+        others_header: The header before the others' unfinished steps.
+        own_header: The header before the worker's own unfinished step.
         pauses: Per worker, the mark that its unfinished step breaks off here.
-        work: Per worker, its unfinished step; where nothing is committed, all that it wrote.
+        work: Per worker, its unfinished step; or all of its text, if nothing is committed.
     """
 
     common: tuple[CacheBlock, ...]
@@ -43,7 +43,7 @@ class TeamBlocks:
     work: tuple[CacheBlock, ...]
 
     def others(self, worker: int) -> Iterator[CacheBlock]:
-        """The work of all but one worker, each with the mark that it breaks off."""
+        """The work of all workers but one, each followed by its pause."""
         for other, (work, pause) in enumerate(zip(self.work, self.pauses, strict=True)):
             if other != worker:
                 yield work
@@ -58,8 +58,8 @@ class Layout:
     """A named rule.
 
     Attributes:
-        name: As users call it.
-        views: From blocks to one view per worker; a worker writes to the last block of its view,
+        name: The name that users give.
+        views: From blocks to one view per worker. A worker writes to the last block of its view,
             which must be its own work.
         commits: Whether a finished step moves to the end of the history.
     """
@@ -72,15 +72,16 @@ class Layout:
         """The views, checked.
 
         Raises:
-            InvalidLayoutError: The rule fails, or gives not one view per worker, a view that does
-                not end with the worker's own work, a foreign block, or a block twice in a view.
+            InvalidLayoutError: The rule fails, does not give one view per worker, or gives a view
+                that does not end with the worker's own work, or that holds a foreign block or one
+                block twice.
         """
         try:
             views = self.views(blocks)
-        except Exception as error:  # a layout is anybody's code: it may raise anything
+        except Exception as error:  # a layout may be a user's code: it may raise anything
             raise InvalidLayoutError(
                 f"The layout {self.name!r} raised {type(error).__name__} for {len(blocks.work)} "
-                f"workers: {error}. Mend it, or use one of {', '.join(LAYOUTS)}."
+                f"workers: {error}. Correct it, or use one of {', '.join(LAYOUTS)}."
             ) from error
         if not _is_list(views) or len(views) != len(blocks.work):
             raise InvalidLayoutError(
@@ -88,24 +89,25 @@ class Layout:
                 "must give a list with one view for each."
             )
         headers = (blocks.others_header, blocks.own_header)
-        known = {*map(id, (*blocks.common, *headers, *blocks.pauses, *blocks.work))}
+        team_ids = {*map(id, (*blocks.common, *headers, *blocks.pauses, *blocks.work))}
         for worker, (view, own) in enumerate(zip(views, blocks.work, strict=True)):
             if not _is_list(view) or not view or view[-1] is not own:
                 raise InvalidLayoutError(
                     f"In the layout {self.name!r} the view of worker {worker} does not end with "
                     "its own work, where it writes: put blocks.work[worker] last."
                 )
-            places = {*map(id, view)}
-            if not known.issuperset(places) or len(places) < len(view):
+            view_ids = {*map(id, view)}
+            if not team_ids.issuperset(view_ids) or len(view_ids) < len(view):
                 raise InvalidLayoutError(
                     f"In the layout {self.name!r} the view of worker {worker} holds a block twice "
-                    "or one that is not of this team: arrange the blocks that are given, each once."
+                    "or one that is not of this team: arrange the blocks of `TeamBlocks`, each "
+                    "at most once."
                 )
         return views
 
 
-def _is_list(given: object) -> bool:
-    return isinstance(given, Sequence)
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence)
 
 
 def _contiguous(blocks: TeamBlocks) -> Views:
@@ -127,45 +129,49 @@ CONTIGUOUS = Layout("contiguous", _contiguous, commits=False)
 INTERLEAVED = Layout("interleaved", _interleaved)
 COMBINED = Layout("combined", _combined)
 SOLO = Layout("solo", _interleaved, commits=False)
-"""One worker alone: the prompt and what it writes."""
+"""The layout of a single worker: the prompt and its text."""
 
 LAYOUTS = {layout.name: layout for layout in (CONTIGUOUS, INTERLEAVED, COMBINED)}
 
 
-def choose_layout(given: str | Layout | Callable[[TeamBlocks], Views], workers: int) -> Layout:
-    """The layout meant by a name, or made of a function (which commits finished steps).
+def choose_layout(spec: str | Layout | Callable[[TeamBlocks], Views], workers: int) -> Layout:
+    """The layout of that name, or one made of a function (which commits finished steps).
 
-    It is tried on empty blocks, with and without steps that are being committed. A worker alone
-    has a layout of its own.
+    It is tried on empty blocks, with and without steps that are being committed. A single worker
+    always has the layout `solo`.
 
     Raises:
-        InvalidLayoutError: There is none, or its views make no sense.
+        InvalidLayoutError: There is no such layout, or its views make no sense.
     """
-    if isinstance(given, Layout):
-        layout = given
-    elif isinstance(given, str) and given in LAYOUTS:
-        layout = LAYOUTS[given]
-    elif callable(given):
-        layout = Layout(getattr(given, "__name__", type(given).__name__), given)
+    if isinstance(spec, Layout):
+        layout = spec
+    elif isinstance(spec, str) and spec in LAYOUTS:
+        layout = LAYOUTS[spec]
+    elif callable(spec):
+        layout = Layout(getattr(spec, "__name__", type(spec).__name__), spec)
     else:
         raise InvalidLayoutError(
-            f"Unknown layout {given!r}: use {', '.join(LAYOUTS)}, or a function from TeamBlocks to "
+            f"Unknown layout {spec!r}: use {', '.join(LAYOUTS)}, or a function from TeamBlocks to "
             "views."
         )
     if workers == 1:
         return SOLO
-    for closing in (0, workers):
-        layout.arrange(_empty_blocks(workers, closing))
+    for uncommitted in (0, workers):
+        layout.arrange(_empty_blocks(workers, uncommitted))
     return layout
 
 
-def _empty_blocks(workers: int, closing: int) -> TeamBlocks:
-    """Blocks of no model, for a team with so many steps that are being committed."""
+def _empty_blocks(workers: int, uncommitted: int) -> TeamBlocks:
+    """Blocks of no model, for a team with this many steps that are being committed."""
 
-    def some(count: int) -> tuple[CacheBlock, ...]:
+    def new_blocks(count: int) -> tuple[CacheBlock, ...]:
         return tuple(CacheBlock(cast("CachePool", None)) for _ in range(count))
 
-    others_header, own_header = some(2)
+    others_header, own_header = new_blocks(2)
     return TeamBlocks(
-        some(1 + closing), others_header, own_header, pauses=some(workers), work=some(workers)
+        new_blocks(1 + uncommitted),
+        others_header,
+        own_header,
+        pauses=new_blocks(workers),
+        work=new_blocks(workers),
     )

@@ -1,7 +1,7 @@
-"""What the workers of a team are told: their names, how to work together, how each one begins.
+"""Prompts: the workers' names, how to work together, and the first words of each worker.
 
 All workers read the same system text, so it is computed and cached once. The same team, layout and
-answer always give the same text, to the letter.
+answer always give exactly the same text.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ TOOL_RULE = (
     "Tools are called in the reply, after the thinking. As soon as it is clear which call comes "
     "next, whoever notices states it as the final answer."
 )
-"""What a team that may call tools is told beside its prompt."""
+"""Added to the prompt of a team that may call tools."""
 
 Style = Literal["you", "we", "brief", "names", "none"]
 
 STRUCTURE = "Reply with nothing but JSON that fits this schema: "
-"""What stands before a JSON schema where the reply must fit one."""
+"""Precedes the JSON schema that a reply must fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollaborationPrompt:
-    """What a team is told before it sees its problem.
+    """The instructions of a team, before its problem.
 
     Attributes:
-        style: "you" speaks to the workers, "we" for them; "brief" is for small models and contexts;
-            "names" says who is in the team and nothing else, to models trained to be one; "none"
-            says nothing, for those who write the whole prompt themselves.
+        style: "you" speaks to the workers, "we" for them. "brief" is for small models and contexts.
+            "names" only lists the team, for models that were trained as a team. "none" says
+            nothing, for developers who write the whole prompt themselves.
         examples: Whether worked examples are shown.
         extra: The developer's own instructions, put last before the problem.
     """
@@ -53,7 +53,7 @@ class CollaborationPrompt:
     extra: str = ""
 
     def __post_init__(self) -> None:
-        """Refuses a style that there is not, and instructions that are not text."""
+        """Checks the values."""
         if self.style not in get_args(Style):
             choices = ", ".join(map(repr, get_args(Style)))
             raise InvalidTeamError(f"style={self.style!r} does not exist: choose from {choices}.")
@@ -70,8 +70,8 @@ class CollaborationPrompt:
 
         Args:
             workers: The team's names.
-            layout: What a worker sees: "combined", "interleaved" or "contiguous"; any other is
-                described in general terms.
+            layout: What a worker sees: "combined", "interleaved" or "contiguous"; any other layout
+                is described in general terms.
             answer: Completes "State the final answer as ...", without a full stop. If it shows a
                 form in backticks, such as `\boxed{answer}`, the examples use that form too.
         """
@@ -102,10 +102,10 @@ class CollaborationPrompt:
         )
 
     def opening(self, workers: Sequence[str], index: int) -> str:
-        """The first words of a worker's first step, after its prefix; the worker writes on.
+        """The first words of a worker's first step, after its prefix; the worker continues them.
 
-        The first worker proposes a split. Each of the others starts in another way and from another
-        place, as copies of one model that begin alike would stay alike.
+        The first worker proposes a split. Each of the others starts in a different way, because
+        copies of one model that begin alike would stay alike.
         """
         names = worker_names(workers)
         if not 0 <= index < len(names):
@@ -116,7 +116,7 @@ class CollaborationPrompt:
 
 
 def _joined(*parts: str) -> str:
-    """Parts with blank lines between; empty ones are left out."""
+    """The parts with blank lines between; empty ones are left out."""
     return SEPARATOR.join(part for part in parts if part)
 
 
@@ -134,12 +134,12 @@ class _Example(NamedTuple):
     def shown(self, names: Sequence[str], layout: str, answer: str) -> str:
         """The example with the team's first worker as the other and its last as the viewer."""
         other, own = names[0], names[-1]
-        form = re.search(r"`([^`]*\{answer\}[^`]*)`", answer)
-        final = form[1].replace("{answer}", f"{{{self.result}}}") if form else self.result
+        shape = re.search(r"`([^`]*\{answer\}[^`]*)`", answer)
+        final = shape[1].replace("{answer}", f"{{{self.result}}}") if shape else self.result
         steps = [
-            prefix((other, own)[turn % 2], turn // 2 + 1)
+            prefix((other, own)[i % 2], i // 2 + 1)
             + text.format(other=other, own=own, check=QUESTION, final=final)
-            for turn, text in enumerate(self.steps)
+            for i, text in enumerate(self.steps)
         ]
         *history, others_step, own_step = steps
         match layout:
@@ -157,7 +157,7 @@ class _Example(NamedTuple):
 
 
 class _Words(NamedTuple):
-    """The parts of a system text, in the order in which they are read."""
+    """The parts of a system text, in reading order."""
 
     guide: str
     heading: str
@@ -280,7 +280,7 @@ _TASK = "Solve the next problem together."
 _ALONE = "Think step by step, in short paragraphs. State the final answer as {answer}."
 
 _SILENT: tuple[Style, ...] = ("names", "none")
-"""Styles of prompts that explain nothing."""
+"""Styles that do not explain how to work together."""
 
 _VOICES: dict[Style, dict[str, str]] = {
     "you": {"are": "You are one of", "we": "you", "us": "you", "our": "your"},

@@ -1,4 +1,4 @@
-"""Finishers: one writer continues from the live cache and turns thinking into an answer."""
+"""ReplyWriter: one stream that continues from the live cache and writes the reply or the answer."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from hogwild_agents.engine import CacheBlock, SamplerState, Write
-from hogwild_agents.team.tokenizer import Reader
+from hogwild_agents.team.tokenizer import Detokenizer
 
-ENDING = 256
-"""Tokens that a guided reply may take beyond its limit to come to a proper end."""
+GUIDE_OVERRUN = 256
+"""Tokens by which a guided reply may exceed its limit, to reach a proper end."""
 
 
 class Guide(Protocol):
-    """Keeps a reply to a form, such as a grammar; made for one reply.
+    """Keeps one reply to a form, such as a grammar.
 
     Attributes:
-        opening: What ends the free text that a reply may begin with; None if there is none.
+        opening: The text at which the form begins, after any free text; None if the whole reply
+            has the form.
     """
 
     opening: str | None
 
     @property
     def done(self) -> bool:
-        """Whether the reply is whole, with nothing that could follow."""
+        """Whether the reply is complete and nothing can follow."""
 
     def begin(self) -> Sequence[int]:
-        """The ids that the reply must begin with; at least one token is left to be drawn."""
+        """The ids that the reply must begin with. At least one token remains to be drawn."""
 
     def allowed(self) -> Tensor | None:
-        """What may be drawn next, bool [ids of the tokenizer], or None for anything."""
+        """The tokens that may be drawn next, bool [ids of the tokenizer], or None for all."""
 
     def take(self, token: int) -> Sequence[int]:
-        """Follows the token drawn; returns the ids that must come after it, which are not drawn."""
+        """Accepts the drawn token; returns the ids that must follow it and are not drawn."""
 
     def hurry(self, room: int) -> bool:
-        """Allows from now on only what leads to the end; whether `room` more tokens reach it."""
+        """From now on allows only what leads to the end; says if `room` more tokens reach it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,113 +48,114 @@ class ReplyWriter:
     r"""One stream that writes a reply, or the answer of the early finisher.
 
     Attributes:
-        view: What it sees; it writes to the last block.
-        pending: Ids that it writes in the next pass.
+        view: The blocks that it sees; it writes to the last one.
+        pending_ids: Ids that it writes in the next pass.
         sampler: Chooses its tokens.
-        reader: Turns them into text.
+        detokenizer: Turns them into text.
         ends: Ids that end its text.
-        limit: The most tokens it may draw.
-        complete: Whether what it wrote is whole, so that it may stop before an end token.
+        limit: The most tokens that it may draw.
+        is_complete: Whether a text is complete, so that it may stop before an end token.
+        answer_prefix: Text before its own that belongs to the answer, such as `\boxed{`.
+        budgets: Budgets of the snapshots that its answer is for.
+        first_writes: Writes that go along with its first: tokens that other streams drew and that
+            are not in the cache yet.
+        forks: Blocks of its own, to be freed when it is done.
         stop: Strings before which its text ends.
-        guide: Keeps its text to a form, if it has one; at its limit it is hurried, and cut off only
-            where no end is near.
-        columns: How many ids the model predicts.
-        lead: What stood before its text and belongs to the answer, such as `\boxed{`.
-        budgets: Those of the snapshots that its answer is for.
-        before: Writes that go along with its first: what was drawn and is not in the cache yet.
-        forks: Blocks that are its own, to be freed when it is done.
-        text: What it wrote, but for what may turn out to be the beginning of a stop string.
-        held: That.
-        tokens: How many tokens it drew.
+        guide: Keeps its text to a form. At the limit the guide is told to hurry; the text is cut
+            off only if it cannot end soon.
+        vocab_size: How many ids the model predicts.
+        text: The text so far, without the part that is held.
+        held: The end of the text that may turn out to be the beginning of a stop string.
+        tokens: How many tokens it has written.
         reason: Why it is done, or None while it is not.
     """
 
     view: Sequence[CacheBlock]
-    pending: Sequence[int]
+    pending_ids: Sequence[int]
     sampler: SamplerState
-    reader: Reader
+    detokenizer: Detokenizer
     ends: frozenset[int]
     limit: int
-    complete: Callable[[str], bool]
-    lead: str
+    is_complete: Callable[[str], bool]
+    answer_prefix: str
     budgets: Sequence[int]
-    before: list[Write]
+    first_writes: list[Write]
     forks: list[CacheBlock]
     stop: Sequence[str] = ()
     guide: Guide | None = None
-    columns: int = 0
+    vocab_size: int = 0
     text: str = ""
     held: str = ""
     tokens: int = 0
     reason: Literal["stop", "length"] | None = None
 
     def __post_init__(self) -> None:
-        """Writes what the guide's form begins with."""
+        """Writes the beginning that the guide demands."""
         if self.guide is not None:
-            self.held = self._write(self.guide.begin())
+            self.held = self._append(self.guide.begin())
 
     def writes(self) -> list[Write]:
         """Its part in the next pass; its own write is the last."""
-        before, self.before = self.before, []
+        first_writes, self.first_writes = self.first_writes, []
         allowed = None if self.guide is None else self.guide.allowed()
         if allowed is not None:  # models may predict more ids than their tokenizers have, or fewer
-            allowed = pad(allowed, (0, self.columns - len(allowed)))
-        return [*before, Write(self.view, self.pending, self.sampler, allowed)]
+            allowed = pad(allowed, (0, self.vocab_size - len(allowed)))
+        return [*first_writes, Write(self.view, self.pending_ids, self.sampler, allowed)]
 
-    def take(self, token: int) -> str:
-        """Takes the token drawn; returns the text that is now sure to be part of what it writes."""
-        self.pending = []
+    def accept(self, token: int) -> str:
+        """Takes the drawn token; returns the new text that is certain to be part of the reply."""
+        self.pending_ids = []
         if token in self.ends:
             self.tokens += 1
-            self.reason, new = "stop", self.reader.flush()
+            self.reason, new = "stop", self.detokenizer.flush()
         else:
             forced = () if self.guide is None else self.guide.take(token)
-            new = self._write([token, *forced])
+            new = self._append([token, *forced])
             self._look_for_end(new)
             if self.reason is not None:
-                new += self.reader.flush()
-        new = self._cut(self.held + new)
+                new += self.detokenizer.flush()
+        new = self._cut_at_stop(self.held + new)
         self.text += new
         return new
 
-    def _write(self, tokens: Sequence[int]) -> str:
-        """Lays tokens down for the next pass; returns the text that they complete."""
-        self.pending = [*self.pending, *tokens]
+    def _append(self, tokens: Sequence[int]) -> str:
+        """Adds tokens to the next pass; returns the text that they complete."""
+        self.pending_ids = [*self.pending_ids, *tokens]
         self.tokens += len(tokens)
-        return "".join(map(self.reader.push, tokens))
+        return "".join(map(self.detokenizer.push, tokens))
 
     def _look_for_end(self, new: str) -> None:
-        """Ends the text where it is whole or too long."""
+        """Sets the reason if the text is complete or too long."""
         if self.guide is not None and self.guide.done:
             self.reason = "stop" if self.tokens <= self.limit else "length"
-        elif self.complete(self.text + self.held + new):
+        elif self.is_complete(self.text + self.held + new):
             self.reason = "stop"
         elif self.tokens >= self.limit:
-            room = self.limit + ENDING - self.tokens
+            room = self.limit + GUIDE_OVERRUN - self.tokens
             if self.guide is None or room <= 0 or not self.guide.hurry(room):
                 self.reason = "length"
 
-    def _cut(self, new: str) -> str:
-        """`new` up to a stop string, or up to where one may have begun that is not whole yet."""
+    def _cut_at_stop(self, new: str) -> str:
+        """`new` up to a stop string; holds back an end that may become one."""
         self.held = ""
-        free = self._free(new)
-        found = [place for stop in self.stop if (place := free.find(stop)) >= 0]
-        if found:
+        free = self._free_text(new)
+        starts = [start for stop in self.stop if (start := free.find(stop)) >= 0]
+        if starts:
             self.reason = "stop"
-            return new[: min(found)]
+            return new[: min(starts)]
         if self.reason is None and free == new:
-            begun = [
+            lengths = [
                 length
                 for stop in self.stop
                 for length in range(1, len(stop))
                 if new.endswith(stop[:length])
             ]
-            kept = len(new) - max(begun, default=0)
-            new, self.held = new[:kept], new[kept:]
+            certain = len(new) - max(lengths, default=0)
+            new, self.held = new[:certain], new[certain:]
         return new
 
-    def _free(self, new: str) -> str:
-        """The part of `new` that stop strings may end: a form must be whole."""
+    def _free_text(self, new: str) -> str:
+        """The part of `new` that stop strings may end: text with a form must stay complete."""
         if self.guide is None:
             return new
         if self.guide.opening is None:

@@ -1,11 +1,11 @@
-"""Session: one problem, from the prompt to the answer; what the engine runs for a team."""
+"""Session: one problem, from the prompt to the answer. This is the job that an engine runs."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hogwild_agents.engine import (
     BatchEntry,
@@ -26,35 +26,33 @@ from hogwild_agents.errors import (
 )
 from hogwild_agents.team import events as ev
 from hogwild_agents.team import steps
-from hogwild_agents.team.reply_writer import ENDING, Guide, ReplyWriter
-from hogwild_agents.team.tokenizer import Reader
-from hogwild_agents.team.workers import Running, Thinking
-
-if TYPE_CHECKING:
-    from hogwild_agents.team.team import Team
+from hogwild_agents.team.config import TeamConfig
+from hogwild_agents.team.reply_writer import GUIDE_OVERRUN, Guide, ReplyWriter
+from hogwild_agents.team.tokenizer import Detokenizer
+from hogwild_agents.team.workers import Passes, Thinking
 
 LONGEST_COMMIT = 512
-"""Tokens of a step that the memory of a session is reckoned with."""
+"""Tokens of a step that the estimate of a session's memory counts twice, for its commit."""
 
 CONTEXT_SHARE = 4
-"""A reply is promised at most one part in this many of the model's context."""
+"""A reply is promised at most this fraction (one in so many) of the model's context."""
 
 
 class Session:
     """One problem being solved by one team; made by `Team.session`, run by `Engine.submit`, once.
 
     Attributes:
-        team: Who works on it.
-        problem: As it was given.
+        team: The team that works on it.
+        problem: The problem as the caller gave it.
         prompt: Ids of the prompt that go into the cache before the team begins.
         most_tokens: The most cache it may ever need; known once it is submitted.
-        max_writers: How many write at once.
-        events: What has happened since the engine last looked.
+        max_writers: The most streams that write in one pass.
+        events: Events since the engine last collected them.
     """
 
     def __init__(
         self,
-        team: Team,
+        team: TeamConfig,
         problem: str | Sequence[Mapping[str, Any]],
         prompt: Sequence[int],
         guide: Guide | None = None,
@@ -62,142 +60,117 @@ class Session:
         self.team = team
         self.problem = problem
         self._guide = guide
-        # A worker alone goes on from the prompt's last token, which must not be in the cache yet.
-        alone = len(team.workers) == 1 and len(prompt) > 1
-        self.prompt, self._first = (prompt[:-1], prompt[-1:]) if alone else (prompt, [])
+        # A single worker continues from the prompt's last token, so that one is not cached before.
+        split = team.is_single and len(prompt) > 1
+        self.prompt, self._first_ids = (prompt[:-1], prompt[-1:]) if split else (prompt, [])
         self.events: list[ev.Event] = []
         self.max_writers = len(team.workers) + 1
         self.most_tokens = len(prompt)
-        self._reserve = 0  # tokens of every view that are kept free for the finisher
+        self._reserved_tokens = 0  # of every view, kept free for the finisher
         self._thinking: Thinking | None = None
         self._writers: list[ReplyWriter] = []
         self._reply: ReplyWriter | None = None
         self._reply_passes = 0
         self._snapshots: dict[int, ev.Snapshot] = {}
-        self._reason: ev.FinishReason | None = None
+        self._finish_reason: ev.FinishReason | None = None
         self._answer: Any = None
-        self._said: deque[str] = deque()
-        self._unheard: list[str] = []
-        self._stop = False
+        self._notes: deque[str] = deque()
+        self._unread_notes: list[str] = []
+        self._stopped = False
         self._submitted = 0.0
-        self._thought: float | None = None
+        self._thinking_seconds: float | None = None
+
+    # What the engine and the handle call.
 
     def check(self, model: SharedCacheModel) -> None:
-        """Counts what the session may need.
+        """Computes what the session may need, and refuses it if it cannot run.
 
         Raises:
-            InvalidTokensError: The team's words have ids that the model does not know.
-            InvalidSamplingError: So have the banned tokens.
+            InvalidTokensError: The team's texts have ids that the model does not know.
+            InvalidSamplingError: The sampling parameters ban such ids.
             ContextLengthError: The model's context leaves no room to think and answer.
         """
         team = self.team
-        limit = min(team.reply_tokens, model.max_length // CONTEXT_SHARE)
-        limit = 0 if team.finisher == "answer" else limit
-        limit += 0 if self._guide is None else ENDING
+        reserved = min(team.reply_tokens, model.max_length // CONTEXT_SHARE)
+        reserved = 0 if team.finisher == "answer" else reserved
+        reserved += 0 if self._guide is None else GUIDE_OVERRUN
         if team.finisher == "answer" or team.snapshots:
-            opening = team.tokenizer.encode(team.answer.opening)
-            limit = max(limit, team.answer.max_tokens + len(opening))
-        self._reserve = limit + PAGE
-        given = [*team.header_tokens(), *team.opening_tokens()]
-        highest = max(max(tokens, default=0) for tokens in given)
+            opening_ids = team.tokenizer.encode(team.answer.opening)
+            reserved = max(reserved, team.answer.max_tokens + len(opening_ids))
+        self._reserved_tokens = reserved + PAGE
+        texts = [*team.header_tokens(), *team.opening_tokens()]
+        highest = max(max(ids, default=0) for ids in texts)
         if highest >= model.vocab_size:
             raise InvalidTokensError(
                 f"The team's words need token id {highest}, but the model's ids end at "
                 f"{model.vocab_size - 1}: is this the model's own tokenizer?"
             )
-        least = len(self.prompt) + sum(map(len, given)) + self._reserve
-        if least > model.max_length:
+        minimum = len(self.prompt) + sum(map(len, texts)) + self._reserved_tokens
+        if minimum > model.max_length:
             raise ContextLengthError(
                 f"The prompt of {len(self.prompt):,} tokens is too long: with headers, first words "
-                f"and {self._reserve:,} tokens kept for the answer it takes {least:,}, and this "
-                f"model's limit is {model.max_length:,}. Shorten the problem, use the brief prompt "
-                "or one without examples, or lower reply_tokens."
+                f"and {self._reserved_tokens:,} tokens kept for the answer it takes {minimum:,}, "
+                f"and this model's limit is {model.max_length:,}. Shorten the problem, use the "
+                "brief prompt or one without examples, or lower reply_tokens."
             )
-        beyond = [token for token in team.sampling.banned if token >= model.predicted]
-        if beyond:
+        unknown = [token for token in team.sampling.banned if token >= model.predicted]
+        if unknown:
             raise InvalidSamplingError(
-                f"banned names token {beyond[0]}, but the vocabulary ends at {model.predicted - 1}."
+                f"banned names token {unknown[0]}, but the vocabulary ends at "
+                f"{model.predicted - 1}."
             )
-        # Prefixes and interrupts come on top of what workers draw: a quarter is plenty. And a step
-        # stands twice in the cache for a moment when it is committed.
-        drawn = len(team.workers) * (team.budget * 5 // 4 + PAGE + min(team.budget, LONGEST_COMMIT))
-        copies = len(team.snapshots) * (self._reserve + len(team.workers) * PAGE)
-        room = model.max_length * len(team.workers)
-        self.most_tokens = min(least + drawn, room) + len(given) * PAGE + copies
+        # Prefixes and interrupts come on top of the drawn tokens: a quarter more is plenty. While
+        # a step is committed, it is in the cache twice.
+        thinking = team.budget * 5 // 4 + PAGE + min(team.budget, LONGEST_COMMIT)
+        forks = len(team.snapshots) * (self._reserved_tokens + len(team.workers) * PAGE)
+        all_views = model.max_length * len(team.workers)
+        self.most_tokens = (
+            min(minimum + len(team.workers) * thinking, all_views) + len(texts) * PAGE + forks
+        )
         self._submitted = time.monotonic()
 
     def hear(self, message: Any) -> None:
         """Puts a user's note into the shared history before the next pass.
 
         Raises:
-            InvalidMessageError: It is no text, or empty.
+            InvalidMessageError: It is not a text, or is empty.
         """
         if not isinstance(message, str) or not message.strip():
             raise InvalidMessageError(f"Cannot say {message!r}: give a text that is not empty.")
-        self._said.append(message)
+        self._notes.append(message)
 
     def stop(self) -> None:
         """Ends the thinking before the next pass; the finisher still answers."""
-        self._stop = True
+        self._stopped = True
         if self._thinking is not None:
-            self._thinking.hurry()
+            self._thinking.skip_interrupts()
 
-    def run(self, lease: Lease) -> Running:
-        """The session, pass by pass."""
-        team = self.team
+    def run(self, lease: Lease) -> Passes:
+        """The session, pass by pass: the team thinks, then the finisher answers."""
         self._lease = lease
-        self._thinking = thinking = Thinking(team, self.problem, lease, self._first, self._tell)
-        self._tell(
-            ev.Started,
-            workers=team.workers,
-            prompt_tokens=lease.usage.prompt_tokens + len(self._first),
-            reused_tokens=lease.usage.reused_tokens,
-            finisher=team.finisher,
+        self._thinking = thinking = Thinking(
+            self.team, self.problem, lease, self._first_ids, self._emit
         )
-        if team.replies_at_once:
-            self._reason = "ended"
+        self._emit(
+            ev.Started,
+            workers=self.team.workers,
+            prompt_tokens=lease.usage.prompt_tokens + len(self._first_ids),
+            reused_tokens=lease.usage.reused_tokens,
+            finisher=self.team.finisher,
+        )
+        if self.team.replies_at_once:
+            self._finish_reason = "ended"
         else:
-            yield from thinking.begin()
-        while self._reason is None:
-            yield from self._read_notes(thinking)
-            if self._stop or not self._has_room():
-                self._reason = "stopped" if self._stop else "length"
-                break
-            yield from thinking.read_ahead()
-            writes, commits = thinking.turn()
-            count = len(writes)
-            drawn = yield self._entry(writes, commits)
-            thinking.take(drawn[count - len(thinking.awake()) : count])
-            self._take(drawn[count:])
-            self._decide(thinking)
-            if self._reason is None:
-                if not self._stop:
-                    yield from thinking.begin_steps()
-                self._take_snapshot(thinking)
-        yield from self._finish(thinking)
-
-    def _read_notes(self, thinking: Thinking) -> Running:
-        """Reads what was said meanwhile; what is too long for the context stays unheard."""
-        heard: list[str] = []
-        length = 0
-        for text in [*self._said]:
-            size = len(text.encode(errors="replace")) + PAGE
-            if self._has_room(length + size):
-                heard.append(text)
-                length += size
-            else:
-                self._said.remove(text)
-                self._unheard.append(text)
-        if heard:
-            yield from thinking.read_notes(heard)
-            for _ in heard:  # only now, so that no fault loses them
-                self._said.popleft()
+            yield from thinking.write_headers()
+        while self._finish_reason is None:
+            yield from self._think(thinking)
+        yield from self._finish(thinking, self._finish_reason)
 
     def result(self, usage: Usage, error: BaseException | None, cancelled: bool) -> ev.Result:
-        """What was reached until now."""
+        """Everything that the session has reached so far."""
         team, thinking, reply = self.team, self._thinking, self._reply
         passes = thinking.passes if thinking else 0
-        reason: ev.FinishReason = self._reason or "stopped"
+        reason: ev.FinishReason = self._finish_reason or "stopped"
         if error is not None or cancelled:
             reason = "cancelled" if error is None else "error"
         workers = thinking.workers if thinking else []
@@ -216,177 +189,209 @@ class Session:
             passes=passes,
             reply_passes=self._reply_passes,
             reading_passes=usage.passes - passes - self._reply_passes,
-            tokens={worker.name: worker.total for worker in workers},
+            tokens={worker.name: worker.total_tokens for worker in workers},
             reply_tokens=0 if reply is None else reply.tokens,
-            prompt_tokens=usage.prompt_tokens and usage.prompt_tokens + len(self._first),
+            prompt_tokens=usage.prompt_tokens and usage.prompt_tokens + len(self._first_ids),
             reused_tokens=usage.reused_tokens,
             preemptions=usage.preemptions,
             interruptions=tuple(thinking.interruptions) if thinking else (),
             snapshots=tuple(self._snapshots[budget] for budget in sorted(self._snapshots)),
-            unheard=(*self._unheard, *self._said),
+            unheard=(*self._unread_notes, *self._notes),
             timings=ev.Timings(
-                usage.waited or None, usage.prefilled or None, self._thought, self._seconds
+                usage.waited or None, usage.prefilled or None, self._thinking_seconds, self._seconds
             ),
             error=None if error is None else f"{type(error).__name__}: {error}",
         )
-        self._tell(ev.Finished, result=result)
+        self._emit(ev.Finished, result=result)
         return result
 
     @property
     def _seconds(self) -> float:
+        """Seconds since submission."""
         return time.monotonic() - self._submitted
 
-    def _tell(self, kind: type[ev.Event], **fields: Any) -> None:
+    def _emit(self, event: type[ev.Event], **fields: Any) -> None:
         passes = self._thinking.passes if self._thinking else 0
-        self.events.append(kind(passes, self._seconds, **fields))
+        self.events.append(event(passes, self._seconds, **fields))
 
-    def _entry(
-        self, writes: list[Write], commits: Sequence[tuple[CacheBlock, CacheBlock]] = ()
-    ) -> BatchEntry:
-        """A turn with the writers of snapshots and reply at the end."""
-        for writer in self._writers:
-            writes += writer.writes()
-        return BatchEntry(writes, commits)
+    # Thinking.
 
-    def _take(self, drawn: Sequence[int | None]) -> None:
-        """Hands the writers their tokens, and collects from those who are done."""
-        tokens = [token for token in drawn if token is not None]  # the rest go with first writes
+    def _think(self, thinking: Thinking) -> Passes:
+        """One pass of thinking, with all that belongs before and after it."""
+        yield from self._read_notes(thinking)
+        if self._stopped or not self._has_room():
+            self._finish_reason = "stopped" if self._stopped else "length"
+            return
+        yield from thinking.prefill_prefixes()
+        writes, commits = thinking.next_pass()
+        drawn = yield BatchEntry([*writes, *self._writer_writes()], commits)
+        thinking.accept(drawn[len(writes) - len(thinking.active()) : len(writes)])
+        self._accept_writers(drawn[len(writes) :])
+        self._finish_reason = self._reason_to_finish(thinking)
+        if self._finish_reason is None:
+            if not self._stopped:
+                yield from thinking.begin_steps()
+            self._take_snapshot(thinking)
+
+    def _read_notes(self, thinking: Thinking) -> Passes:
+        """Adds new notes to the history; notes that do not fit into the context stay unread."""
+        texts: list[str] = []
+        length = 0
+        for text in [*self._notes]:
+            size = len(text.encode(errors="replace")) + PAGE
+            if self._has_room(length + size):
+                texts.append(text)
+                length += size
+            else:
+                self._notes.remove(text)
+                self._unread_notes.append(text)
+        if texts:
+            yield from thinking.add_notes(texts)
+            for _ in texts:  # only now, so that a fault does not lose them
+                self._notes.popleft()
+
+    def _has_room(self, tokens: int = 0) -> bool:
+        """Whether this many more tokens leave enough room for the finisher."""
+        assert self._thinking is not None
+        length = self._thinking.longest_view() + tokens + self._reserved_tokens
+        return length <= self._lease.model.max_length
+
+    def _reason_to_finish(self, thinking: Thinking) -> ev.FinishReason | None:
+        """Why the thinking is over, or None if it goes on."""
+        if thinking.answered_by is not None:
+            return "answer"
+        if not thinking.active():
+            return "ended"
+        return "budget" if thinking.passes >= self.team.budget else None
+
+    def _take_snapshot(self, thinking: Thinking) -> None:
+        """At a snapshot's budget, lets the early finisher answer from a fork."""
+        if thinking.passes in self.team.snapshots:
+            _, answer = thinking.find_answer()
+            if answer is None:
+                self._writers.append(self._new_writer(thinking, [thinking.passes], answer=True))
+            else:
+                self._record_snapshot(thinking.passes, answer)
+
+    def _record_snapshot(self, budget: int, answer: Any, text: str = "", tokens: int = 0) -> None:
+        assert self._thinking is not None
+        passes = min(budget, self._thinking.passes)
+        self._snapshots[budget] = ev.Snapshot(budget, passes, answer, text, tokens)
+        self._emit(ev.SnapshotTaken, snapshot=self._snapshots[budget])
+
+    # The answer.
+
+    def _finish(self, thinking: Thinking, reason: ev.FinishReason) -> Passes:
+        """Writes the reply or the answer, and lets snapshots under way come to their end."""
+        team = self.team
+        self._thinking_seconds = self._seconds
+        thinking.conclude()
+        self._emit(ev.ThinkingEnded, reason=reason)
+        self._answer = thinking.answer
+        begun = {*self._snapshots, *(b for writer in self._writers for b in writer.budgets)}
+        budgets = [budget for budget in team.snapshots if budget not in begun]
+        if self._answer is not None:
+            for budget in budgets:
+                self._record_snapshot(budget, self._answer)
+            budgets = []
+        if team.finisher == "reply":
+            if budgets:
+                self._writers.append(self._new_writer(thinking, budgets, answer=True))
+            self._reply = self._new_writer(thinking, [], answer=False)
+            self._writers.append(self._reply)
+        elif self._answer is None:
+            self._reply = self._new_writer(thinking, budgets, answer=True)
+            self._writers.append(self._reply)
+        while self._writers:
+            drawn = yield BatchEntry(self._writer_writes())
+            self._reply_passes += 1
+            self._accept_writers(drawn)
+
+    def _writer_writes(self) -> list[Write]:
+        """What the writers of snapshots and of the reply write in the next pass."""
+        return [write for writer in self._writers for write in writer.writes()]
+
+    def _accept_writers(self, drawn: Sequence[int | None]) -> None:
+        """Gives the writers the tokens that they drew, and collects from those that are done."""
+        tokens = [token for token in drawn if token is not None]  # first writes draw none
         for writer, token in zip([*self._writers], tokens, strict=True):
-            new = writer.take(token)
+            new = writer.accept(token)
             if writer is self._reply:
-                self._tell(ev.ReplyToken, token=token, text=new)
+                self._emit(ev.ReplyToken, token=token, text=new)
             if writer.reason is not None:
                 self._writers.remove(writer)
                 self._collect(writer)
 
     def _collect(self, writer: ReplyWriter) -> None:
-        """Takes what a writer has written, which is done."""
+        """Frees the blocks of a writer that is done, and reads the answer from its text."""
         for fork in writer.forks:
             self._lease.free(fork)
-        answer = self.team.answer.extract(writer.lead + writer.text)
+        answer = self.team.answer.extract(writer.answer_prefix + writer.text)
         for budget in writer.budgets:
-            self._keep_snapshot(budget, answer, writer.text, writer.tokens)
+            self._record_snapshot(budget, answer, writer.text, writer.tokens)
         if writer is self._reply and self._answer is None:
             self._answer = answer
             if answer is not None:
-                self._tell(ev.AnswerFound, worker=None, answer=answer)
+                self._emit(ev.AnswerFound, worker=None, answer=answer)
 
-    # When the thinking ends.
+    def _new_writer(
+        self, thinking: Thinking, budgets: Sequence[int], *, answer: bool
+    ) -> ReplyWriter:
+        """A writer that continues from the live cache, in the view of one worker.
 
-    def _decide(self, thinking: Thinking) -> None:
-        """Whether the thinking is over, and why."""
-        if thinking.finder is not None:
-            self._reason = "answer"
-        elif not thinking.awake():
-            self._reason = "ended"
-        elif thinking.passes >= self.team.budget:
-            self._reason = "budget"
-
-    def _has_room(self, more: int = 0) -> bool:
-        """Whether so many tokens more leave room for the finisher."""
-        assert self._thinking is not None
-        return self._thinking.longest() + more + self._reserve <= self._lease.model.max_length
-
-    def _take_snapshot(self, thinking: Thinking) -> None:
-        """Lets the early finisher answer from a fork, if this is a budget to look at."""
-        if thinking.passes in self.team.snapshots:
-            _, stated = thinking.stated()
-            if stated is None:
-                self._writers.append(self._writer(thinking, [thinking.passes], answer=True))
-            else:
-                self._keep_snapshot(thinking.passes, stated)
-
-    def _keep_snapshot(self, budget: int, answer: Any, text: str = "", tokens: int = 0) -> None:
-        assert self._thinking is not None
-        passes = min(budget, self._thinking.passes)
-        self._snapshots[budget] = ev.Snapshot(budget, passes, answer, text, tokens)
-        self._tell(ev.SnapshotTaken, snapshot=self._snapshots[budget])
-
-    # After that.
-
-    def _finish(self, thinking: Thinking) -> Running:
-        """Writes the reply or the answer, and ends the snapshots under way."""
-        team = self.team
-        self._thought = self._seconds
-        assert self._reason is not None
-        thinking.conclude()
-        self._tell(ev.ThinkingEnded, reason=self._reason)
-        self._answer = thinking.answer
-        begun = {*self._snapshots, *(b for writer in self._writers for b in writer.budgets)}
-        left = [budget for budget in team.snapshots if budget not in begun]
-        if self._answer is not None:
-            for budget in left:
-                self._keep_snapshot(budget, self._answer)
-            left = []
-        if team.finisher == "reply":
-            if left:
-                self._writers.append(self._writer(thinking, left, answer=True))
-            self._reply = self._writer(thinking, [], answer=False)
-            self._writers.append(self._reply)
-        elif self._answer is None:
-            self._reply = self._writer(thinking, left, answer=True)
-            self._writers.append(self._reply)
-        while self._writers:
-            drawn = yield self._entry([])
-            self._reply_passes += 1
-            self._take(drawn)
-
-    def _writer(self, thinking: Thinking, budgets: Sequence[int], *, answer: bool) -> ReplyWriter:
-        """One who goes on from the live cache: who found the answer, or the first still awake.
-
-        Whoever answers writes into forks, so that neither the thinking nor a reply is disturbed.
-        What was drawn last is not in the cache yet, and is written along with the first token; the
-        beginning of a step in which nothing was drawn is left out.
+        That is the worker who stated the answer, or else the first active one. A writer of an
+        answer works on forks, so that it disturbs neither the thinking nor a reply. The tokens that
+        were drawn last are not in the cache yet, so they are written along with its first token.
+        The beginning of a step in which nothing was drawn is left out.
         """
         team, lease, views = self.team, self._lease, thinking.views()
-        author = thinking.finder or [*thinking.awake(), *thinking.workers][0]
-        twins: dict[CacheBlock, CacheBlock] = {}
+        author = thinking.answered_by or [*thinking.active(), *thinking.workers][0]
+        forks: dict[CacheBlock, CacheBlock] = {}
         if answer:
-            mine = [lease.prompt, *(step.block for step in thinking.closing)]
-            mine += [worker.work for worker in thinking.workers]
-            twins = {block: lease.fork(block) for block in mine}
-        others = [
-            (views[worker.place], worker.owed)
+            changing = [lease.prompt, *(step.block for step in thinking.uncommitted)]
+            changing += [worker.work for worker in thinking.workers]
+            forks = {block: lease.fork(block) for block in changing}
+        pending = [(step.view, step.pending_ids) for step in thinking.uncommitted]
+        pending += [
+            (views[worker.index], worker.pending_ids)
             for worker in thinking.workers
             if worker is not author
         ]
-        closing = [(step.view, step.owed) for step in thinking.closing]
-        before = [
-            Write([twins.get(block, block) for block in view], owed)
-            for view, owed in (*closing, *others)
-            if owed
+        first_writes = [
+            Write([forks.get(block, block) for block in view], ids) for view, ids in pending if ids
         ]
-        view = [twins.get(block, block) for block in views[author.place]]
-        between = steps.SEPARATOR if author.written else ""
+        view = [forks.get(block, block) for block in views[author.index]]
+        separator = steps.SEPARATOR if author.written else ""
         if answer:
-            pending = team.tokenizer.encode(between + team.answer.opening.lstrip("\n"))
-            params = SamplingParams(temperature=0, banned=thinking.sampling(0, team.marks).banned)
+            opening_ids = team.tokenizer.encode(separator + team.answer.opening.lstrip("\n"))
+            banned = thinking.sampling(0, team.thinking_ids).banned
+            params = SamplingParams(temperature=0, banned=banned)
             limit = team.answer.max_tokens
         else:
-            pending = [] if team.replies_at_once else team.closing_tokens(between)
-            params = thinking.sampling(len(team.workers), team.marks)
-            taken = sum(map(len, view)) + len(author.owed) + len(pending)
-            taken += sum(len(write.tokens) for write in before)
-            taken += 0 if self._guide is None else ENDING
-            limit = max(1, min(team.reply_tokens, lease.model.max_length - taken))
+            opening_ids = [] if team.replies_at_once else team.closing_tokens(separator)
+            params = thinking.sampling(len(team.workers), team.thinking_ids)
+            used = sum(map(len, view)) + len(author.pending_ids) + len(opening_ids)
+            used += sum(len(write.tokens) for write in first_writes)
+            used += 0 if self._guide is None else GUIDE_OVERRUN
+            limit = max(1, min(team.reply_tokens, lease.model.max_length - used))
         return ReplyWriter(
             view=view,
-            pending=[*author.owed, *pending],
+            pending_ids=[*author.pending_ids, *opening_ids],
             sampler=SamplerState(params),
-            reader=Reader(team.tokenizer),
+            detokenizer=Detokenizer(team.tokenizer),
             ends=team.tokenizer.ends,
             limit=limit,
-            complete=team.answer.complete if answer else _never,
-            lead=team.answer.lead if answer else "",
+            is_complete=team.answer.complete if answer else _never,
+            answer_prefix=team.answer.prefix if answer else "",
             stop=() if answer else team.stop,
             guide=None if answer else self._guide,
-            columns=lease.model.predicted,
+            vocab_size=lease.model.predicted,
             budgets=budgets,
-            before=before,
-            forks=[*twins.values()],
+            first_writes=first_writes,
+            forks=[*forks.values()],
         )
 
 
 def _never(_: str) -> bool:
-    """A reply is whole only when its writer ends it."""
+    """A reply is complete only when its writer ends it."""
     return False

@@ -1,12 +1,12 @@
-"""The workers at work: who writes what in a pass, and what becomes of the tokens.
+"""The workers at work: what each of them writes in a pass, and what happens to the drawn tokens.
 
-A pass of a team of two in the combined layout writes
+In one pass, a team of two in the combined layout writes
 
-    one token for each worker       into its work in progress, seen by the others in the same pass
+    one token for each worker       into its work in progress; the others see it in the same pass
     the last token of a step        into the step that has just ended, before it is committed
-    the beginning of a step         `**Bob [4]:** `, and what interrupts say
+    the beginning of a step         `**Bob [4]:** `, and the texts of interrupts
 
-so a step is whole when it joins the history, and no pass is spent on anything but thinking.
+So a step is complete when it joins the history, and no pass is spent on anything but thinking.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from hogwild_agents.engine import BatchEntry, CacheBlock, Lease, SamplerState, SamplingParams, Write
 from hogwild_agents.team import events as ev
 from hogwild_agents.team import steps
+from hogwild_agents.team.config import TeamConfig
 from hogwild_agents.team.interrupts import (
     Interrupt,
     InterruptContext,
@@ -28,144 +29,144 @@ from hogwild_agents.team.interrupts import (
     name_of,
 )
 from hogwild_agents.team.layouts import TeamBlocks, Views
-from hogwild_agents.team.tokenizer import Reader
+from hogwild_agents.team.tokenizer import Detokenizer
 
-if TYPE_CHECKING:
-    from hogwild_agents.team.team import Team
+LONG_PREFIX = 256
+"""A longer beginning of a step is read in chunks first, so that the other workers do not wait."""
 
-LONG = 256
-"""Tokens of a step's beginning that are read in chunks first, so that nobody else has to wait."""
+SEED_STRIDE = 0x9E3779B97F4A7C15
+"""2**64 over the golden ratio. Its multiples give the workers unrelated seeds."""
 
-GOLDEN = 0x9E3779B97F4A7C15
-"""2**64 over the golden ratio: multiples of it make seeds that have nothing in common."""
+Passes: TypeAlias = Generator["BatchEntry | Future[Any]", Any, None]
+"""A part of a session's run, as the engine drives it."""
 
-Running: TypeAlias = Generator["BatchEntry | Future[Any]", Any, None]
-Tell: TypeAlias = Callable[..., None]
+Emit: TypeAlias = Callable[..., None]
+"""Takes an event's class and its fields."""
 
 
-class Closing(NamedTuple):
-    """A step that has ended and is committed with the next pass, which writes its last tokens."""
+class UncommittedStep(NamedTuple):
+    """A step that has ended. The next pass writes its last tokens, then it is committed."""
 
     view: Sequence[CacheBlock]
     block: CacheBlock
-    owed: list[int]
+    pending_ids: list[int]
 
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """One worker.
+    """The state of one worker.
 
     Attributes:
         name: Its name.
-        place: Its index in the team.
+        index: Its index in the team.
         sampler: Chooses its tokens.
-        reader: Turns them into text.
+        detokenizer: Turns them into text.
         work: The block that it writes to.
-        owed: Ids that it drew and that are not in the cache yet.
-        lead: Ids with which the system begins its step, not in the cache yet.
-        index: Number of its step.
+        pending_ids: Ids that it drew and that are not in the cache yet.
+        prefix_ids: Ids with which the system begins its step, not in the cache yet.
+        step_index: Number of its current step, from 1.
         text: The step so far, after the prefix.
-        written: What of it the worker wrote.
-        tokens: Tokens that it drew in this step.
-        total: Tokens that it drew in all.
-        begun: Forward pass of the step's first token.
-        asked: Interrupts in this step, each with its place among the records.
-        ended: Whether it has nothing more to say.
+        written: The part of `text` that the worker wrote itself.
+        step_tokens: Tokens that it drew in this step.
+        total_tokens: Tokens that it drew in all.
+        first_pass: Forward pass of the step's first token, 0 before that.
+        interrupts: Interrupts in this step, each with the index of its record.
+        ended: Whether it has written its end token.
     """
 
     name: str
-    place: int
+    index: int
     sampler: SamplerState
-    reader: Reader
+    detokenizer: Detokenizer
     work: CacheBlock
-    owed: list[int] = field(default_factory=list)
-    lead: list[int] = field(default_factory=list)
-    index: int = 1
+    pending_ids: list[int] = field(default_factory=list)
+    prefix_ids: list[int] = field(default_factory=list)
+    step_index: int = 1
     text: str = ""
     written: str = ""
-    tokens: int = 0
-    total: int = 0
-    begun: int = 0
-    asked: list[tuple[Interrupt, int]] = field(default_factory=list)
+    step_tokens: int = 0
+    total_tokens: int = 0
+    first_pass: int = 0
+    interrupts: list[tuple[Interrupt, int]] = field(default_factory=list)
     ended: bool = False
 
     @property
-    def pending(self) -> list[int]:
-        """All that it writes in the next pass."""
-        return self.owed + self.lead
+    def next_ids(self) -> list[int]:
+        """All ids that it writes in the next pass."""
+        return self.pending_ids + self.prefix_ids
 
 
 class Thinking:
-    """The thinking of one team about one problem.
+    """One team thinking about one problem.
 
     Args:
-        team: Who thinks.
-        problem: As it was given.
+        team: The team.
+        problem: The problem as the caller gave it.
         lease: The session's memory; the prompt is in it.
-        first: Ids that a worker alone has still to write before it draws.
-        tell: Called with an event's class and fields.
+        first_ids: Ids that a single worker writes before it draws its first token.
+        emit: Called with an event's class and fields.
 
     Attributes:
         workers: The workers.
         history: Finished steps and notes, in order.
-        interruptions: The interrupts that spoke.
+        interruptions: The interrupts that spoke, in order.
         passes: Forward passes so far.
-        answer: The final answer that was found in a finished step, or None.
-        finder: Who stated it.
-        closing: Steps that are committed with the next pass.
+        answer: The final answer that a finished step states, or None.
+        answered_by: The worker who stated it.
+        uncommitted: Steps that are committed with the next pass.
     """
 
     def __init__(
-        self, team: Team, problem: Any, lease: Lease, first: Sequence[int], tell: Tell
+        self, team: TeamConfig, problem: Any, lease: Lease, first_ids: Sequence[int], emit: Emit
     ) -> None:
         self.team = team
         self.problem = problem
         self._lease = lease
-        self._tell = tell
-        self._alone = len(team.workers) == 1
+        self._emit = emit
         self._headers = (lease.new_block(), lease.new_block())
         self._pauses = tuple(lease.new_block() for _ in team.workers)
-        self._since = [0] * len(team.interrupts)
+        self._tokens_since = [0] * len(team.interrupts)  # since each interrupt last spoke
         self._ends = team.ends if team.may_end else frozenset[int]()
-        self._arranged: Views | None = None
-        self._asking: Future[Any] | None = None
-        self._hurried = False
-        self.closing: list[Closing] = []
+        self._views: Views | None = None
+        self._interrupt_call: Future[Any] | None = None
+        self._skips_interrupts = False
+        self.uncommitted: list[UncommittedStep] = []
         self.history: list[ev.Step | ev.Note] = []
         self.interruptions: list[ev.Interruption] = []
         self.passes = 0
         self.answer: Any = None
-        self.finder: Worker | None = None
+        self.answered_by: Worker | None = None
         banned = team.banned - self._ends
         self.workers = [
             Worker(
                 name,
-                place,
-                SamplerState(self.sampling(place, banned)),
-                Reader(team.tokenizer),
+                index,
+                SamplerState(self.sampling(index, banned)),
+                Detokenizer(team.tokenizer),
                 lease.new_block(),
-                owed=[*first],
-                lead=opening,
-                text=team.opening(place),
+                pending_ids=[*first_ids],
+                prefix_ids=opening_ids,
+                text=team.opening(index),
             )
-            for place, (name, opening) in enumerate(
+            for index, (name, opening_ids) in enumerate(
                 zip(team.workers, team.opening_tokens(), strict=True)
             )
         ]
 
-    def sampling(self, place: int, banned: frozenset[int]) -> SamplingParams:
-        """How the stream in a place of the team chooses: repeatably, and like no other."""
-        base, columns = self.team.sampling, self._lease.model.predicted
+    def sampling(self, index: int, banned: frozenset[int]) -> SamplingParams:
+        """How one stream of the team chooses: repeatably, and independently of the others."""
+        params, vocab_size = self.team.sampling, self._lease.model.predicted
+        seed = params.seed
         return replace(
-            base,
-            banned=base.banned | frozenset(token for token in banned if token < columns),
-            seed=None if base.seed is None else (base.seed + place * GOLDEN) % 2**64,
+            params,
+            banned=params.banned | frozenset(token for token in banned if token < vocab_size),
+            seed=None if seed is None else (seed + index * SEED_STRIDE) % 2**64,
         )
 
-    def begin(self) -> Running:
-        """Writes the headers that the layout uses."""
+    def write_headers(self) -> Passes:
+        """Writes the headers that the layout uses, and announces the first steps."""
         for worker in self.workers:
-            self._tell(ev.StepBegun, worker=worker.name, index=1, text=worker.text)
+            self._emit(ev.StepBegun, worker=worker.name, index=1, text=worker.text)
         used = {block for view in self.views() for block in view}
         writes = [
             Write([self._lease.prompt, block], tokens)
@@ -178,223 +179,244 @@ class Thinking:
             yield BatchEntry(writes)
 
     def views(self) -> Views:
-        """Every worker's view as the blocks lie now."""
-        if self._arranged is None:
-            self._arranged = self.team.layout.arrange(
+        """The view of every worker, as the blocks are now."""
+        if self._views is None:
+            self._views = self.team.layout.arrange(
                 TeamBlocks(
-                    (self._lease.prompt, *(step.block for step in self.closing)),
+                    (self._lease.prompt, *(step.block for step in self.uncommitted)),
                     *self._headers,
                     self._pauses,
                     tuple(worker.work for worker in self.workers),
                 )
             )
-        return self._arranged
+        return self._views
 
-    def longest(self) -> int:
-        """Tokens in the longest view after the next pass, at most."""
-        coming = sum(len(worker.pending) for worker in self.workers)
-        coming += sum(len(step.owed) for step in self.closing)
-        return max(sum(map(len, view)) for view in self.views()) + coming
+    def longest_view(self) -> int:
+        """An upper bound for the tokens of the longest view after the next pass."""
+        new = sum(len(worker.next_ids) for worker in self.workers)
+        new += sum(len(step.pending_ids) for step in self.uncommitted)
+        return max(sum(map(len, view)) for view in self.views()) + new
 
-    def turn(self) -> tuple[list[Write], list[tuple[CacheBlock, CacheBlock]]]:
-        """What all write in the next pass, and what is committed after it.
-
-        The workers' writes come last, in the order in which `take` expects their tokens.
-        """
-        views = self.views()
-        writes = [Write(step.view, step.owed) for step in self.closing if step.owed]
-        writes += [Write(views[w.place], w.owed) for w in self.workers if w.ended and w.owed]
-        writes += [Write(views[w.place], w.pending, w.sampler) for w in self.awake()]
-        return writes, [(self._lease.prompt, step.block) for step in self.closing]
-
-    def awake(self) -> list[Worker]:
+    def active(self) -> list[Worker]:
         """The workers that have not ended."""
         return [worker for worker in self.workers if not worker.ended]
 
-    def take(self, drawn: Iterable[int | None]) -> None:
-        """Hands out the tokens that the workers drew."""
+    # One pass.
+
+    def next_pass(self) -> tuple[list[Write], list[tuple[CacheBlock, CacheBlock]]]:
+        """The writes of the next pass, and the commits after it.
+
+        The writes of active workers come last, in the order in which `accept` takes their tokens.
+        """
+        views = self.views()
+        writes = [
+            Write(step.view, step.pending_ids) for step in self.uncommitted if step.pending_ids
+        ]
+        writes += [
+            Write(views[worker.index], worker.pending_ids)
+            for worker in self.workers
+            if worker.ended and worker.pending_ids
+        ]
+        writes += [
+            Write(views[worker.index], worker.next_ids, worker.sampler) for worker in self.active()
+        ]
+        return writes, [(self._lease.prompt, step.block) for step in self.uncommitted]
+
+    def accept(self, drawn: Iterable[int | None]) -> None:
+        """Takes the tokens that the active workers drew in the pass that has just run."""
         self.passes += 1
-        for step in self.closing:
+        for step in self.uncommitted:
             self._lease.free(step.block)
-        self._rearrange(closing=[])
-        before = self.views()  # as all of them saw it, whoever ends a step now
+        self._set_uncommitted([])
+        views = self.views()  # before any worker of this pass ends a step
         for worker in self.workers:
-            worker.owed, worker.lead = [], []
-        for worker, token in zip(self.awake(), drawn, strict=True):
+            worker.pending_ids, worker.prefix_ids = [], []
+        for worker, token in zip(self.active(), drawn, strict=True):
             assert token is not None
-            self._take_token(worker, token, before[worker.place])
+            self._accept_token(worker, token, views[worker.index])
 
-    def _rearrange(self, closing: list[Closing]) -> None:
-        self.closing, self._arranged = closing, None
+    def _set_uncommitted(self, uncommitted: list[UncommittedStep]) -> None:
+        self.uncommitted, self._views = uncommitted, None
 
-    def _take_token(self, worker: Worker, token: int, view: Sequence[CacheBlock]) -> None:
-        """Adds a token to a worker's step, and ends the step where it ends."""
-        worker.owed = [token]
-        worker.total += 1
-        worker.tokens += 1
-        worker.begun = worker.begun or self.passes
-        self._since = [count + 1 for count in self._since]
+    def _accept_token(self, worker: Worker, token: int, view: Sequence[CacheBlock]) -> None:
+        """Adds a token to a worker's step, and ends the step if it is complete."""
+        worker.pending_ids = [token]
+        worker.total_tokens += 1
+        worker.step_tokens += 1
+        worker.first_pass = worker.first_pass or self.passes
+        self._tokens_since = [count + 1 for count in self._tokens_since]
         worker.ended = token in self._ends
-        new = worker.reader.flush() if worker.ended else worker.reader.push(token)
+        detokenizer = worker.detokenizer
+        new = detokenizer.flush() if worker.ended else detokenizer.push(token)
         worker.text += new
         worker.written += new
-        self._tell(ev.Token, worker=worker.name, token=token, text=new)
-        if worker.asked and new:
-            self._read_answers(worker, worker.written)
+        self._emit(ev.Token, worker=worker.name, token=token, text=new)
+        if worker.interrupts and new:
+            self._read_responses(worker, worker.written)
         if worker.ended:
-            worker.owed = []
-            if worker.text and not self._alone:
-                worker.owed = self.team.tokenizer.encode(steps.SEPARATOR)
+            worker.pending_ids = []
+            if worker.text and not self.team.is_single:
+                worker.pending_ids = self.team.tokenizer.encode(steps.SEPARATOR)
                 worker.text += steps.SEPARATOR
         if worker.ended or ("\n" in new and steps.ends_step(worker.written, len(new))):
             self._end_step(worker, view)
 
     def _end_step(self, worker: Worker, view: Sequence[CacheBlock]) -> None:
-        """Records a step, looks for the answer in it, and lays it down to be committed."""
-        self._read_answers(worker, worker.written + "\n")
+        """Records a step, prepares its commit, and looks for the answer in it."""
+        self._read_responses(worker, worker.written + "\n")
         step = self.step_of(worker)
-        worker.asked = []
-        worker.index += 1
+        worker.interrupts = []
+        worker.step_index += 1
         worker.text = worker.written = ""
-        worker.tokens = worker.begun = 0
+        worker.step_tokens = worker.first_pass = 0
         if not step.text:
             return
         self.history.append(step)
-        self._tell(ev.StepCommitted, step=step)
+        self._emit(ev.StepCommitted, step=step)
         if self.team.layout.commits:
-            closing = Closing(view, worker.work, worker.owed)
-            worker.work, worker.owed = self._lease.new_block(), []
-            self._rearrange([*self.closing, closing])
-        if self.finder is None:
-            self._note_answer(worker, self.team.answer.found(step.written))
-
-    def _note_answer(self, worker: Worker, answer: Any) -> None:
-        if answer is not None:
-            self.answer, self.finder = answer, worker
-            self._tell(ev.AnswerFound, worker=worker.name, answer=answer)
+            ended = UncommittedStep(view, worker.work, worker.pending_ids)
+            worker.work, worker.pending_ids = self._lease.new_block(), []
+            self._set_uncommitted([*self.uncommitted, ended])
+        if self.answered_by is None:
+            self._record_answer(worker, self.team.answer.find(step.written))
 
     def step_of(self, worker: Worker) -> ev.Step:
-        """A worker's step so far, as a record."""
+        """A record of a worker's step so far."""
         return ev.Step(
             worker.name,
-            worker.index,
+            worker.step_index,
             worker.text,
             worker.written,
-            worker.tokens,
-            worker.begun,
+            worker.step_tokens,
+            worker.first_pass,
             self.passes,
         )
 
-    def begin_steps(self) -> Running:
-        """Begins a step for every worker that has just ended one; interrupts may speak."""
-        for worker in self.awake():
-            if worker.tokens:
-                continue
-            said: list[str] = []
-            for interrupt, since in zip(self.team.interrupts, self._since, strict=True):
-                context = self._context(worker, since)
-                if type(interrupt) is RedundancyCheck:  # it is quick, and nobody's own code
-                    said.append(interrupt(context) or "")
-                else:
-                    text = as_text(interrupt, (yield from self._ask(interrupt, context)))
-                    own = text == getattr(interrupt, "question", None)
-                    said.append(text if own else self.team.disguise(text))
-            if self._hurried:  # there will be no such step
-                return
-            for which, text in enumerate(said):
-                if text:
-                    self._since[which] = 0
-                    self._record(worker, self.team.interrupts[which], text)
-                    worker.text += text
-            before = "" if self._alone else steps.prefix(worker.name, worker.index)
-            worker.lead = self.team.tokenizer.encode(before + worker.text)
-            self._tell(ev.StepBegun, worker=worker.name, index=worker.index, text=worker.text)
+    def prefill_prefixes(self) -> Passes:
+        """Reads long beginnings of steps in chunks, before the pass that all workers share."""
+        for worker in self.active():
+            if len(worker.prefix_ids) > LONG_PREFIX:
+                *ids, last = worker.next_ids
+                yield BatchEntry([Write(self.views()[worker.index], ids)])
+                worker.pending_ids, worker.prefix_ids = [last], []
 
-    def _ask(
+    def add_notes(self, texts: Sequence[str]) -> Passes:
+        """Writes a user's notes into the shared history, where all workers see them."""
+        notes = [ev.Note(self.team.sanitize(text), self.passes) for text in texts]
+        tokens = self.team.tokenizer.encode("".join(map(str, notes)))
+        yield BatchEntry([Write([self._lease.prompt], tokens)])
+        # Steps that have just ended are committed with the next pass, so they follow the notes.
+        end = len(self.history) - len(self.uncommitted)
+        self.history[end:end] = notes
+        for note in notes:
+            self._emit(ev.NoteRead, note=note)
+
+    # The beginning of steps, and interrupts.
+
+    def begin_steps(self) -> Passes:
+        """Begins a step for every worker that has just ended one; interrupts may speak."""
+        for worker in self.active():
+            if worker.step_tokens:
+                continue
+            texts: list[str] = []
+            for interrupt, since in zip(self.team.interrupts, self._tokens_since, strict=True):
+                context = self._context(worker, since)
+                if type(interrupt) is RedundancyCheck:  # our own code, and quick
+                    texts.append(interrupt(context) or "")
+                else:
+                    text = as_text(interrupt, (yield from self._call(interrupt, context)))
+                    is_question = text == getattr(interrupt, "question", None)
+                    texts.append(text if is_question else self.team.sanitize(text))
+            if self._skips_interrupts:  # the thinking ends, so this step never begins
+                return
+            for i, text in enumerate(texts):
+                if text:
+                    self._tokens_since[i] = 0
+                    self._record_interruption(worker, self.team.interrupts[i], text)
+                    worker.text += text
+            prefix = "" if self.team.is_single else steps.prefix(worker.name, worker.step_index)
+            worker.prefix_ids = self.team.tokenizer.encode(prefix + worker.text)
+            self._emit(ev.StepBegun, worker=worker.name, index=worker.step_index, text=worker.text)
+
+    def skip_interrupts(self) -> None:
+        """Stops waiting for interrupts, as the thinking is to end. Called from any thread."""
+        self._skips_interrupts = True
+        if self._interrupt_call is not None:
+            self._interrupt_call.cancel()
+
+    def _call(
         self, interrupt: Interrupt, context: InterruptContext
     ) -> Generator[Future[Any], Any, Any]:
-        """What an interrupt says; None if there is no time left to wait for it."""
-        self._asking = ask(interrupt, context)
-        if self._hurried:
-            self._asking.cancel()
+        """What an interrupt returns; None once interrupts are skipped."""
+        self._interrupt_call = ask(interrupt, context)
+        if self._skips_interrupts:
+            self._interrupt_call.cancel()
         try:
-            return (yield self._asking)
+            return (yield self._interrupt_call)
         except CancelledError:
             return None
 
-    def hurry(self) -> None:
-        """Waits for no interrupt any more: the thinking is to end; from any thread."""
-        self._hurried = True
-        if self._asking is not None:
-            self._asking.cancel()
-
-    def read_ahead(self) -> Running:
-        """Reads long beginnings of steps alone, in chunks, before the pass that all share."""
-        for worker in self.awake():
-            if len(worker.lead) > LONG:
-                *most, last = worker.pending
-                yield BatchEntry([Write(self.views()[worker.place], most)])
-                worker.owed, worker.lead = [last], []
-
-    def read_notes(self, texts: Sequence[str]) -> Running:
-        """Puts what a user says into the shared history, seen by all from then on."""
-        notes = [ev.Note(self.team.disguise(text), self.passes) for text in texts]
-        tokens = self.team.tokenizer.encode("".join(map(str, notes)))
-        yield BatchEntry([Write([self._lease.prompt], tokens)])
-        # Steps that have just ended are committed with the next pass, so they come after it.
-        end = len(self.history) - len(self.closing)
-        self.history[end:end] = notes
-        for note in notes:
-            self._tell(ev.NoteRead, note=note)
-
-    def stated(self) -> tuple[Worker | None, Any]:
-        """Who has stated the final answer, maybe in a step under way, and the answer; or None."""
-        if self.finder is not None:
-            return self.finder, self.answer
-        for worker in reversed(self.workers):
-            answer = self.team.answer.found(worker.written) if worker.written else None
-            if answer is not None:
-                return worker, answer
-        return None, None
-
-    def conclude(self) -> None:
-        """Takes an answer that stands in a step under way: nobody will finish it."""
-        worker, answer = self.stated()
-        if worker is not None and self.finder is None:
-            self._note_answer(worker, answer)
-
     def _context(self, worker: Worker, since: int) -> InterruptContext:
-        seen = set(self.views()[worker.place])
-        others = {w.name: w.text if w.work in seen else "" for w in self.workers if w is not worker}
+        visible = set(self.views()[worker.index])
+        others = {
+            other.name: other.text if other.work in visible else ""
+            for other in self.workers
+            if other is not worker
+        }
         return InterruptContext(
             worker=worker.name,
-            index=worker.index,
+            index=worker.step_index,
             workers=self.team.workers,
             problem=self.problem,
             history=tuple(self.history),
             others=others,
             passes=self.passes,
             budget=self.team.budget,
-            tokens=sum(w.total for w in self.workers),
+            tokens=sum(each.total_tokens for each in self.workers),
             since=since,
         )
 
-    def _record(self, worker: Worker, interrupt: Interrupt, said: str) -> None:
-        record = ev.Interruption(name_of(interrupt), worker.name, worker.index, self.passes, said)
-        worker.asked.append((interrupt, len(self.interruptions)))
+    def _record_interruption(self, worker: Worker, interrupt: Interrupt, text: str) -> None:
+        record = ev.Interruption(
+            name_of(interrupt), worker.name, worker.step_index, self.passes, text
+        )
+        worker.interrupts.append((interrupt, len(self.interruptions)))
         self.interruptions.append(record)
-        self._tell(ev.InterruptAsked, interruption=record)
+        self._emit(ev.InterruptAsked, interruption=record)
 
-    def _read_answers(self, worker: Worker, followed: str) -> None:
-        """Notes how a worker answers the interrupts in its step, as soon as that is clear."""
-        for interrupt, place in worker.asked:
-            record = self.interruptions[place]
-            read: Callable[[str], Any] = getattr(interrupt, "read", _understands_nothing)
+    def _read_responses(self, worker: Worker, followed: str) -> None:
+        """Records how a worker responds to the interrupts in its step, once that is clear."""
+        for interrupt, index in worker.interrupts:
+            record = self.interruptions[index]
+            read: Callable[[str], Any] = getattr(interrupt, "read", _read_nothing)
             answer = read(followed) if record.answer is None else record.answer
-            self.interruptions[place] = replace(record, answer=answer, followed=worker.written)
+            self.interruptions[index] = replace(record, answer=answer, followed=worker.written)
             if answer is not None and record.answer is None:
-                self._tell(ev.InterruptAnswered, interruption=self.interruptions[place])
+                self._emit(ev.InterruptAnswered, interruption=self.interruptions[index])
+
+    # The answer.
+
+    def find_answer(self) -> tuple[Worker | None, Any]:
+        """The worker who has stated the final answer, and the answer; unfinished steps count."""
+        if self.answered_by is not None:
+            return self.answered_by, self.answer
+        for worker in reversed(self.workers):
+            answer = self.team.answer.find(worker.written) if worker.written else None
+            if answer is not None:
+                return worker, answer
+        return None, None
+
+    def conclude(self) -> None:
+        """Accepts an answer from an unfinished step, which will not be finished any more."""
+        worker, answer = self.find_answer()
+        if worker is not None and self.answered_by is None:
+            self._record_answer(worker, answer)
+
+    def _record_answer(self, worker: Worker, answer: Any) -> None:
+        if answer is not None:
+            self.answer, self.answered_by = answer, worker
+            self._emit(ev.AnswerFound, worker=worker.name, answer=answer)
 
 
-def _understands_nothing(_: str) -> None:
-    """How interrupts without a `read` read what followed them."""
+def _read_nothing(_: str) -> None:
+    """Stands in for the `read` of interrupts that have none."""

@@ -1,4 +1,4 @@
-"""Every example runs to its end, as a newcomer would run it."""
+"""Every example runs without an error, as a newcomer would run it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXAMPLES = sorted(FOLDER.glob("*.py"))
 
 
 def printed(example: Path, *arguments: str) -> str:
-    """What a script says that succeeds."""
+    """Runs a script, which must succeed; returns its output."""
     command = [sys.executable, str(example), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -29,12 +29,12 @@ def test_example(example: Path) -> None:
 
 
 def test_any_model() -> None:
-    """A folder, here of a random model, and a question of one's own."""
+    """The arguments can be a folder, here of a random model, and another question."""
     assert "forward passes" in printed(FOLDER / "hub_model.py", folder(), "Is 91 prime?")
 
 
-def test_an_interrupt_of_ones_own() -> None:
-    """Speaks while the team works, and so does the check."""
-    told = printed(FOLDER / "custom_interrupt.py")
-    assert "half_time to Alice: (Alice, half of the time is over.)" in told
-    assert "3 checks, 0 found overlap" in told
+def test_custom_interrupt() -> None:
+    """The interrupt and the redundancy check are in the record."""
+    output = printed(FOLDER / "custom_interrupt.py")
+    assert "half_time to Alice: (Alice, half of the time is over.)" in output
+    assert "3 checks, 0 found overlap" in output

@@ -13,7 +13,7 @@ import torch
 
 from hogwild_agents import ChatHogwild
 from hogwild_agents.langchain.errors import AnswerTimeoutError
-from hogwild_agents.pocket.tasks import make_problem
+from hogwild_agents.pocket.tasks import make_task_list
 from hogwild_agents.registry import get_engine
 from tests.unit.langchain.test_request import FORMAT, RAW
 from tests.unit.small_models import chat, counted_passes, shared_engine, soon
@@ -144,7 +144,7 @@ def test_no_thread_is_left() -> None:
 def test_the_pocket_model_in_a_crowd() -> None:
     """The weights that ship, with the words of tasks: the same texts alone and together."""
     pocket = ChatHogwild(workers=2, budget=16)
-    problems = [make_problem(seed, 2).text for seed in range(6)]
+    problems = [make_task_list(seed, 2).text for seed in range(6)]
     alone = [said(pocket.invoke(problem)) for problem in problems]
     assert [*map(said, pocket.batch(problems))] == alone
     assert get_engine("pocket")._loop.idle or soon(lambda: get_engine("pocket")._loop.idle)

@@ -1,4 +1,4 @@
-"""Small random models as folders, and chat models of them that are soon done."""
+"""Small random models in folders, and chat models of them with short answers."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from hogwild_agents import Engine, SharedCacheModel
 from hogwild_agents.langchain.chat_models import ChatHogwild
 from hogwild_agents.registry import get_engine
 from tests.unit.engine.families import Family, build
-from tests.unit.team import test_tool_format as calls
 from tests.unit.team import tokenizers as small
+from tests.unit.team import tool_formats
 from tests.unit.team.scripted import TINY
-from tests.unit.team.test_tool_prompts import LLAMA, QWEN
+from tests.unit.team.tool_formats import LLAMA, QWEN
 
 torch.set_num_threads(1)
 
 WAIT = 30.0
-"""Seconds after which a test gives up on what should come at once."""
+"""Seconds after which a test fails if something that should happen at once does not."""
 
 _NO_THOUGHTS = """\
 {%- if add_generation_prompt and enable_thinking is defined and enable_thinking is false %}
 {{- '<think>\\n\\n</think>\\n\\n' }}
 {%- endif %}"""
-"""As Qwen3's template ends."""
+"""The end of Qwen3's template."""
 
 _FOLDERS = tempfile.TemporaryDirectory(prefix="hogwild-tests-")
 
 
 def _tokenizer(name: str) -> PreTrainedTokenizerFast:
-    """The one of a model in `folder`."""
+    """The tokenizer of a model in `folder`."""
     if name in ("mistral", "deepseek", "xml"):
-        return calls.own(name)
+        return tool_formats.own(name)
     tokenizer = small.llama3_like() if name == "llama" else small.byte_level()
     if name in ("qwen", "short"):
         tokenizer.chat_template = QWEN
@@ -55,12 +55,12 @@ def _tokenizer(name: str) -> PreTrainedTokenizerFast:
 
 @cache
 def folder(name: str = "qwen") -> str:
-    """Where a random model lies with its tokenizer.
+    """The folder of a random model with its tokenizer.
 
     Args:
-        name: `qwen` knows tools and has no thoughts; `llama` too, in another form; `thinker` has
-            thoughts and tools; `bare` has no template; `short` has little context; `mistral`,
-            `deepseek` and `xml` write calls in ways of their own.
+        name: `qwen` knows tools but has no thoughts; `llama` has another tool format; `thinker` has
+            thoughts and tools; `bare` has no template; `short` has a short context; `mistral`,
+            `deepseek` and `xml` have further tool formats.
     """
     path = Path(_FOLDERS.name) / name
     tokenizer = _tokenizer(name)
@@ -73,8 +73,8 @@ def folder(name: str = "qwen") -> str:
 
 
 def chat(name: str = "qwen", **options: Any) -> ChatHogwild:
-    """A team of a random model that says little."""
-    brief: dict[str, Any] = {
+    """A team of a random model with short answers."""
+    defaults: dict[str, Any] = {
         "model": folder(name),
         "prompt": None,
         "budget": 6,
@@ -83,16 +83,16 @@ def chat(name: str = "qwen", **options: Any) -> ChatHogwild:
         "device": "cpu",
         "dtype": "float32",
     }
-    return ChatHogwild(**(brief | options))
+    return ChatHogwild(**(defaults | options))
 
 
 def shared_engine(model: ChatHogwild) -> Engine:
-    """The engine that a chat model works with."""
+    """The engine of a chat model."""
     return get_engine(model.model, model.device, model.dtype)
 
 
 def soon(condition: Callable[[], bool], seconds: float = WAIT) -> bool:
-    """Whether `condition` comes true in time."""
+    """Waits until `condition` is true; returns whether it became true in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -103,15 +103,15 @@ def soon(condition: Callable[[], bool], seconds: float = WAIT) -> bool:
 
 @contextmanager
 def counted_passes() -> Iterator[list[int]]:
-    """Notes how many rows each forward pass of any model has, as long as this lasts."""
+    """Records the number of rows of each forward pass of any model inside the `with` block."""
     passes: list[int] = []
     forward = SharedCacheModel.forward
 
-    def noted(
+    def recorded(
         self: SharedCacheModel, views: Sequence[Any], tokens: Sequence[Any], **options: Any
     ) -> Any:
         passes.append(len(views))
         return forward(self, views, tokens, **options)
 
-    with mock.patch.object(SharedCacheModel, "forward", noted):
+    with mock.patch.object(SharedCacheModel, "forward", recorded):
         yield passes

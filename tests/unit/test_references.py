@@ -16,7 +16,7 @@ from hogwild_agents import ChatHogwild, TeamTool
 from hogwild_agents.errors import HogwildError
 from hogwild_agents.langchain import errors
 from hogwild_agents.pocket import team_settings
-from hogwild_agents.team.team import DEFAULT_BUDGET, DEFAULT_SAMPLING
+from hogwild_agents.team.config import DEFAULT_BUDGET, DEFAULT_SAMPLING
 
 DOCS = (Path(__file__).parents[2] / "docs" / "langchain.md").read_text()
 

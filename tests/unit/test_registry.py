@@ -180,7 +180,7 @@ def test_a_tokenizer() -> None:
     """Is read once, and has a compiler that is made once."""
     assert get_tokenizer(folder()) is get_tokenizer(folder())
     assert get_compiler(folder()) is get_compiler(folder())
-    assert get_tokenizer(folder()).call_form is not None
+    assert get_tokenizer(folder()).tool_call_format is not None
 
 
 def test_what_ends_a_turn(tmp_path: Path) -> None:

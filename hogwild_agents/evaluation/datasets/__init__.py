@@ -24,7 +24,7 @@ from hogwild_agents.evaluation.datasets.rows import READERS, Malformed, Rows, re
 from hogwild_agents.evaluation.datasets.schema import RowSchema
 from hogwild_agents.evaluation.problems import Problem
 from hogwild_agents.evaluation.scoring import SCORERS
-from hogwild_agents.pocket.tasks import make_problem
+from hogwild_agents.pocket.tasks import make_task_list
 
 POCKET = "pocket"
 """The tasks that the pocket model was made for; they need no download."""
@@ -115,7 +115,7 @@ def load(
 def _pocket(count: int, seed: int, split: str, size: int) -> Loaded:
     """Problems of the pocket tasks."""
     try:
-        made = [make_problem(f"{seed}.{n}", size, split=split) for n in range(count)]  # type: ignore[arg-type]
+        made = [make_task_list(f"{seed}.{n}", size, split=split) for n in range(count)]  # type: ignore[arg-type]
     except ValueError as error:
         raise EvaluationError(str(error)) from error
     problems = (

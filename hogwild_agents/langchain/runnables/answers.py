@@ -72,7 +72,7 @@ def answer_in(message: BaseMessage, kind: AnswerFormat, read: Callable[[str], An
         named = metadata.get("answer_format", "boxed") == kind.name
         answer = metadata.get("answer") if named else None
     for _, thought in thoughts_of(message):
-        answer = kind.found(thought) if answer is None else answer
+        answer = kind.find(thought) if answer is None else answer
     return answer
 
 

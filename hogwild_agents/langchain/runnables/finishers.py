@@ -108,18 +108,18 @@ def _work(partial: Any, kind: AnswerFormat) -> tuple[Any, str]:
     """The answer that was stated in unfinished work, or None, and all of that work as text."""
     match partial:
         case str():
-            return kind.found(partial), partial
+            return kind.find(partial), partial
         case Snapshot(answer=answer, text=text):
             return answer, text
         case Result(answer=answer, reply=reply):
             steps = [*partial.steps, *partial.unfinished]
             for text in (reply, *(step.written for step in reversed(steps))):
-                answer = kind.found(text) if answer is None else answer
+                answer = kind.find(text) if answer is None else answer
             return answer, SEPARATOR.join(filter(None, (partial.transcript().strip(), reply)))
         case BaseMessage():
             said = [f"**{who}:** {text}" if who else text for who, text in thoughts_of(partial)]
             texts = [text.strip() for text in (*said, str(partial.text)) if text.strip()]
-            return answer_in(partial, kind, kind.found), SEPARATOR.join(texts)
+            return answer_in(partial, kind, kind.find), SEPARATOR.join(texts)
     raise InvalidMessageError(
         f"{partial!r:.80} is no partial result: give a message of a chat model, a Result, a "
         "Snapshot or a text."

@@ -1,4 +1,4 @@
-"""Lessons: the sessions that the pocket model learns from, any number of them, each from a seed."""
+"""Lessons: the sessions that the pocket model learns from; each is made from a seed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import random
 from functools import lru_cache
 from typing import Any
 
-from hogwild_agents.pocket import MOST_WORKERS, team_settings
-from hogwild_agents.pocket.tasks import TaskList, make_problem
+from hogwild_agents.pocket import MAX_WORKERS, team_settings
+from hogwild_agents.pocket.tasks import TaskList, make_task_list
 from hogwild_agents.pocket.tokenizer import build_tokenizer
 from hogwild_agents.pocket.training.dialogues import (
     Dialogue,
@@ -16,35 +16,31 @@ from hogwild_agents.pocket.training.dialogues import (
     other_question,
     some_tools,
 )
-from hogwild_agents.pocket.training.packing import Packed, pack
+from hogwild_agents.pocket.training.packing import PackedTranscript, pack
 from hogwild_agents.pocket.training.requests import final_list
 from hogwild_agents.pocket.training.teacher import (
     NO_ACCIDENTS,
     REFUSAL,
     Accidents,
+    DirectAnswer,
     Encode,
-    Part,
-    Plain,
+    ReplyPart,
+    TaughtTranscript,
     Teacher,
-    Transcript,
 )
 from hogwild_agents.team import Team
 from hogwild_agents.team.layouts import LAYOUTS
 
-WORKERS = range(1, MOST_WORKERS + 1)
-SHARES = {"combined": 0.7, "contiguous": 0.15, "interleaved": 0.15}
-"""How often each layout is taught."""
+WORKERS = range(1, MAX_WORKERS + 1)
+LAYOUT_SHARES = {"combined": 0.7, "contiguous": 0.15, "interleaved": 0.15}
+"""Shares of the lessons in each layout."""
 
-CALLS = 0.65
-"""The share of conversations about tools and structures; all others are lists of tasks."""
+DIALOGUE_SHARE = 0.65
+"""Share of the lessons about tools and structures; all others are lists of tasks."""
 
 
 class Lessons:
-    """Makes lessons.
-
-    Args:
-        seed: Another seed gives other lessons.
-    """
+    """Makes lessons; another seed gives other lessons."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -58,57 +54,57 @@ class Lessons:
         self._encode: Encode = lru_cache(maxsize=200_000)(team.tokenizer.encode)
         (self._end,) = team.tokenizer.ends
 
-    def lesson(self, name: str, progress: float) -> Packed:
-        """The lesson of this name, for a model that has had such a share of its training."""
+    def lesson(self, name: str, progress: float) -> PackedTranscript:
+        """The lesson of this name; `progress` is the share of the training that is done."""
         transcript = self.transcript(name, progress)
         team = self._teams["combined", transcript.workers]
         return pack(transcript, team.header_tokens())
 
-    def transcript(self, name: str, progress: float) -> Transcript:
+    def transcript(self, name: str, progress: float) -> TaughtTranscript:
         """The session that the lesson shows."""
         rng = random.Random(f"lesson {self._seed} {name}")
         workers = rng.choices(WORKERS, (2, 3, 2, 3) if progress > 0.1 else (4, 2, 1, 1))[0]
-        layout = rng.choices([*LAYOUTS], [SHARES[name] for name in LAYOUTS])[0]
+        layout = rng.choices([*LAYOUTS], [LAYOUT_SHARES[name] for name in LAYOUTS])[0]
         team = self._teams[layout, workers]
-        if progress > 0.1 and rng.random() < CALLS:
-            asked = make_dialogue(rng)
+        if progress > 0.1 and rng.random() < DIALOGUE_SHARE:
+            dialogue = make_dialogue(rng)
         else:
-            asked = self._tasks(rng, progress)
-        prompt = team.prompt_tokens(asked.messages, asked.tools)
+            dialogue = self._tasks(rng, progress)
+        prompt = team.prompt_tokens(dialogue.messages, dialogue.tools)
         accidents = NO_ACCIDENTS if rng.random() < 0.4 else Accidents()
         return Teacher(
-            asked.problem,
+            dialogue.problem,
             team.workers,
             layout,
             self._encode,
             rng,
             accidents,
-            reply=asked.reply,
+            reply=dialogue.reply,
             end=self._end,
         ).play(prompt)
 
     def _tasks(self, rng: random.Random, progress: float) -> Dialogue:
-        """A list of tasks as a user types it, maybe after an earlier one."""
+        """A list of tasks as a user types it, perhaps after an earlier one."""
         messages: list[dict[str, Any]] = []
         if progress > 0.3 and rng.random() < 0.06:
-            earlier = self._problem(rng, rng.randint(1, 3))
+            earlier = self._task_list(rng, rng.randint(1, 3))
             messages += [message(_typed(rng, earlier)), message(final_list(earlier), "assistant")]
         tools = some_tools(rng) if rng.random() < 0.06 else []
         if rng.random() < 0.03:
             messages.append(message(other_question(rng)))
-            reply = [Part(REFUSAL)] if tools else None
-            return Dialogue(messages, tools, Plain(REFUSAL), reply)
-        problem = self._problem(rng, _size(rng, progress))
-        messages.append(message(_typed(rng, problem)))
-        reply = [Part(final_list(problem))] if rng.random() < 0.1 else None
-        return Dialogue(messages, tools, problem, reply)
+            reply = [ReplyPart(REFUSAL)] if tools else None
+            return Dialogue(messages, tools, DirectAnswer(REFUSAL), reply)
+        task_list = self._task_list(rng, _size(rng, progress))
+        messages.append(message(_typed(rng, task_list)))
+        reply = [ReplyPart(final_list(task_list))] if rng.random() < 0.1 else None
+        return Dialogue(messages, tools, task_list, reply)
 
-    def _problem(self, rng: random.Random, size: int) -> TaskList:
-        return make_problem(rng.getrandbits(64), size, split="train")
+    def _task_list(self, rng: random.Random, size: int) -> TaskList:
+        return make_task_list(rng.getrandbits(64), size, split="train")
 
 
 def _size(rng: random.Random, progress: float) -> int:
-    """How many tasks: few at first, mostly six in the end."""
+    """Number of tasks: few at first, later mostly six."""
     if progress < 0.15:
         return rng.choice((1, 2, 2, 3, 3))
     if progress < 0.4:
@@ -116,13 +112,13 @@ def _size(rng: random.Random, progress: float) -> int:
     return rng.choice((1, 2, 3, 4, 5, 5, 6, 6, 6, 6, 7, 8))
 
 
-def _typed(rng: random.Random, problem: TaskList) -> str:
-    """A problem as some user would type it."""
+def _typed(rng: random.Random, task_list: TaskList) -> str:
+    """A list of tasks as some user would type it."""
     if rng.random() < 0.75:
-        return problem.text
-    text = problem.text.split("\n", 1)[1]
-    if len(problem.tasks) == 1 and rng.random() < 0.5:
-        text = problem.tasks[0].text
+        return task_list.text
+    text = task_list.text.split("\n", 1)[1]
+    if len(task_list.tasks) == 1 and rng.random() < 0.5:
+        text = task_list.tasks[0].text
     if rng.random() < 0.5:
         text = text.replace("\n", rng.choice((" ", ", ", "; ")))
     if rng.random() < 0.3:

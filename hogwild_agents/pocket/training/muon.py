@@ -1,8 +1,8 @@
-"""Muon: momentum whose matrices are made orthogonal before each step.
+"""Muon: an optimizer that makes each matrix's momentum orthogonal before the step.
 
 The method is Keller Jordan's (https://kellerjordan.github.io/posts/muon). `torch.optim.Muon`
-computes in bfloat16, matrix by matrix; on a CPU without such a unit that took a third of all
-training. This one computes in float32, all matrices of one shape at once.
+computes in bfloat16, one matrix at a time; on a CPU without bfloat16 arithmetic this took a third
+of the training time. This one computes in float32, all matrices of one shape at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the Newton-Schulz iteration, from the same source."""
+"""Coefficients of the Newton-Schulz iteration, from the same source."""
 ITERATIONS = 5
 
 
@@ -24,8 +24,9 @@ class Muon(torch.optim.Optimizer):
     Args:
         matrices: Parameters of two dimensions.
         lr: Learning rate.
-        momentum: Share of the last steps' gradients that is kept.
-        decay: Share of the weights that is taken away per step, times the learning rate.
+        momentum: Weight of earlier gradients in the mean gradient.
+        decay: Weight decay: this times the learning rate is the share of the weights that each
+            step takes away.
     """
 
     def __init__(
@@ -39,23 +40,24 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, _: None = None) -> None:  # type: ignore[override]
-        """Moves the parameters once."""
+        """Updates the parameters once."""
         for group in self.param_groups:
             shapes: defaultdict[torch.Size, list[Tensor]] = defaultdict(list)
             for matrix in group["params"]:
                 shapes[matrix.shape].append(matrix)
             for shape, matrices in shapes.items():
-                wanted = torch.stack([self._momentum(each, group["momentum"]) for each in matrices])
-                stretch = max(1.0, shape[0] / shape[1]) ** 0.5
-                for matrix, direction in zip(matrices, orthogonal(wanted), strict=True):
+                momentum = torch.stack([self._nesterov(m, group["momentum"]) for m in matrices])
+                scale = max(1.0, shape[0] / shape[1]) ** 0.5
+                for matrix, direction in zip(matrices, orthogonal(momentum), strict=True):
                     matrix.mul_(1 - group["lr"] * group["decay"])
-                    matrix.add_(direction, alpha=-group["lr"] * stretch)
+                    matrix.add_(direction, alpha=-group["lr"] * scale)
 
-    def _momentum(self, matrix: Tensor, share: float) -> Tensor:
+    def _nesterov(self, matrix: Tensor, weight: float) -> Tensor:
+        """Adds the gradient to its running mean; returns the Nesterov momentum."""
         assert matrix.grad is not None
         mean = self.state[matrix].setdefault("mean", torch.zeros_like(matrix))
-        mean.lerp_(matrix.grad, 1 - share)
-        return matrix.grad.lerp(mean, share)
+        mean.lerp_(matrix.grad, 1 - weight)
+        return matrix.grad.lerp(mean, weight)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""What the pocket model can be asked to call: invented functions, and requests that mean one.
+"""What the pocket model can be asked to call: invented functions, and requests for one of them.
 
-Names, parameters, phrasings and values are put together at random, half of the words made up, so
-that whoever answers right has learnt to read a list of tools and not to know some. A request's
-arguments are always spelled in it.
+Names, parameters, phrasings and values are combined at random, and half of the words are made up.
+So the model has to read the list of tools; it cannot know them by heart. A request always spells
+its arguments.
 """
-# ruff: noqa: RUF001, SIM905  # people ask in other scripts; a literal takes a line for each word
+# ruff: noqa: RUF001, SIM905  # users write in other scripts; a literal takes a line for each word
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hogwild_agents.pocket.tasks import TaskList, make_problem
+from hogwild_agents.pocket.tasks import TaskList, make_task_list
 
 _VERBS = """
 get find list show read check fetch search look up count compute convert create add update send book
@@ -51,7 +51,7 @@ verbose force dry_run urgent all recursive exact public silent
 """Names of parameters, by type."""
 
 _LONG = frozenset("text message problem question note details about query".split())
-"""Parameters that may be given a whole text."""
+"""Parameters whose value may be a longer text."""
 
 SYLLABLES = """
 an be cor du el fri gra hy in jo ka lon mi nu or pe qui ro sta te ul va wo xi yo zen
@@ -65,7 +65,7 @@ _SCRIPTS = (
 )
 """First and last letters of alphabets."""
 
-# {verb} {noun} {name}: the function. {v}: the only value; {q} in quotes. {p}: its parameter.
+# {verb} {noun} {name}: the function. {v}: the only value; {q}: in quotes. {p}: its parameter.
 _ONE = (
     *("{verb} the {noun} for {v}", "{verb} the {noun} of {v}.", "{noun} for {v}", "{verb} {v}"),
     *("What is the {noun} in {v}?", "What is the {noun} of {v}?", "How is the {noun} at {v}?"),
@@ -114,7 +114,7 @@ class Parameter(NamedTuple):
 
 
 class Function(NamedTuple):
-    """Something that a model may call."""
+    """An invented function that a model may call."""
 
     name: str
     verb: str
@@ -125,11 +125,11 @@ class Function(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """What a model is shown of it beside the parameters, in small letters."""
+        """What a model is shown of it, without the parameters, in lower case."""
         return f"{self.name} {self.description}".lower()
 
     def points(self, form: str) -> bool:
-        """Whether a form of request holds a word that the model is shown."""
+        """Whether a form of request contains a word that the model is shown."""
         return (
             "{name}" in form
             or ("{noun}" in form and self.noun in self.shown)
@@ -144,14 +144,14 @@ class Function(NamedTuple):
 
     @property
     def tool(self) -> dict[str, Any]:
-        """As a chat template takes it."""
-        described = {"name": self.name, "description": self.description, "parameters": self.schema}
-        return {"type": "function", "function": described}
+        """The function as chat templates take it."""
+        function = {"name": self.name, "description": self.description, "parameters": self.schema}
+        return {"type": "function", "function": function}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a user asks, and the call that answers it."""
+    """A user's request, and the call that answers it."""
 
     function: Function
     arguments: Mapping[str, Any]
@@ -164,7 +164,7 @@ class Request:
 
 
 def written_call(name: str, arguments: Mapping[str, Any]) -> str:
-    """A call in the form of Hermes and Qwen."""
+    """A call in the format of Hermes and Qwen."""
     call = {"name": name, "arguments": arguments}
     return f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>"
 
@@ -173,7 +173,7 @@ def written_call(name: str, arguments: Mapping[str, Any]) -> str:
 
 
 def make_function(rng: random.Random) -> Function:
-    """A random function of none to four parameters."""
+    """Makes a random function with up to four parameters."""
     verb = rng.choice(_VERBS) if rng.random() < 0.7 else made_up(rng)
     noun = rng.choice(_NOUNS) if rng.random() < 0.6 else made_up(rng)
     form = rng.random()
@@ -185,12 +185,12 @@ def make_function(rng: random.Random) -> Function:
         name = verb + noun.capitalize()
     else:
         name = rng.choice((noun, verb))
-    said, description = rng.random(), ""
-    if said < 0.5:
+    wording, description = rng.random(), ""
+    if wording < 0.5:
         description = f"{verb} a {noun}.".capitalize()
-    elif said < 0.75:
+    elif wording < 0.75:
         description = f"{verb}s the {noun} of a {rng.choice(_NOUNS)}".capitalize()
-    elif said < 0.9:
+    elif wording < 0.9:
         description = f"{rng.choice(('Use this for a', 'The', 'Any'))} {noun}."
     parameters: dict[str, Parameter] = {}
     for _ in range(rng.choices(range(5), (5, 50, 28, 12, 5))[0]):
@@ -204,14 +204,14 @@ def make_function(rng: random.Random) -> Function:
 
 
 def _longer(rng: random.Random, description: str, names: Sequence[str]) -> str:
-    """A description as long as those that are made of docstrings."""
+    """A longer description, like those that are made from docstrings."""
     if rng.random() < 0.4:
         return f"{description} {sentence(rng)}"
-    told = [f"\n\n{rng.choice(('Args', 'Parameters', 'Arguments'))}:"]
-    told += [f"\n    {name}: {sentence(rng)}" for name in names]
+    lines = [f"\n\n{rng.choice(('Args', 'Parameters', 'Arguments'))}:"]
+    lines += [f"\n    {name}: {sentence(rng)}" for name in names]
     if rng.random() < 0.5:
-        told.append(f"\n\nReturns:\n    {sentence(rng)}")
-    return description + "".join(told)
+        lines.append(f"\n\nReturns:\n    {sentence(rng)}")
+    return description + "".join(lines)
 
 
 def _parameter(rng: random.Random) -> Parameter:
@@ -223,15 +223,15 @@ def _parameter(rng: random.Random) -> Parameter:
     name = rng.choice(_PARAMETERS[kind]) if rng.random() < 0.7 else made_up(rng)
     if rng.random() < 0.1:
         name = f"{name}_{rng.choice(_NOUNS)}"
-    described = {"description": sentence(rng)} if rng.random() < 0.12 else {}
-    return Parameter(name, {**described, "type": kind})
+    description = {"description": sentence(rng)} if rng.random() < 0.12 else {}
+    return Parameter(name, {**description, "type": kind})
 
 
 def default_arguments(function: Function) -> dict[str, Any]:
-    """What a call holds that nobody asked for: the least that its schema allows."""
-    least = {"string": "none", "integer": 0, "number": 0.0, "boolean": False}
+    """Arguments of a call without a request: defaults for all required parameters."""
+    defaults = {"string": "none", "integer": 0, "number": 0.0, "boolean": False}
     return {
-        parameter.name: parameter.schema.get("enum", [least[parameter.schema["type"]]])[0]
+        parameter.name: parameter.schema.get("enum", [defaults[parameter.schema["type"]]])[0]
         for parameter in function.parameters
         if parameter.name in function.required
     }
@@ -241,21 +241,21 @@ def default_arguments(function: Function) -> dict[str, Any]:
 
 
 def make_request(rng: random.Random, function: Function, *, called: bool = True) -> Request:
-    """A request for a call of a function.
+    """Makes a request for a call of a function.
 
     Args:
         rng: Chooses values and words.
-        function: What it is for.
-        called: Whether it is to be called, so that the request must point to it; else only its
-            arguments are wanted, and the request never names it.
+        function: The function.
+        called: Whether it is to be called, so the request must point to it. Otherwise the user
+            asks for its arguments only, and the request never names it.
     """
-    given = [
+    parameters = [
         parameter
         for parameter in function.parameters
         if parameter.name in function.required or rng.random() < 0.4
     ]
-    values = {p.name: _value(rng, p, alone=len(given) == 1) for p in given}
-    text = _phrase(rng, function, given, values, called)
+    values = {p.name: _value(rng, p, alone=len(parameters) == 1) for p in parameters}
+    text = _phrase(rng, function, parameters, values, called)
     if rng.random() < 0.5 and not any(text.startswith(_shown(v)) for v in values.values()):
         text = text[0].upper() + text[1:]
     if rng.random() < 0.15:
@@ -268,31 +268,31 @@ def make_request(rng: random.Random, function: Function, *, called: bool = True)
 def _phrase(
     rng: random.Random,
     function: Function,
-    given: Sequence[Parameter],
+    parameters: Sequence[Parameter],
     values: Mapping[str, Any],
     called: bool,
 ) -> str:
-    """The request, spelling all values."""
+    """The text of a request, which spells all values."""
 
     def choose(forms: Sequence[str]) -> str:
-        fit = function.points if called else lambda form: "{name}" not in form
-        return rng.choice([*filter(fit, forms)])
+        fits = function.points if called else lambda form: "{name}" not in form
+        return rng.choice([*filter(fits, forms)])
 
     words = {"verb": function.verb, "noun": function.noun, "name": function.name}
     shown = {name: _shown(value) for name, value in values.items()}
-    if not given:
+    if not parameters:
         return choose(_NONE).format(**words)
-    if len(given) == 1:
-        (parameter,) = given
+    if len(parameters) == 1:
+        (parameter,) = parameters
         value = shown[parameter.name]
         form = choose(_ONE)
         if parameter.schema["type"] == "boolean":
             form = choose(("{verb} the {noun}, {p}: {v}", "{name}({p}={v})", "{noun}, {p} {v}"))
         return form.format(**words, p=_spoken(parameter.name), v=value, q=_quoted(rng, value))
-    if len(given) == 2 and rng.random() < 0.4:
-        one, two = shown.values()
+    if len(parameters) == 2 and rng.random() < 0.4:
+        v1, v2 = shown.values()
         gloss = " ".join(made_up(rng).capitalize() for _ in range(rng.randint(1, 2)))
-        return choose(_TWO).format(**words, v1=one, v2=two, q1=_quoted(rng, one), gloss=gloss)
+        return choose(_TWO).format(**words, v1=v1, v2=v2, q1=_quoted(rng, v1), gloss=gloss)
     equals = rng.choice(("=", ": ", " = "))
     mark = '"' if rng.random() < 0.3 else ""
     pairs = [
@@ -341,10 +341,10 @@ def _value(rng: random.Random, parameter: Parameter, *, alone: bool) -> Any:
 
 
 def some_text(rng: random.Random, *, long: bool = False) -> str:
-    """A string such as somebody would give as an argument."""
+    """A string that could be an argument."""
     if long and rng.random() < 0.5:
-        problem = make_problem(rng.getrandbits(64), rng.randint(1, 3), split="train").text
-        return problem.replace("\n", " ") if rng.random() < 0.3 else problem
+        text = make_task_list(rng.getrandbits(64), rng.randint(1, 3), split="train").text
+        return text.replace("\n", " ") if rng.random() < 0.3 else text
     kind = rng.random()
     if kind < 0.42:
         words = [made_up(rng).capitalize() for _ in range(rng.randint(1, 3))]
@@ -367,7 +367,7 @@ def some_text(rng: random.Random, *, long: bool = False) -> str:
 
 
 def _foreign(rng: random.Random) -> str:
-    """Letters of one or two scripts."""
+    """Random letters of one or two scripts."""
     scripts = rng.choices(_SCRIPTS, k=rng.randint(1, 2))
     return "".join(chr(rng.randint(*rng.choice(scripts))) for _ in range(rng.randint(1, 12)))
 
@@ -393,7 +393,7 @@ def sentence(rng: random.Random) -> str:
 
 
 def made_up(rng: random.Random) -> str:
-    """A word that there is not."""
+    """A word that does not exist."""
     if rng.random() < 0.6:
         return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(1, 3)))
     start = rng.randint(0, 1)
@@ -404,7 +404,7 @@ def made_up(rng: random.Random) -> str:
 
 
 def make_result(rng: random.Random, request: Request) -> tuple[str, str]:
-    """What a tool may answer, and how the model passes it on."""
+    """A tool's result, and the reply that passes it on."""
     kind, noun = rng.random(), request.function.noun
     if kind < 0.12:
         text = some_text(rng)
@@ -417,7 +417,7 @@ def make_result(rng: random.Random, request: Request) -> tuple[str, str]:
     elif kind < 0.75:
         text = f"Error: {rng.choice(('no', 'missing', 'unknown', 'invalid'))} {made_up(rng)}."
     elif kind < 0.85:
-        text = final_list(make_problem(rng.getrandbits(64), rng.randint(1, 4), split="train"))
+        text = final_list(make_task_list(rng.getrandbits(64), rng.randint(1, 4), split="train"))
     else:
         value = rng.choice((rng.randint(0, 999), some_text(rng)))
         name = rng.choice(("result", "value", "answer", noun, made_up(rng)))
@@ -425,6 +425,6 @@ def make_result(rng: random.Random, request: Request) -> tuple[str, str]:
     return text, text
 
 
-def final_list(problem: TaskList) -> str:
-    """What solves a problem, in one line."""
-    return ", ".join(f"({label}) {answer}" for label, answer in problem.answers.items())
+def final_list(task_list: TaskList) -> str:
+    """All right answers in one line."""
+    return ", ".join(f"({label}) {answer}" for label, answer in task_list.answers.items())

@@ -14,10 +14,10 @@ from langchain_core.messages.tool import ToolCall
 from hogwild_agents.constrained.grammars import Grammar, GrammarCompiler
 from hogwild_agents.langchain.responses import ToolCallParser, _calls
 from hogwild_agents.team import TeamTokenizer
-from hogwild_agents.team.reply_writer import ENDING
+from hogwild_agents.team.reply_writer import GUIDE_OVERRUN
 from hogwild_agents.team.tool_format import HERMES, ToolCallFormat
-from tests.unit.team import test_tool_format as calls
 from tests.unit.team import tokenizers as small
+from tests.unit.team import tool_formats
 
 Schema = dict[str, Any]
 
@@ -175,7 +175,7 @@ def tokenizer(name: str) -> TeamTokenizer:
     """One of each manner; `xml`, `bytes` and `inst` have calls spelled out."""
     if name in ("bytes", "inst"):
         return TeamTokenizer(small.plain_bytes() if name == "bytes" else small.metaspace())
-    return calls.team(name)
+    return tool_formats.team(name)
 
 
 @cache
@@ -186,7 +186,7 @@ def compiler(name: str) -> GrammarCompiler:
 
 def form(name: str) -> ToolCallFormat:
     """How a tokenizer's model writes calls."""
-    return tokenizer(name).call_form or HERMES
+    return tokenizer(name).tool_call_format or HERMES
 
 
 def read(text: str, name: str) -> tuple[str, list[ToolCall]]:
@@ -220,9 +220,11 @@ def scribble(grammar: Grammar, name: str, limit: int, seed: int, say: Sequence[i
         if token in ids.ends:
             break
         written += [token, *guide.take(token)]
-        assert len(written) <= limit + ENDING + len(say), f"no end: {ids.decode(written)!r:.300}"
+        assert len(written) <= limit + GUIDE_OVERRUN + len(say), (
+            f"no end: {ids.decode(written)!r:.300}"
+        )
         if len(written) >= limit and not left:
-            assert guide.hurry(limit + ENDING + len(say) - len(written)), ids.decode(written)
+            assert guide.hurry(limit + GUIDE_OVERRUN + len(say) - len(written)), ids.decode(written)
     assert_harmless(written, name)
     return ids.decode(written)
 
@@ -236,7 +238,7 @@ def _choose(rng: random.Random, choices: list[int], ids: TeamTokenizer) -> int:
 def assert_harmless(written: Sequence[int], name: str) -> None:
     """No end, and no mark but those of the form of calls."""
     ids = tokenizer(name)
-    form = ids.call_form or HERMES
+    form = ids.tool_call_format or HERMES
     marks = {m: i for m, i in ids.plain.get_added_vocab().items() if len(m) > 1}
     words = "".join(filter(None, form[:4]))
     own = re.findall("|".join(map(re.escape, sorted(marks))), words)

@@ -23,7 +23,7 @@ from hogwild_agents.constrained.json_schema import (
     subschemas,
 )
 from hogwild_agents.errors import GrammarError
-from hogwild_agents.team.reply_writer import ENDING
+from hogwild_agents.team.reply_writer import GUIDE_OVERRUN
 from hogwild_agents.team.tool_format import HERMES
 from tests.unit.constrained.schemas import Schema, compiler, scribble
 
@@ -114,7 +114,7 @@ def test_an_end_that_is_too_far() -> None:
     schema = beside_text(type="array", items=WHOLE, minItems=300)
     guide = compiler("bytes").compile_schema(schema).guide()
     guide.begin()
-    assert not guide.hurry(ENDING)
+    assert not guide.hurry(GUIDE_OVERRUN)
     assert guide.hurry(2000)
 
 
@@ -122,7 +122,7 @@ def test_an_end_is_one_pass() -> None:
     """Its first token is drawn, the others follow at once."""
     guide = compiler("bytes").compile_schema(holding(a=TEXT, b=WHOLE)).guide()
     guide.begin()
-    assert guide.hurry(ENDING)
+    assert guide.hurry(GUIDE_OVERRUN)
     (first,) = guide.allowed().nonzero().flatten().tolist()
     assert bytes([first, *guide.take(first)]) == b'", "b": 0}'
     assert guide.done

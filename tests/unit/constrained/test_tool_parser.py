@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from hogwild_agents.langchain.responses import ToolCallParser
 from hogwild_agents.team.tool_format import ToolCallFormat
-from tests.unit.team.test_tool_format import FORMS, calls
+from tests.unit.team.tool_formats import FORMATS, calls
 
 many = settings(max_examples=60, deadline=None, derandomize=True)
-each = pytest.mark.parametrize("name", FORMS)
+each = pytest.mark.parametrize("name", FORMATS)
 Read = tuple[str, list[tuple[str, str]]]
 
 
@@ -47,7 +47,7 @@ def cut(text: str, places: Sequence[int]) -> list[str]:
 
 
 places = st.lists(st.integers(0, 10**6), max_size=12)
-nasty = st.sampled_from([part for form in FORMS.values() for part in form[:4] if part])
+nasty = st.sampled_from([part for form in FORMATS.values() for part in form[:4] if part])
 broken = st.builds(lambda text, size: text[:size], nasty, st.integers(0, 40))
 prose = st.lists(st.text(max_size=6) | broken | st.sampled_from(["{", "}", "<", "\n", '"']))
 
@@ -58,7 +58,7 @@ prose = st.lists(st.text(max_size=6) | broken | st.sampled_from(["{", "}", "<", 
 def test_in_any_pieces_as_at_once(name: str, parts: list[str], places: list[int]) -> None:
     """Whatever a model writes, also what is no call, or half of one."""
     text = "".join(parts)
-    assert read(FORMS[name], *cut(text, places)) == read(FORMS[name], text)
+    assert read(FORMATS[name], *cut(text, places)) == read(FORMATS[name], text)
 
 
 @each
@@ -68,7 +68,7 @@ def test_calls_are_found(
     name: str, before: str, made: list[tuple[str, dict[str, Any]]], places: list[int]
 ) -> None:
     """After any text that is no call, with arguments of any content; nothing of them is text."""
-    form = FORMS[name]
+    form = FORMATS[name]
     made = made[:1] if form.link is None else made
     written = form.write(made)
     if (before + written).find(form.opening) not in (-1, len(before)):
@@ -83,15 +83,15 @@ def test_calls_are_found(
 @given(text=prose.map("".join), places=places)
 def test_text_is_left_alone(name: str, text: str, places: list[int]) -> None:
     """Every letter of it, if it holds no call."""
-    if FORMS[name].opening not in text:
-        assert read(FORMS[name], *cut(text, places)) == (text, [])
+    if FORMATS[name].opening not in text:
+        assert read(FORMATS[name], *cut(text, places)) == (text, [])
     assert read(None, *cut(text, places)) == (text, [])
 
 
 @pytest.mark.parametrize("name", ["qwen", "mistral", "deepseek", "llama"])
 def test_arguments_come_as_they_are_written(name: str) -> None:
     """Not only when a call is whole; and nothing is held back but what may be a mark."""
-    form = FORMS[name]
+    form = FORMATS[name]
     given_one = {"a": 'b{"[]}\\" \\', "c": [{"d": "}"}], "e": {}}
     reader = ToolCallParser(form)
     written = form.write([("f", given_one)])
@@ -108,7 +108,7 @@ def test_arguments_come_as_they_are_written(name: str) -> None:
 
 def test_text_around_calls() -> None:
     """Before and after them; white space between is theirs."""
-    form = FORMS["qwen"]
+    form = FORMATS["qwen"]
     one, two = form.write([("f", {})]), form.write([("g", {"a": 1})])
     assert read(form, f"So:\n\n{one}") == ("So:", [("f", "{}")])
     assert read(form, f"{one}\n{two}") == ("", [("f", "{}"), ("g", '{"a": 1}')])
@@ -120,7 +120,7 @@ def test_text_around_calls() -> None:
 @each
 def test_nothing_is_lost_of_a_name_that_was_cut_off(name: str) -> None:
     """What was held back while it might have become a call is text after all."""
-    form = FORMS[name]
+    form = FORMATS[name]
     text, found = read(form, "Hm. " + form.opening + "nam")
     assert found == []
     assert "".join(text.split()) == "".join(("Hm. " + form.opening + "nam").split())

@@ -26,9 +26,9 @@ from hogwild_agents.evaluation.strategies import (
     Vote,
     strategies_of,
 )
-from hogwild_agents.pocket.tasks import make_problem, score
+from hogwild_agents.pocket.tasks import make_task_list, score
 
-MADE = [make_problem(f"strategies {seed}", 4) for seed in range(3)]
+MADE = [make_task_list(f"strategies {seed}", 4) for seed in range(3)]
 PROBLEMS = [Problem(f"p{n}", made.text, made.answers, "list") for n, made in enumerate(MADE)]
 BUDGETS = [16, 48, 96, 256]
 

@@ -31,7 +31,7 @@ from hogwild_agents.team import TeamTokenizer
 from hogwild_agents.team.tool_format import HERMES
 from tests.unit.langchain.test_responses import THOUGHT, result, shape
 from tests.unit.team import tokenizers as small
-from tests.unit.team.test_tool_format import team as tokenizer_of
+from tests.unit.team.tool_formats import team as tokenizer_of
 
 CALL: Any = {"type": "tool_call", "name": "add", "args": {"a": 1}, "id": "call00000"}
 TEMPLATES = ("qwen", "llama", "mistral", "deepseek", "xml", "strict", "chatml", "inst", "bytes")

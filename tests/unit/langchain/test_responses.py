@@ -35,7 +35,7 @@ from hogwild_agents.team import (
 from hogwild_agents.team.events import Timings
 from hogwild_agents.team.tool_format import ToolCallFormat
 from tests.unit.constrained.test_tool_parser import cut, each, places
-from tests.unit.team.test_tool_format import FORMS, calls
+from tests.unit.team.tool_formats import FORMATS, calls
 
 # Messages.
 
@@ -105,7 +105,7 @@ def test_a_whole_message() -> None:
 @given(size=st.integers(0, 200))
 def test_a_call_that_was_cut_off(name: str, size: int) -> None:
     """Is told as one that nobody can make, with what there is of it."""
-    form = FORMS[name]
+    form = FORMATS[name]
     written = form.write([("f", {"a": "some text", "b": 1})])
     whole = len(written) - len(form.closing)
     message = whole_message(result(reply="Hm. " + written[:size]), shape(form))
@@ -238,7 +238,7 @@ def test_pieces_make_the_message(
     name: str, before: str, made: list[tuple[str, dict[str, Any]]], places: list[int]
 ) -> None:
     """Together they are what the whole message is, in content, thoughts, calls and figures."""
-    form = FORMS[name]
+    form = FORMATS[name]
     reply = before + form.write(made[:1] if form.link is None else made)
     final = result(reply=reply, **THOUGHT)
     pieces, whole = merged(told(cut(reply, places), final), form)

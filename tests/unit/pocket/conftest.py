@@ -1,4 +1,4 @@
-"""What the tests of the pocket model share."""
+"""Settings of all tests of the pocket model."""
 
 from __future__ import annotations
 

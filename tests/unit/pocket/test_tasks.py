@@ -1,4 +1,4 @@
-"""The tasks: right answers, honest work, splits that stay apart, and how answers are marked."""
+"""The tasks: right answers and work, separate splits, and how answers are scored."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hogwild_agents.pocket.tasks import (
     Split,
     Task,
     TaskList,
-    make_problem,
     make_task,
+    make_task_list,
     read_answers,
     score,
 )
@@ -36,11 +36,11 @@ def tasks_of(*kinds: str) -> st.SearchStrategy[Task]:
 
 
 def solve(text: str) -> str:
-    """An answer, worked out from nothing but what a user reads."""
+    """The answer, worked out from the task's text alone."""
     words = text.split()
     if words[1] in "+-":
-        one, other = int(words[0]), int(words[2])
-        return str(one + other if words[1] == "+" else one - other)
+        first, second = int(words[0]), int(words[2])
+        return str(first + second if words[1] == "+" else first - second)
     numbers = [int(number) for number in re.findall(r"\d+", text)]
     match words[0]:
         case "largest":
@@ -60,7 +60,7 @@ def solve(text: str) -> str:
 @many
 @given(tasks_of(*KINDS))
 def test_answers(task: Task) -> None:
-    """They are right."""
+    """Answers are right."""
     assert task.answer == solve(task.text)
 
 
@@ -70,16 +70,16 @@ def test_answers(task: Task) -> None:
 @many
 @given(tasks_of("add", "subtract"))
 def test_columns(task: Task) -> None:
-    """Numbers stand also backwards, every column is true, and the columns make the answer."""
-    one, sign, other = task.text.split()
+    """Numbers also stand backwards, every column is true, and the columns make the answer."""
+    first, sign, second = task.text.split()
     restated, _, columns = task.work.partition(": ")
-    assert restated == f"{one}~{one[::-1]} {sign} {other}~{other[::-1]}"
+    assert restated == f"{first}~{first[::-1]} {sign} {second}~{second[::-1]}"
     over, digits = 0, ""
     for place, column in enumerate(columns.split(", ")):
-        found = re.fullmatch(r"(\d)([+-])(\d)([+-]1)?=(\d+)( borrow)?", column)
-        assert found
-        a, by, b, carried, result, borrow = found.groups()
-        assert (a, b) == tuple((number[::-1] + "0000")[place] for number in (one, other))
+        match = re.fullmatch(r"(\d)([+-])(\d)([+-]1)?=(\d+)( borrow)?", column)
+        assert match
+        a, by, b, carried, result, borrow = match.groups()
+        assert (a, b) == tuple((number[::-1] + "0000")[place] for number in (first, second))
         assert by == sign
         assert carried == (f"{sign}1" if over else None)
         value = eval(f"{a}{by}{b}{carried or ''}")
@@ -87,7 +87,7 @@ def test_columns(task: Task) -> None:
         assert bool(borrow) == (value < 0)
         assert int(result) == (value % 10 if sign == "-" else value)
         digits = str(value % 10) + digits
-    assert place + 1 == max(len(one), len(other))
+    assert place + 1 == max(len(first), len(second))
     assert int(str(max(over, 0)) + digits) == int(task.answer)
     assert over == 0 or sign == "+"
 
@@ -95,7 +95,7 @@ def test_columns(task: Task) -> None:
 @many
 @given(tasks_of("largest", "smallest"))
 def test_picking(task: Task) -> None:
-    """The best so far stands against each of the others in turn."""
+    """The best number so far is compared with each of the others."""
     restated, _, chain = task.work.partition(": ")
     assert restated == task.text
     numbers = [int(number) for number in re.findall(r"\d+", task.text)]
@@ -109,7 +109,7 @@ def test_picking(task: Task) -> None:
 @many
 @given(tasks_of("sort"))
 def test_sorting(task: Task) -> None:
-    """First letters, which differ, stand in both orders."""
+    """The first letters differ, and stand in both orders."""
     restated, _, letters = task.work.partition(": ")
     assert restated == task.text
     firsts = "".join(word[0] for word in task.text.split()[1:])
@@ -126,26 +126,26 @@ def test_counting(task: Task) -> None:
     assert restated == task.text
     _, letter, _, word = task.text.split()
     assert re.sub(r"\d", "", spelled) == word
-    found = re.findall(rf"{letter}(\d)", spelled)
-    assert found == [str(count + 1) for count in range(int(task.answer))]
-    assert len(re.findall(r"\d", spelled)) == len(found)
+    counts = re.findall(rf"{letter}(\d)", spelled)
+    assert counts == [str(count + 1) for count in range(int(task.answer))]
+    assert len(re.findall(r"\d", spelled)) == len(counts)
 
 
 @many
 @given(tasks_of("compare"))
 def test_comparing(task: Task) -> None:
-    """Lengths that differ, or else digits in pairs up to the first that differ."""
+    """Lengths if they differ, else pairs of digits up to the first that differ."""
     restated, _, shown = task.work.partition(": ")
     assert restated == task.text
-    _, one, _, other = task.text.split()
-    assert one != other
-    if len(one) != len(other):
-        assert shown == f"{len(one)} or {len(other)} digits"
+    _, first, _, second = task.text.split()
+    assert first != second
+    if len(first) != len(second):
+        assert shown == f"{len(first)} or {len(second)} digits"
         return
-    *alike, last = shown.split(", ")
-    assert all(pair == f"{one[place] * 2}=" for place, pair in enumerate(alike))
-    assert last == f"{one[len(alike)]}{other[len(alike)]}{task.answer}"
-    assert one[: len(alike)] == other[: len(alike)]
+    *equal, last = shown.split(", ")
+    assert all(pair == f"{first[place] * 2}=" for place, pair in enumerate(equal))
+    assert last == f"{first[len(equal)]}{second[len(equal)]}{task.answer}"
+    assert first[: len(equal)] == second[: len(equal)]
 
 
 @many
@@ -155,12 +155,12 @@ def test_reversing(task: Task) -> None:
     assert task.work == task.text
 
 
-# Splits and problems.
+# Splits and lists.
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_task_in_eight_is_held_out(kind: str) -> None:
-    """Of every kind, by its text alone."""
+    """Of every kind, by the text alone."""
     rng = random.Random(0)
     tasks = {make_task(rng, kind) for _ in range(3000)}
     share = sum(task.split == "test" for task in tasks) / len(tasks)
@@ -170,26 +170,26 @@ def test_one_task_in_eight_is_held_out(kind: str) -> None:
 
 @many
 @given(seeds, sizes, splits, st.lists(st.sampled_from([*KINDS]), max_size=3))
-def test_problems(seed: int, size: int, split: Split, kinds: list[str]) -> None:
-    """Distinct tasks of one split and of the kinds, the same for the same seed, as a list."""
-    problem = make_problem(seed, size, split=split, kinds=kinds)
-    assert problem == make_problem(seed, size, split=split, kinds=kinds)
-    assert len(set(problem.tasks)) == size
-    assert {task.split for task in problem.tasks} == {split}
-    assert {task.kind for task in problem.tasks} <= set(kinds or KINDS)
-    first, *lines = problem.text.split("\n")
+def test_task_lists(seed: int, size: int, split: Split, kinds: list[str]) -> None:
+    """Distinct tasks of one split and of the kinds, the same for the same seed."""
+    task_list = make_task_list(seed, size, split=split, kinds=kinds)
+    assert task_list == make_task_list(seed, size, split=split, kinds=kinds)
+    assert len(set(task_list.tasks)) == size
+    assert {task.split for task in task_list.tasks} == {split}
+    assert {task.kind for task in task_list.tasks} <= set(kinds or KINDS)
+    first, *lines = task_list.text.split("\n")
     assert first == "Solve these tasks."
-    assert lines == [f"({LABELS[at]}) {task.text}" for at, task in enumerate(problem.tasks)]
-    assert [*problem.answers.items()] == [
-        (LABELS[at], task.answer) for at, task in enumerate(problem.tasks)
+    assert lines == [f"({LABELS[at]}) {task.text}" for at, task in enumerate(task_list.tasks)]
+    assert [*task_list.answers.items()] == [
+        (LABELS[at], task.answer) for at, task in enumerate(task_list.tasks)
     ]
 
 
-def test_seeds_and_splits_give_other_problems() -> None:
-    """Two hundred of each split have few tasks in common, and the splits none."""
+def test_seeds_and_splits_give_other_lists() -> None:
+    """Two hundred lists of each split have few tasks in common, and the splits none."""
     texts = {
         split: Counter(
-            task.text for seed in range(200) for task in make_problem(seed, split=split).tasks
+            task.text for seed in range(200) for task in make_task_list(seed, split=split).tasks
         )
         for split in ("train", "test")
     }
@@ -198,9 +198,9 @@ def test_seeds_and_splits_give_other_problems() -> None:
 
 
 def test_there_are_two_splits() -> None:
-    """A third is refused, not looked for without end."""
+    """A third one is refused instead of an endless search."""
     with pytest.raises(ValueError, match="split='dev' is neither"):
-        make_problem(1, split=cast("Any", "dev"))
+        make_task_list(1, split=cast("Any", "dev"))
 
 
 @pytest.mark.parametrize(
@@ -208,71 +208,70 @@ def test_there_are_two_splits() -> None:
     [
         (0, (), "size=0 is not between 1 and 8"),
         (9, (), "size=9 is not between 1 and 8"),
-        (-1, (), "size=-1 is not between"),
         (2, ["add", "divide"], r"Unknown kinds \['divide'\]: choose from add, .*compare"),
     ],
 )
 def test_refusals(size: int, kinds: Any, message: str) -> None:
-    """There is no such problem."""
+    """There is no such list."""
     with pytest.raises(ValueError, match=message):
-        make_problem(1, size, kinds=kinds)
+        make_task_list(1, size, kinds=kinds)
 
 
-# Marks.
+# Scores.
 
-problems = st.builds(make_problem, seeds, sizes)
+task_lists = st.builds(make_task_list, seeds, sizes)
 around = st.sampled_from(["", "The answer is ", "So:\n", "\\boxed{", "Result: "])
 after = st.sampled_from(["", ".", "}", "}.\n\n", "\nThat is all.", " ", ";", "\n(that is all)"])
 
 
-def listing(answers: dict[str, str], joint: str = ", ") -> str:
+def listing(answers: dict[str, str], separator: str = ", ") -> str:
     """Answers as a team lists them."""
-    return joint.join(f"({label}) {answer}" for label, answer in answers.items())
+    return separator.join(f"({label}) {answer}" for label, answer in answers.items())
 
 
 @many
-@given(problems, st.data(), around, after)
-def test_scores(problem: TaskList, data: st.DataObject, before: str, behind: str) -> None:
-    """The share of right answers: wrong and missing ones cost, order and words around do not."""
+@given(task_lists, st.data(), around, after)
+def test_scores(task_list: TaskList, data: st.DataObject, before: str, behind: str) -> None:
+    """The share of right answers; order and words around them do not matter."""
     stated: dict[str, str] = {}
     right = 0
-    for label in data.draw(st.permutations([*problem.answers])):
+    for label in data.draw(st.permutations([*task_list.answers])):
         match data.draw(st.sampled_from(["right", "wrong", "missing"])):
             case "right":
                 right += 1
-                stated[label] = problem.answers[label]
+                stated[label] = task_list.answers[label]
             case "wrong":
-                stated[label] = problem.answers[label] + "9"
-    joint = data.draw(st.sampled_from([", ", "; ", "\n", ",\n", " ", ". "]))
-    text = f"{before}{listing(stated, joint)}{behind}"
-    assert score(problem, text) == pytest.approx(right / len(problem.tasks))
+                stated[label] = task_list.answers[label] + "9"
+    separator = data.draw(st.sampled_from([", ", "; ", "\n", ",\n", " ", ". "]))
+    text = f"{before}{listing(stated, separator)}{behind}"
+    assert score(task_list, text) == pytest.approx(right / len(task_list.tasks))
 
 
 @many
-@given(problems, st.data())
-def test_waiting_costs_nothing(problem: TaskList, data: st.DataObject) -> None:
+@given(task_lists, st.data())
+def test_waiting_costs_nothing(task_list: TaskList, data: st.DataObject) -> None:
     """` ...` may stand between any two answers, many times, and in front and behind."""
     waits = st.integers(0, 3).map(lambda count: " ..." * count)
-    stated = [f"({label}) {answer}" for label, answer in problem.answers.items()]
-    text = ", ".join(f"{each}{data.draw(waits)}" for each in stated)
-    assert score(problem, f"\\boxed{{{data.draw(waits)}{text}}}.\n\n") == 1
+    items = [f"({label}) {answer}" for label, answer in task_list.answers.items()]
+    text = ", ".join(f"{item}{data.draw(waits)}" for item in items)
+    assert score(task_list, f"\\boxed{{{data.draw(waits)}{text}}}.\n\n") == 1
 
 
 @many
-@given(problems)
-def test_the_last_answer_counts(problem: TaskList) -> None:
-    """Whoever corrects an answer is marked by the correction."""
-    wrong = listing(dict.fromkeys(problem.answers, "nothing"))
-    assert score(problem, f"{wrong}. No: {listing(problem.answers)}") == 1
-    assert score(problem, f"{listing(problem.answers)}. No: {wrong}") == 0
+@given(task_lists)
+def test_the_last_answer_counts(task_list: TaskList) -> None:
+    """A correction replaces the answer before it."""
+    wrong = listing(dict.fromkeys(task_list.answers, "nothing"))
+    assert score(task_list, f"{wrong}. No: {listing(task_list.answers)}") == 1
+    assert score(task_list, f"{listing(task_list.answers)}. No: {wrong}") == 0
 
 
 @many
-@given(problems)
-def test_case_does_not_matter(problem: TaskList) -> None:
-    """Neither does space inside an answer."""
-    answers = {k: answer.upper().replace(" ", "  ") for k, answer in problem.answers.items()}
-    assert score(problem, listing(answers)) == 1
+@given(task_lists)
+def test_case_does_not_matter(task_list: TaskList) -> None:
+    """Nor do spaces inside an answer."""
+    answers = {k: answer.upper().replace(" ", "  ") for k, answer in task_list.answers.items()}
+    assert score(task_list, listing(answers)) == 1
 
 
 PIECES = ("(a)", "(b) ", "(h)", "(", ")", " ", ".", " ...", ",", "\n", "}", "5", "word", "\\boxed{")
@@ -281,7 +280,7 @@ PIECES = ("(a)", "(b) ", "(h)", "(", ")", " ", ".", " ...", ",", "\n", "}", "5",
 @many
 @given(st.text() | st.lists(st.sampled_from(PIECES)).map("".join))
 def test_any_text_may_be_read(text: str) -> None:
-    """Nothing raises, and what is found is made of what is there."""
+    """Nothing raises, and labels and answers come from the text."""
     for label, answer in read_answers(text).items():
         assert f"({label})" in text
         assert answer == " ".join(answer.split())
@@ -289,7 +288,7 @@ def test_any_text_may_be_read(text: str) -> None:
 
 
 def test_an_ordinary_answer() -> None:
-    """What is read from it."""
+    """Labels and answers are read."""
     text = "(a) 5798, (b) nirok ..., (c) ab cd ef; (d) <\n(e) 0.}"
     labels = {"a": "5798", "b": "nirok", "c": "ab cd ef", "d": "<", "e": "0"}
     assert read_answers(text) == labels

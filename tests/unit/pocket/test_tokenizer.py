@@ -1,4 +1,4 @@
-"""The tokenizer: every text can be written, and what the model reads closely is one token each."""
+"""The tokenizer: it encodes any text, and digits and letters are single tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer
 
 from hogwild_agents.names import NAMES
 from hogwild_agents.pocket.tasks import KINDS, Task, make_task
@@ -33,7 +33,7 @@ from tests.unit.pocket.training.playing import seeds, team, tokenizer
 
 many = settings(max_examples=200, deadline=None, derandomize=True)
 TOKENIZER = build_tokenizer()
-SHOWN = {index: TOKENIZER.decode([index]) for index in range(len(TOKENIZER))}
+SHOWN = {index: str(TOKENIZER.decode([index])) for index in range(len(TOKENIZER))}
 
 texts = st.text(max_size=40) | st.lists(
     st.sampled_from(
@@ -43,13 +43,13 @@ texts = st.text(max_size=40) | st.lists(
 ).map("".join)
 
 
-def ids(text: str, with_tokenizer: PreTrainedTokenizerFast = TOKENIZER) -> list[int]:
-    """What stands for a text."""
+def ids(text: str, with_tokenizer: Any = TOKENIZER) -> list[int]:
+    """The ids of a text."""
     return list(with_tokenizer.encode(text, add_special_tokens=False))
 
 
 def pieces(text: str) -> list[str]:
-    """A text as the model sees it."""
+    """The tokens of a text."""
     return [SHOWN[index] for index in ids(text)]
 
 
@@ -57,13 +57,13 @@ def pieces(text: str) -> list[str]:
 @given(texts)
 @example(" a , b . don 't n 't !  ")
 def test_round_trip(text: str) -> None:
-    """What is written is what is read, whatever it is."""
+    """Any text is decoded as it was encoded."""
     assert TOKENIZER.decode(ids(text)) == text
     assert tokenizer().decode(tokenizer().encode(text)) == text
 
 
 def test_every_token_is_of_use() -> None:
-    """No word stands twice, is hidden by a longer one, or is missing."""
+    """No word occurs twice, is hidden by a longer one, or is missing."""
     assert len(set(WORDS)) == len(WORDS)
     for word in WORDS:
         assert pieces(word) == [word]
@@ -79,15 +79,15 @@ def test_every_token_is_of_use() -> None:
     ],
 )
 def test_words(word: str) -> None:
-    """They are one token each, also between others."""
+    """They are one token each, also between other words."""
     assert len(ids(word)) == 1
     assert ids(f"_{word}_") == [*ids("_"), *ids(word), *ids("_")]
 
 
 @many
 @given(st.sampled_from(WORDS), st.sampled_from(string.ascii_letters + string.digits))
-def test_words_are_not_found_in_others(word: str, sign: str) -> None:
-    """One that begins or ends with a letter stands alone there."""
+def test_words_inside_other_words(word: str, sign: str) -> None:
+    """A word that begins or ends with a letter is not matched there."""
     if word[0].isalpha():
         assert word not in pieces(sign + word)
     if word[-1].isalpha():
@@ -95,14 +95,14 @@ def test_words_are_not_found_in_others(word: str, sign: str) -> None:
 
 
 def test_made_up_words_are_spelled() -> None:
-    """They hold others."""
+    """Even if they contain words of the vocabulary."""
     assert pieces("kino, await, tools") == [*"kino", ", ", *"await", ", ", *"tools"]
     assert pieces("nonestring") == [*"nonestring"]
     assert pieces("call_tool") == ["call", "_", "tool"]
 
 
 def test_prefixes() -> None:
-    """A step's number is all that differs between its worker's prefixes."""
+    """Name, number and signs are separate tokens."""
     assert pieces(steps.prefix("Alice", 12)) == ["**", "Alice", " [", "1", "2", "]:** "]
 
 
@@ -121,7 +121,7 @@ def words_of(text: str) -> list[str]:
 @many
 @given(tasks)
 def test_what_a_user_types(task: Task) -> None:
-    """No digit is swallowed by a word, and no letter of a made-up one, but for a lone `a`."""
+    """Digits and letters of made-up words are single tokens, except a lone `a`."""
     phrases = {"largest of ", "smallest of ", "reverse ", "sort ", "count ", " in "}
     assert set(words_of(task.text)) <= phrases | {"compare ", " and ", "a "}
     seen = pieces(f"Solve these tasks.\n(a) {task.text}\n(b) ")
@@ -131,12 +131,12 @@ def test_what_a_user_types(task: Task) -> None:
 @many
 @given(tasks)
 def test_answers(task: Task) -> None:
-    """They are spelled, but for the space between words."""
+    """They are spelled sign by sign."""
     assert pieces(task.answer) == [*task.answer]
 
 
 def test_sums_and_words() -> None:
-    """What the model calculates with stands one by one."""
+    """The model sees each sign that it calculates with."""
     assert pieces("4731 + 2869") == [*"4731", " + ", *"2869"]
     assert pieces("reverse nirok") == ["reverse ", *"nirok"]
     assert pieces("90-7=83 borrow") == [*"90-7=83", " borrow"]
@@ -147,7 +147,7 @@ def test_sums_and_words() -> None:
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
-    """It is the same tokenizer again, as anybody loads it."""
+    """Transformers loads the same tokenizer."""
     TOKENIZER.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
 
@@ -165,13 +165,13 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 
 
 def test_ids_are_dense() -> None:
-    """Every id below the vocabulary's size is a token, the special ones last."""
+    """Every id below the vocabulary's size is a token; the special ones are last."""
     assert sorted(TOKENIZER.get_vocab().values()) == [*range(len(TOKENIZER))]
     assert [*map(SHOWN.get, range(len(TOKENIZER) - len(SPECIAL), len(TOKENIZER)))] == [*SPECIAL]
 
 
 def test_template() -> None:
-    """Each role has its mark, and what follows is the team's."""
+    """Each role has its mark, and the team's mark ends the prompt."""
     messages = [
         {"role": "system", "content": "Alice, Bob"},
         {"role": "user", "content": "2 + 3"},
@@ -181,8 +181,8 @@ def test_template() -> None:
     rendered = TOKENIZER.apply_chat_template(messages, tokenize=False)
     shown = "<|system|>Alice, Bob<|end|><|user|>2 + 3<|end|><|team|>5<|end|><|result|>x<|end|>"
     assert rendered == shown
-    asked = TOKENIZER.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    assert asked == shown + "<|team|>"
+    prompt = TOKENIZER.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert prompt == shown + "<|team|>"
     assert [SHOWN[i] for i in tokenizer().prompt(messages[:2])] == [
         *("<|system|>", "Alice", ", ", "Bob", "<|end|>"),
         *("<|user|>", "2", " + ", "3", "<|end|>", "<|team|>"),
@@ -191,18 +191,18 @@ def test_template() -> None:
 
 def tool(name: str, parameters: dict[str, Any] | None = None, **more: str) -> dict[str, Any]:
     """A tool."""
-    given = {} if parameters is None else {"parameters": parameters}
-    return {"type": "function", "function": {"name": name, **more, **given}}
+    schema = {} if parameters is None else {"parameters": parameters}
+    return {"type": "function", "function": {"name": name, **more, **schema}}
 
 
 def shown(*tools: dict[str, Any]) -> list[str]:
-    """What stands before the conversation, line by line; both ways to the prompt agree."""
+    """The lines before the conversation; both ways to make the prompt agree."""
     messages = [{"role": "user", "content": "x"}]
     prompt = tokenizer().prompt(messages, tools=tools)
-    own: Any = TOKENIZER.apply_chat_template(
+    rendered: Any = TOKENIZER.apply_chat_template(
         messages, tools=[*tools], add_generation_prompt=True, return_dict=False
     )
-    assert prompt == own
+    assert prompt == rendered
     text = tokenizer().decode(prompt)
     assert text.startswith("<|tools|>")
     assert text.endswith("\n<|end|><|user|>x<|end|><|team|>")
@@ -210,7 +210,7 @@ def shown(*tools: dict[str, Any]) -> list[str]:
 
 
 def test_tools_are_shown_as_signatures() -> None:
-    """In a line each: types, choices, what may be left out, and what they are for."""
+    """On one line each: types, choices, optional parameters and the description."""
     properties = {"word": {"type": "string"}, "n": {"type": "integer"}}
     both = {"type": "object", "properties": properties, "required": ["word"]}
     one = {"type": "object", "properties": {"unit": {"type": "string", "enum": ["k", "é"]}}}
@@ -237,37 +237,38 @@ def test_tools_are_shown_as_signatures() -> None:
     ],
 )
 def test_other_types_are_shown_as_json(schema: dict[str, Any]) -> None:
-    """Whatever has no name of its own."""
-    (line,) = shown(tool("f", {"type": "object", "properties": {"given": schema}}))
-    assert line.startswith("f(given?: {")
-    assert json.loads(line.removeprefix("f(given?: ").removesuffix(")")) == schema
+    """Types without a name are shown as their schema."""
+    (line,) = shown(tool("f", {"type": "object", "properties": {"x": schema}}))
+    assert line.startswith("f(x?: {")
+    assert json.loads(line.removeprefix("f(x?: ").removesuffix(")")) == schema
 
 
 @many
 @given(seeds)
 def test_conversations_about_tools(seed: int) -> None:
-    """They read as the template has them, whether texts from outside are kept apart or not."""
+    """A team's prompt, which encodes foreign texts separately, equals the template's."""
     dialogue = make_dialogue(random.Random(seed))
-    messages, tools = dialogue.messages, [*dialogue.tools]
-    own: Any = TOKENIZER.apply_chat_template(
+    messages = dialogue.messages
+    tools: list[Any] = [*dialogue.tools]
+    rendered: Any = TOKENIZER.apply_chat_template(
         messages, tools=tools or None, add_generation_prompt=True, return_dict=False
     )
-    assert tokenizer().prompt(messages, tools=tools) == own
+    assert tokenizer().prompt(messages, tools=tools) == rendered
 
 
 @many
 @given(seeds)
 def test_calls_are_shown_as_they_are_written(seed: int) -> None:
-    """What the model has called it sees again, to the letter."""
+    """The model sees its own call exactly as it wrote it."""
     rng = random.Random(seed)
     request = make_request(rng, make_function(rng))
     function = {"name": request.function.name, "arguments": dict(request.arguments)}
-    said = {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
-    prompt = tokenizer().prompt([{"role": "user", "content": request.text}, said])
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
+    prompt = tokenizer().prompt([{"role": "user", "content": request.text}, call])
     text = tokenizer().decode(prompt)
     assert text == f"<|user|>{request.text}<|end|><|team|>{request.call}<|end|><|team|>"
-    calls = tokenizer().encode(request.call)
-    assert prompt[-2 - len(calls) : -2] == calls
+    written = tokenizer().encode(request.call)
+    assert prompt[-2 - len(written) : -2] == written
 
 
 hostile = st.lists(
@@ -279,36 +280,36 @@ hostile = st.lists(
 @many
 @given(hostile | texts)
 def test_text_is_only_text(text: str) -> None:
-    """No text gives a control token, in a prompt or out of it, and none gets lost."""
+    """No text gives a control token, inside a prompt or outside, and no text is lost."""
     special = {*map(TOKENIZER.convert_tokens_to_ids, SPECIAL)}
     assert special <= tokenizer().control
     assert special.isdisjoint(tokenizer().encode(text))
     if not text.strip():
         return
     prompt = tokenizer().prompt([{"role": "user", "content": text}])
-    begin, *said, end, team_mark = prompt
+    begin, *content, end, team_mark = prompt
     assert tokenizer().decode([begin, end, team_mark]) == "<|user|><|end|><|team|>"
-    assert special.isdisjoint(said)
-    assert tokenizer().decode(said) == text
+    assert special.isdisjoint(content)
+    assert tokenizer().decode(content) == text
 
 
 @many
 @given(st.data())
 def test_tools_are_only_text(data: st.DataObject) -> None:
-    """Nothing in them, in a call or in what came of it gives a control token."""
+    """No text in tools, calls or results gives a control token."""
 
     def marks(text: Callable[[], str]) -> list[int]:
         schema = {"type": text(), "enum": [text(), text()]} | {text(): text()}
         other = {"type": "object", "properties": {text(): {"type": "string"}}}
         properties = {f"1{text()}": schema, f"2{text()}": other}
-        given = {"type": "object", "properties": properties, "required": [text()]}
+        parameters = {"type": "object", "properties": properties, "required": [text()]}
         call = {"name": text(), "arguments": {text(): [text(), 1]}}
-        messages = [
+        messages: list[dict[str, Any]] = [
             {"role": "user", "content": text()},
             {"role": "assistant", "content": text(), "tool_calls": [{"function": call}]},
             {"role": "tool", "content": text(), "tool_call_id": text()},
         ]
-        tools = [tool(text(), given, description=text()), tool(text())]
+        tools = [tool(text(), parameters, description=text()), tool(text())]
         prompt = tokenizer().prompt(messages, tools=tools)
         return [index for index in prompt if index in special]
 
@@ -317,7 +318,7 @@ def test_tools_are_only_text(data: st.DataObject) -> None:
 
 
 def test_workers_may_write_no_mark() -> None:
-    """These are banned, and what a header begins with."""
+    """Marks are banned, and so is the `#` that begins a header."""
     banned = {SHOWN[index] for index in team().banned}
     assert {*SPECIAL, "#"} <= banned
     assert all(shown in SPECIAL or "#" in shown for shown in banned)

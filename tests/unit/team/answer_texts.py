@@ -1,4 +1,4 @@
-"""Texts that answers are looked for in."""
+"""Texts in which the tests look for answers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PIECES = [
     *("x = 1\n", "\0", "\ud800", "é", "٣", "answer", "...", "NaN"),
 ]
 broken = st.text() | st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
-"""Any text, and text made of what the searches look for."""
+"""Any text, and text made of the parts that the searches look for."""
 
 prose = st.text(st.characters(exclude_characters="{}\\`~", exclude_categories=["Cs"]))
 """Text that holds no mark of any format."""
@@ -53,7 +53,7 @@ nested = st.recursive(
     st.text(st.characters(exclude_characters="{}\\")) | st.sampled_from(["\\{", "\\}", "\\\\"]),
     lambda inner: st.lists(inner | inner.map("{{{}}}".format), max_size=4).map("".join),
 )
-"""Text whose braces are balanced, but for escaped ones."""
+"""Text whose braces are balanced, except for escaped ones."""
 
 json_values = st.recursive(
     st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -63,5 +63,5 @@ json_values = st.recursive(
 
 
 def is_answer(content: str) -> bool:
-    """Whether a box with this content holds an answer, not the place of one."""
+    """Whether a box with this content holds an answer and not a placeholder."""
     return content.strip() not in ("", "...", "…")

@@ -1,4 +1,4 @@
-"""What the tests of the team share: how events must tell the same story as the result."""
+"""All tests of the team run on one thread."""
 
 from __future__ import annotations
 

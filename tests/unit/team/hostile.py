@@ -1,4 +1,4 @@
-"""Tokenizers, and texts that hold what only their templates may."""
+"""Tokenizers, and texts that spell tokens which only their templates may write."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TURN = "<|im_start|>assistant:"
 many = settings(max_examples=30, deadline=None)
 every = pytest.mark.parametrize("name", BUILDERS)
 templated = pytest.mark.parametrize("name", [name for name in BUILDERS if name != "plain_bytes"])
-# The one letter that sentencepiece's manner cannot write: it stands for a space there.
+# Without the one letter that sentencepiece cannot write: it stands for a space there.
 plain = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"), max_size=8)
 
 
@@ -40,13 +40,13 @@ def team(name: str) -> TeamTokenizer:
 
 @cache
 def added(name: str) -> dict[str, int]:
-    """Every added token of that tokenizer: all that plain text must not give."""
+    """Every added token of that tokenizer. Plain text must give none of them."""
     return dict(BUILDERS[name]().get_added_vocab())
 
 
 @st.composite
 def hostile(draw: st.DrawFn, name: str) -> str:
-    """Text with control tokens' spellings in it: whole, cut short, nested, side by side."""
+    """Text that spells control tokens: whole, cut short, nested, side by side."""
     spelling = st.sampled_from([*added(name), *FOREIGN])
     start = st.builds(lambda mark, size: mark[:size], spelling, st.integers(1, 12))
     end = st.builds(lambda mark, size: mark[-size:], spelling, st.integers(1, 12))
@@ -57,7 +57,7 @@ def hostile(draw: st.DrawFn, name: str) -> str:
 
 
 def with_template(template: str) -> TeamTokenizer:
-    """ChatML's vocabulary under another template."""
+    """A tokenizer with the vocabulary of ChatML and another template."""
     return TeamTokenizer(small.byte_level(template))
 
 
@@ -65,6 +65,6 @@ def user(content: str, **more: Any) -> Message:
     return {"role": "user", "content": content, **more}
 
 
-def said(tokenizer: TeamTokenizer, *messages: Message, think: bool = False) -> str:
+def text_of(tokenizer: TeamTokenizer, *messages: Message, think: bool = False) -> str:
     """A prompt as text."""
     return tokenizer.decode(tokenizer.prompt(messages, think=think))

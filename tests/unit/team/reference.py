@@ -1,13 +1,13 @@
-"""What a team should do, by other means: lists of ids and texts, no block, no engine, no reuse.
+"""A reference team made of lists of ids and texts: no blocks, no engine, no reuse.
 
-Everything that somebody sees is put together anew for every token, as the design says it should be
-seen. The tokens come from a script, which is a function of just that.
+For every token, the view of a stream is put together anew, as the design defines it. The tokens
+come from a script, which is a function of that view alone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,53 +18,53 @@ from hogwild_agents.team import (
     RedundancyCheck,
     Snapshot,
     Step,
-    Team,
 )
+from hogwild_agents.team.config import TeamConfig
 from hogwild_agents.team.interrupts import name_of
 from hogwild_agents.team.steps import OTHERS_HEADER, OWN_HEADER, PAUSE, REPLY_HEADER, ends_step
-from tests.unit.team.scripted import Ids
+from tests.unit.team.scripted import Ids, Script
 
 
 def says_yes(text: str) -> bool | None:
-    """How a worker answers a redundancy check; None if it does not, or has not done so yet."""
-    found = re.match(r"\W*(yes|no)\W", text)
-    return None if found is None else found[1] == "yes"
+    """How a worker answers a redundancy check; None if it does not, or not yet."""
+    match = re.match(r"\W*(yes|no)\W", text)
+    return None if match is None else match[1] == "yes"
 
 
 @dataclass
 class Worker:
-    """One worker: what it has in the cache, and its step as text."""
+    """One worker: its ids in the cache, and its step as text."""
 
     name: str
     place: int
-    lead: list[int]
-    """Written with the next token: how its step begins, and for one alone the prompt's end."""
-    given: str
-    """What the system wrote into the step."""
-    kept: list[int] = field(default_factory=list)
-    """Ids of finished steps, where they are not moved to the history."""
-    now: list[int] = field(default_factory=list)
-    """Ids of its step, prefix and all."""
+    prefix_ids: list[int]
+    """Ids before its next token: a step's beginning, or a lone worker's prompt end."""
+    inserted: str
+    """Text that the system wrote into the step."""
+    finished_ids: list[int] = field(default_factory=list)
+    """Ids of finished steps, if the layout does not move them to the history."""
+    step_ids: list[int] = field(default_factory=list)
+    """Ids of its step, with the prefix."""
     drawn: list[int] = field(default_factory=list)
-    """Of these, the ones it drew."""
+    """The ids of the step that it drew."""
     index: int = 1
     tokens: int = 0
     total: int = 0
     begun: int = 0
     written: str = ""
     after: str = ""
-    """What the system added behind the step."""
+    """Text that the system added after the step."""
     ended: bool = False
 
     @property
     def work(self) -> list[int]:
-        """All that others may see of it before it is in the history."""
-        return self.kept + self.now
+        """All ids that others may see before they are in the history."""
+        return self.finished_ids + self.step_ids
 
 
 @dataclass
 class Written:
-    """What one writer of an answer or a reply wrote."""
+    """The text of one writer of an answer or a reply."""
 
     began: int
     """Passes of thinking before its first token."""
@@ -78,25 +78,25 @@ class ReferenceTeam:
     """A session from its prompt to its end.
 
     Args:
-        team: Who works, and how.
-        problem: As it was given.
-        prompt: All ids before the first worker's first.
-        script: What anyone says who sees this.
+        team: The team.
+        problem: The problem as the caller gave it.
+        prompt: All ids before the first id of the first worker.
+        script: From a view to the next token.
         said: Notes, each with the pass after which it is read.
-        stop_after: The pass after which the thinking stops because somebody asked for it.
+        stop_after: The pass after which the thinking stops on request.
         stop_begun: How many workers had begun another step by then.
-        cut_after: The pass after which all ended at once, by a fault or a cancel.
+        cut_after: The pass after which the session ended at once, by a fault or a cancel.
 
     Attributes:
-        views: For each pass of thinking, what each worker saw.
+        views: For each pass of thinking, the view of each worker.
     """
 
     def __init__(
         self,
-        team: Team,
+        team: TeamConfig,
         problem: Any,
         prompt: Sequence[int],
-        script: Callable[[Ids], int],
+        script: Script,
         *,
         said: Sequence[tuple[int, str]] = (),
         stop_after: int | None = None,
@@ -131,13 +131,13 @@ class ReferenceTeam:
             prefix = "" if self.alone else f"**{name} [1]:** "
             self.workers.append(Worker(name, place, self.encode(prefix + opening), opening))
         if self.alone:  # it goes on from the prompt's last token, so notes come before that
-            self.workers[0].now.append(self.committed.pop())
+            self.workers[0].step_ids.append(self.committed.pop())
         self._run()
         for worker in self.workers:
             if not worker.ended:
                 self._close_interruptions(worker, "")
 
-    # What everybody sees.
+    # Views.
 
     def sees(self, me: Worker) -> list[int]:
         """The view of a worker, as ids."""
@@ -176,9 +176,9 @@ class ReferenceTeam:
         self._finish()
 
     def _read_notes(self) -> None:
-        """A note goes before steps that ended in the pass just gone: they are still to be moved."""
+        """A note precedes steps that ended in the last pass, as these are not committed yet."""
         while self.said and self.said[0][0] <= self.passes:
-            note = Note(self.team.disguise(self.said.pop(0)[1]), self.passes)
+            note = Note(self.team.sanitize(self.said.pop(0)[1]), self.passes)
             text = f"**Note from the user:** {note.text}\n\n"
             self.history.insert(len(self.history) - len(self.fresh), note)
             at = len(self.committed) - sum(map(len, self.fresh))
@@ -189,12 +189,17 @@ class ReferenceTeam:
         self.fresh = []
         awake = [worker for worker in self.workers if not worker.ended]
         for worker in awake:
-            worker.now += worker.lead
-            worker.lead = []
+            worker.step_ids += worker.prefix_ids
+            worker.prefix_ids = []
         views = [tuple(self.sees(worker)) for worker in awake]
         self.views.append(views)
-        for worker, token in zip(awake, [self.script(view) for view in views], strict=True):
+        for worker, token in zip(awake, [self._draw(view) for view in views], strict=True):
             self._take(worker, token)
+
+    def _draw(self, seen: Ids) -> int:
+        token = self.script(seen)
+        assert token is not None
+        return token
 
     def _take(self, worker: Worker, token: int) -> None:
         worker.total += 1
@@ -205,11 +210,11 @@ class ReferenceTeam:
         if self.team.may_end and token in self.team.ends:
             worker.ended = True
             worker.written = self.decode(worker.drawn)
-            if (worker.given or worker.written) and not self.alone:
+            if (worker.inserted or worker.written) and not self.alone:
                 worker.after = "\n\n"
-                worker.now += self.encode("\n\n")
+                worker.step_ids += self.encode("\n\n")
         else:
-            worker.now.append(token)
+            worker.step_ids.append(token)
             worker.drawn.append(token)
             worker.written = self.decode(worker.drawn).rstrip("\ufffd")
         new = worker.written[len(before) :]
@@ -217,7 +222,7 @@ class ReferenceTeam:
             self._end_step(worker)
 
     def _step(self, worker: Worker) -> Step:
-        text = worker.given + worker.written + worker.after
+        text = worker.inserted + worker.written + worker.after
         return Step(
             worker.name,
             worker.index,
@@ -233,17 +238,17 @@ class ReferenceTeam:
         step = self._step(worker)
         if step.text:
             self.history.append(step)
-            found = self.team.answer.found(step.written)
-            if found is not None and self.finder is None:
-                self.answer, self.finder = found, worker
+            answer = self.team.answer.find(step.written)
+            if answer is not None and self.finder is None:
+                self.answer, self.finder = answer, worker
             if self.team.layout.commits:
-                self.committed += worker.now
-                self.fresh.append(worker.now)
+                self.committed += worker.step_ids
+                self.fresh.append(worker.step_ids)
             else:
-                worker.kept += worker.now
-            worker.now = []
+                worker.finished_ids += worker.step_ids
+            worker.step_ids = []
         worker.drawn = []
-        worker.given = worker.written = worker.after = ""
+        worker.inserted = worker.written = worker.after = ""
         worker.tokens = worker.begun = 0
         worker.index += 1
 
@@ -267,7 +272,7 @@ class ReferenceTeam:
                     said = interrupt.question if self.since[which] >= interrupt.every else ""
                 else:
                     self.contexts.append(context)
-                    said = self.team.disguise(interrupt(context) or "")
+                    said = self.team.sanitize(interrupt(context) or "")
                 if said:
                     self.since[which] = 0
                     record = Interruption(
@@ -275,9 +280,9 @@ class ReferenceTeam:
                     )
                     self.asked.append((interrupt, worker))
                     self.interruptions.append(record)
-                    worker.given += said
+                    worker.inserted += said
             prefix = "" if self.alone else f"**{worker.name} [{worker.index}]:** "
-            worker.lead = self.encode(prefix + worker.given)
+            worker.prefix_ids = self.encode(prefix + worker.inserted)
 
     def _context(self, me: Worker, since: int) -> InterruptContext:
         visible = {
@@ -292,7 +297,7 @@ class ReferenceTeam:
             problem=self.problem,
             history=tuple(self.history),
             others={
-                w.name: w.given + w.written if w.place in visible else ""
+                w.name: w.inserted + w.written if w.place in visible else ""
                 for w in self.workers
                 if w is not me
             },
@@ -303,7 +308,7 @@ class ReferenceTeam:
         )
 
     def _close_interruptions(self, worker: Worker, after: str) -> None:
-        """How a worker took what was said into its step; `after` follows what it wrote."""
+        """Records how a worker responded to interrupts; `after` follows the text that it wrote."""
         for at, (interrupt, asked) in enumerate(self.asked):
             record = self.interruptions[at]
             if asked is worker and record.index == worker.index:
@@ -315,13 +320,13 @@ class ReferenceTeam:
     # Answers.
 
     def _stated(self) -> tuple[Any, Worker | None]:
-        """The answer that a worker has stated, also in the middle of a step."""
+        """The answer that a worker has stated, also in an unfinished step."""
         if self.finder is not None:
             return self.answer, self.finder
         for worker in reversed(self.workers):
-            found = self.team.answer.found(worker.written) if worker.written else None
-            if found is not None:
-                return found, worker
+            answer = self.team.answer.find(worker.written) if worker.written else None
+            if answer is not None:
+                return answer, worker
         return None, None
 
     def _author(self) -> Worker:
@@ -329,13 +334,13 @@ class ReferenceTeam:
         return self.finder or [*awake, *self.workers][0]
 
     def _write(self, author: Worker, opening: list[int], limit: int, answers: bool) -> Written:
-        """What somebody writes who goes on from a worker's view."""
+        """The text of a writer that continues from a worker's view."""
         written = Written(self.passes)
         seen = [*self.sees(author), *opening]
         drawn: list[int] = []
         while written.tokens < limit:
             written.views.append(tuple(seen))
-            token = self.script(tuple(seen))
+            token = self._draw(tuple(seen))
             written.tokens += 1
             if token in self.team.tokenizer.ends:
                 written.reason = "stop"
@@ -363,7 +368,7 @@ class ReferenceTeam:
         if stated is None and budgets:
             written = written or self._write_answer()
             text, tokens = written.text, written.tokens
-            stated = self.team.answer.extract(self.team.answer.lead + text)
+            stated = self.team.answer.extract(self.team.answer.prefix + text)
         for budget in budgets:
             self.snapshots[budget] = Snapshot(
                 budget, min(budget, self.passes), stated, text, tokens
@@ -389,10 +394,10 @@ class ReferenceTeam:
         else:
             self._snapshot(left)
         if self.reply is not None and self.answer is None:
-            lead = self.team.answer.lead if self.team.finisher == "answer" else ""
-            self.answer = self.team.answer.extract(lead + self.reply.text)
+            prefix = self.team.answer.prefix if self.team.finisher == "answer" else ""
+            self.answer = self.team.answer.extract(prefix + self.reply.text)
 
-    # What comes of it.
+    # Results.
 
     @property
     def unfinished(self) -> tuple[Step, ...]:

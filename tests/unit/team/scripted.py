@@ -1,7 +1,8 @@
-"""Models that say what a test wants: their logits are forced, all below them is real.
+"""Models that write what a test wants: only their logits are forced, the rest is real.
 
-A script is a function of what a stream sees, as ids, and of nothing else. So whoever knows what a
-worker should see knows what it says, and a worker that sees something else says something else.
+A script is a function of the ids that a stream sees, and of nothing else. So a test that knows what
+a worker should see also knows what it writes, and a worker that sees something else writes
+something else.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import cache
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from hogwild_agents.engine import CacheBlock, Engine, Handle, SamplingParams, SharedCacheModel
 from hogwild_agents.engine.cache.blocks import PAGE
@@ -29,13 +31,13 @@ from hogwild_agents.team import (
     steps,
 )
 from tests.unit.engine.families import Family, build
-from tests.unit.team.retold import check_events
+from tests.unit.team.listener import check_events
 from tests.unit.team.tokenizers import byte_level, llama3_like, plain_bytes
 
 E = TypeVar("E", bound=Event)
 Ids: TypeAlias = tuple[int, ...]
 Script: TypeAlias = Callable[[Ids], "int | None"]
-"""From all that a stream sees to the token that it draws; None leaves the model its own choice."""
+"""From the ids that a stream sees to the token that it draws; None is the model's own choice."""
 
 TINY = Family(
     "tiny",
@@ -51,11 +53,11 @@ TINY = Family(
     },
 )
 WAIT = 60.0
-"""Seconds after which a test gives up on what should come at once."""
+"""Seconds after which a test gives up on something that should come at once."""
 
 GREEDY = SamplingParams(temperature=0)
 CERTAIN = 1e6
-"""A logit that no other comes near."""
+"""A logit far above all others."""
 
 
 class KnownBlock(CacheBlock):
@@ -69,11 +71,11 @@ class KnownBlock(CacheBlock):
 
     @property
     def ids(self) -> list[int]:
-        """What it holds. What was cut off is remembered, as it may come back from host memory."""
+        """Ids in the block. Those that were cut off stay known: they may return from the host."""
         return self._ids[: len(self)]
 
     def write(self, at: int, tokens: Sequence[int]) -> None:
-        """Notes what was written at position `at`."""
+        """Records the ids that were written from position `at` on."""
         self._ids[at:] = tokens
 
     def extend(self, other: CacheBlock) -> None:
@@ -92,7 +94,7 @@ class KnownBlock(CacheBlock):
 
 
 class Row(NamedTuple):
-    """One stream in a pass: all that it saw, how much of that it wrote, and the real logits."""
+    """One stream in a pass: the ids that it saw, how many of them it wrote, and the real logits."""
 
     seen: Ids
     wrote: int
@@ -103,19 +105,19 @@ class ScriptedModel(SharedCacheModel):
     """A real model that follows a script.
 
     Attributes:
-        script: What it says.
+        script: The script that it follows.
         before: Called with the views before every pass; may raise.
-        passes: What each row of every pass saw.
+        passes: The rows of every pass.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.script: Script = _silent
-        self.before: Callable[[Sequence[Sequence[CacheBlock]]], None] | None = None
+        self.before: Callable[[Sequence[Sequence[CacheBlock]]], object] | None = None
         self.passes: list[list[Row]] = []
         super().__init__(*args, **options)
 
     def new_block(self) -> CacheBlock:
-        """An empty block that knows what it will hold."""
+        """An empty block that will know its ids."""
         return KnownBlock(self.pool)
 
     def forward(self, views: Sequence[Any], tokens: Sequence[Any], *, check: bool = True) -> Tensor:
@@ -132,9 +134,9 @@ class ScriptedModel(SharedCacheModel):
         ]
         self.passes.append(rows)
         for row, logit in zip(rows, logits, strict=True):
-            wanted = self.script(row.seen)
-            if wanted is not None:
-                logit[wanted] = CERTAIN
+            token = self.script(row.seen)
+            if token is not None:
+                logit[token] = CERTAIN
         return logits
 
 
@@ -145,8 +147,8 @@ def _silent(_: Ids) -> None:
 def scripted(
     script: Script = _silent, *, pages: int | None = None, max_length: int | None = None
 ) -> ScriptedModel:
-    """The tiny model, made to follow a script with a cache of so many pages, by default 4,096."""
-    if _tiny().pool.used_pages:  # a test before has failed
+    """The tiny model with a script, and a cache of `pages` pages, by default 4,096."""
+    if _tiny().pool.used_pages:  # an earlier test has failed
         _tiny.cache_clear()
     model = _tiny()
     model.max_length = max_length or 4096
@@ -158,14 +160,20 @@ def scripted(
 @cache
 def _tiny() -> ScriptedModel:
     """The one model of all tests: loading takes longer than most of them."""
-    return ScriptedModel.from_pretrained(build(TINY))
+    model = ScriptedModel.from_pretrained(build(TINY))
+    assert isinstance(model, ScriptedModel)
+    return model
 
 
 @cache
 def tokenizer(name: str = "bytes") -> TeamTokenizer:
     """`bytes`: no thinking and no template; `thinking`: ChatML; `headers`: no thinking."""
-    made = {"bytes": plain_bytes, "thinking": byte_level, "headers": llama3_like}[name]
-    return TeamTokenizer(made())
+    makers: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+        "bytes": plain_bytes,
+        "thinking": byte_level,
+        "headers": llama3_like,
+    }
+    return TeamTokenizer(makers[name]())
 
 
 class Terse(CollaborationPrompt):
@@ -176,7 +184,7 @@ class Terse(CollaborationPrompt):
         return f"{len(workers)}, {layout}, {answer[:5]}."
 
     def opening(self, workers: Sequence[str], index: int) -> str:
-        """Two words, or none for one alone."""
+        """Two words; none for a single worker."""
         return f"I'm {workers[index]}." if len(workers) > 1 else ""
 
 
@@ -193,17 +201,17 @@ def team_of(workers: Any = 2, name: str = "bytes", **options: Any) -> Team:
 
 
 def begin(name: str) -> str:
-    """What stands before a worker's first token."""
+    """The text before a worker's first token."""
     return f"**{name} [1]:** I'm {name}."
 
 
 def prompt_of(session: Session) -> list[int]:
-    """All ids that stand before the first worker's first."""
-    return [*session.prompt, *session._first]
+    """All ids before the first id of the first worker."""
+    return [*session.prompt, *session._first_ids]
 
 
 def belongs(seen: Ids, session: Session) -> bool:
-    """Whether this is what somebody of a session sees, who has read all of its prompt."""
+    """Whether a stream that sees this belongs to the session, and has read all of its prompt."""
     return seen[: len(session.prompt)] == tuple(session.prompt)
 
 
@@ -214,11 +222,11 @@ def piece_ids(pieces: Sequence[str | int], team: Team) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class Chatter:
-    """Says pieces whole, in an order that depends on every id that is seen.
+    """Writes whole pieces, in an order that depends on every visible id.
 
     Attributes:
-        pieces: What it may say, as ids.
-        seed: Another seed, another order.
+        pieces: The pieces that it may write, as ids.
+        seed: Another seed gives another order.
     """
 
     pieces: list[list[int]]
@@ -228,16 +236,16 @@ class Chatter:
         for piece in self.pieces:
             if seen[-len(piece) :] == tuple(piece):
                 continue
-            for said in range(len(piece) - 1, 0, -1):
-                if seen[-said:] == tuple(piece[:said]):
-                    return piece[said]
-        chosen = zlib.crc32(array("q", seen).tobytes(), self.seed) % len(self.pieces)
-        return self.pieces[chosen][0]
+            for length in range(len(piece) - 1, 0, -1):
+                if seen[-length:] == tuple(piece[:length]):
+                    return piece[length]
+        index = zlib.crc32(array("q", seen).tobytes(), self.seed) % len(self.pieces)
+        return self.pieces[index][0]
 
 
 @dataclass(frozen=True)
 class Role:
-    """What the streams of one session say: its workers, and those who write its answer."""
+    """The scripts of one session: one for its workers, one for the writers of its answer."""
 
     session: Session
     worker: Script
@@ -248,7 +256,7 @@ class Role:
         rest = seen[len(self.session.prompt) :]
         text = team.tokenizer.decode(rest)
         writes = any(mark in text for mark in (steps.REPLY_HEADER, team.answer.opening.strip()))
-        writes = writes or team.replies_at_once or not team.marks.isdisjoint(rest)
+        writes = writes or team.replies_at_once or not team.thinking_ids.isdisjoint(rest)
         return (self.writer if writes else self.worker)(seen)
 
 
@@ -266,12 +274,12 @@ class Cast:
 
 
 class Lines:
-    r"""Says given lines: after some text of the system's, the text that a test has written for it.
+    r"""Writes given lines: each follows some text of the system's.
 
     Args:
-        team: Who speaks.
-        lines: From what a stream has last read, such as `**Bob [2]:** `, to what it writes next;
-            ids, or text. What is given for "" follows when lines run out, again and again.
+        team: The team.
+        lines: From the text that a stream has last read, such as `**Bob [2]:** `, to what it writes
+            next, as ids or text. The line for "" follows when lines run out, again and again.
     """
 
     def __init__(self, team: Team, lines: Mapping[str, str | Sequence[int]]) -> None:
@@ -288,8 +296,8 @@ class Lines:
         ends = ((_last_end(seen, cue), len(cue), cue) for cue in self._lines)
         end, _, cue = max(ends, default=(-1, 0, ()))
         line = self._lines.get(cue, []) if end >= 0 else []
-        said = len(seen) - max(end, 0)
-        return line[said] if said < len(line) else self._filler[said % len(self._filler)]
+        written = len(seen) - max(end, 0)
+        return line[written] if written < len(line) else self._filler[written % len(self._filler)]
 
 
 def _last_end(seen: Ids, cue: Ids) -> int:
@@ -299,7 +307,7 @@ def _last_end(seen: Ids, cue: Ids) -> int:
 
 
 def fail_after(passes: int) -> Callable[[Any], None]:
-    """For `ScriptedModel.before`: lets so many passes go well."""
+    """For `ScriptedModel.before`: lets this many passes succeed."""
     left = itertools.count(passes, -1)
 
     def before(_: Any) -> None:
@@ -311,7 +319,7 @@ def fail_after(passes: int) -> Callable[[Any], None]:
 
 @dataclass(frozen=True)
 class Played:
-    """What came of one session that had an engine for itself."""
+    """The record of one session that had an engine for itself."""
 
     result: Result
     events: list[Event]
@@ -324,7 +332,7 @@ class Played:
         return [event for event in self.events if isinstance(event, kind)]
 
     def views(self) -> list[list[str]]:
-        """What the rows of every pass saw, as text."""
+        """The text that the rows of every pass saw."""
         return [[self.team.tokenizer.decode(row.seen) for row in rows] for rows in self.passes]
 
 
@@ -334,17 +342,17 @@ def play(
     *,
     problem: Any = "Q?",
     model: ScriptedModel | None = None,
-    said: Sequence[str] = (),
+    notes: Sequence[str] = (),
     meanwhile: Callable[[Handle[Event, Result]], object] | None = None,
 ) -> Played:
-    """Runs one session on an engine of its own, with its lines; events and result must agree.
+    """Runs one session on its own engine with its lines; events and result must agree.
 
     Args:
-        team: Who works.
-        lines: What they say, as `Lines` takes it, or a script.
-        problem: On what.
-        model: The scripted model, where a test has given it something.
-        said: Notes to the team before it begins.
+        team: The team.
+        lines: The lines of its streams, as `Lines` takes them, or a script.
+        problem: The problem.
+        model: The scripted model, if a test has prepared one.
+        notes: Notes to the team before it begins.
         meanwhile: Called with the handle as soon as there is one.
     """
     model = model or scripted()
@@ -353,7 +361,7 @@ def play(
     error = None
     with Engine(model) as engine:
         session = team.session(problem)
-        for text in said:
+        for text in notes:
             session.hear(text)
         handle = engine.submit(session)
         if meanwhile is not None:

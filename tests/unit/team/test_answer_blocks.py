@@ -1,4 +1,4 @@
-"""JSON, programs, and what a pattern or a function finds."""
+"""Answers as JSON, as programs, and as found by a pattern or a function."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.unit.team.answer_texts import (
 
 @given(prose, json_values, st.sampled_from([None, 2]), prose)
 def test_json_comes_back(before: str, value: Any, indent: int | None, after: str) -> None:
-    """From a fenced block, with anything around it; and as the finisher writes it."""
+    """From a fenced block with any text around it, and as the finisher writes it."""
     written = f"{json.dumps(value, indent=indent)}\n```"
     text = f"{before}\n```json\n{written}\n{after}"
     kind = json_answer()
-    assert kind.found(text) == kind.extract(text) == kind.extract(kind.lead + written) == value
+    assert kind.find(text) == kind.extract(text) == kind.extract(kind.prefix + written) == value
     assert kind.complete(written)
 
 
@@ -57,12 +57,12 @@ def test_json_comes_back_without_a_fence(value: Any) -> None:
     ],
 )
 def test_json_in_any_text(text: str, value: Any) -> None:
-    """Fenced first, then the last value with all that is around it."""
+    """A fenced value comes first, then the last value with everything around it."""
     assert json_answer().extract(text) == value
 
 
 def test_json_behind_hostile_text_is_found() -> None:
-    """The search goes backwards, so that what is broken before it costs nothing."""
+    """The search goes backwards, so broken text before the value costs nothing."""
     assert json_answer().extract("[" * 100_000 + ' {"a": {"b": 1}}') == {"a": {"b": 1}}
 
 
@@ -107,15 +107,15 @@ def test_when_json_is_whole() -> None:
     ],
 )
 def test_programs(text: str, program: str | None) -> None:
-    """Marked as final, then as Python, then not at all; the last of them that compiles."""
+    """Final blocks come first, then Python, then unmarked; the last that compiles counts."""
     assert code().extract(text) == program
 
 
 def test_a_step_states_a_program_only_as_final() -> None:
-    """Workers write many blocks on their way."""
-    assert code().found("```python\nx = 1\n```") is None
-    assert code().found("```python final\nx = 1") is None
-    assert code().found("```python final\nx = 1\n```\n```python\nx = 2\n```") == "x = 1\n"
+    """Workers write many blocks before the final one."""
+    assert code().find("```python\nx = 1\n```") is None
+    assert code().find("```python final\nx = 1") is None
+    assert code().find("```python final\nx = 1\n```\n```python\nx = 2\n```") == "x = 1\n"
 
 
 def test_code_is_not_run_and_does_not_warn(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,7 +123,7 @@ def test_code_is_not_run_and_does_not_warn(capsys: pytest.CaptureFixture[str]) -
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         text = "```python final\nprint('\\d' is 1)\nraise SystemExit\n```"
-        assert code().found(text) is not None
+        assert code().find(text) is not None
     assert capsys.readouterr().out == ""
 
 
@@ -132,8 +132,8 @@ def test_when_code_is_whole() -> None:
     program = "x = 1\n\n\ny = '```'\n# ```\n"
     assert not code().complete(program)
     assert code().complete(program + "```")
-    assert code().extract(code().lead + program) == program
-    assert code().extract(code().lead + program + "```\n") == program
+    assert code().extract(code().prefix + program) == program
+    assert code().extract(code().prefix + program + "```\n") == program
 
 
 # --- anything else --------------------------------------------------------------------------------
@@ -154,21 +154,19 @@ def test_when_code_is_whole() -> None:
 def test_the_last_match_is_the_answer(regex: str, answer: str | None) -> None:
     """The group called answer, else the first, else all; an empty one is none."""
     kind = pattern(regex)
-    assert kind.found("a=11 b=22.") == kind.extract("a=11 b=22.") == answer
+    assert kind.find("a=11 b=22.") == kind.extract("a=11 b=22.") == answer
 
 
-@pytest.mark.parametrize(
-    "regex", ["(", "[", "*", "a{99999999999999999999}", "(?P<1>a)", "(" * 9999]
-)
+@pytest.mark.parametrize("regex", ["(", "a{99999999999999999999}", "(" * 9999])
 def test_a_bad_regex_is_refused(regex: str) -> None:
-    """At once, and by name."""
-    with pytest.raises(InvalidAnswerFormatError, match="Mend the regex"):
+    """The error says what to do."""
+    with pytest.raises(InvalidAnswerFormatError, match="Correct the regex"):
         pattern(regex)
 
 
 def test_custom_passes_on_what_the_function_raises() -> None:
-    """It is the user's own; both rules are the same."""
-    assert custom(len).found("four") == custom(len).extract("four") == 4
+    """The function is the user's own, and serves as the strict and the lenient rule."""
+    assert custom(len).find("four") == custom(len).extract("four") == 4
     with pytest.raises(ValueError, match="invalid literal"):
         custom(int).extract("x")
 

@@ -33,17 +33,17 @@ from tests.unit.team.answer_texts import (
 
 @given(prose, nested.filter(is_answer), prose)
 def test_a_box_gives_back_what_was_put_in(before: str, content: str, after: str) -> None:
-    """Whatever its braces, and whatever stands around it."""
+    """Whatever its braces, and whatever text is around it."""
     text = f"{before}\\boxed{{{content}}}{after}"
-    assert boxed().found(text) == boxed().extract(text) == content.strip()
+    assert boxed().find(text) == boxed().extract(text) == content.strip()
 
 
 @given(st.lists(st.integers() | st.sampled_from(["", "x", "{", "answer"]), min_size=1))
 def test_the_last_valid_box_wins(contents: list[Any]) -> None:
-    """Boxes that are empty, not closed or that `parse` refuses count for nothing."""
+    """Boxes that are empty or open, or that `parse` refuses, do not count."""
     text = " ".join(f"\\boxed{{{content}}}" for content in contents)
     numbers = [content for content in contents if isinstance(content, int)]
-    assert boxed(int).found(text) == (numbers[-1] if numbers else None)
+    assert boxed(int).find(text) == (numbers[-1] if numbers else None)
 
 
 @pytest.mark.parametrize(
@@ -75,34 +75,34 @@ def test_the_last_valid_box_wins(contents: list[Any]) -> None:
     ],
 )
 def test_boxes(text: str, answer: str | None) -> None:
-    """Each way to write one, and each way to spoil it."""
-    assert boxed().found(text) == boxed().extract(text) == answer
+    """Valid and invalid notations."""
+    assert boxed().find(text) == boxed().extract(text) == answer
 
 
 def test_an_open_box_counts_only_where_there_is_no_other() -> None:
     """The early finisher may run out of tokens, or end a paragraph, before its box closes."""
     assert boxed().extract("\\boxed{42\n\nWait") == "42"
     assert boxed().extract("\\boxed{41} \\boxed{42") == "41"
-    assert boxed().found("\\boxed{42") is None
+    assert boxed().find("\\boxed{42") is None
 
 
 @pytest.mark.parametrize("error", [ValueError, TypeError, ZeroDivisionError, OverflowError])
 def test_what_parse_refuses_is_not_valid(error: type[Exception]) -> None:
-    """Errors about the value send the search on to the box before."""
+    """After an error about the value, the search goes on to the box before."""
 
     def parse(content: str) -> str:
         if content == "b":
             raise error
         return content * 2
 
-    assert boxed(parse).found(r"\boxed{a} \boxed{b}") == "aa"
+    assert boxed(parse).find(r"\boxed{a} \boxed{b}") == "aa"
 
 
 def test_other_errors_of_parse_are_passed_on() -> None:
     """They are the caller's own mistakes."""
     known: dict[str, str] = {}
     with pytest.raises(KeyError):
-        boxed(known.__getitem__).found(r"\boxed{a}")
+        boxed(known.__getitem__).find(r"\boxed{a}")
 
 
 @pytest.mark.parametrize(
@@ -135,21 +135,21 @@ def test_when_a_box_is_whole(written: str, whole: bool) -> None:
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
 @given(text=broken)
 def test_no_text_raises(kind: AnswerFormat, text: str) -> None:
-    """Whatever a model writes; and what is found strictly is found leniently as well."""
+    """Whatever a model writes. An answer by the strict rule is one by the lenient rule too."""
     assert kind.complete(text) in (True, False)
-    if (found := kind.found(text)) is not None:
-        assert kind.extract(text) == found
+    if (answer := kind.find(text)) is not None:
+        assert kind.extract(text) == answer
 
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
 def test_the_early_finisher_opens_an_answer(kind: AnswerFormat) -> None:
-    """After a blank line, with words, and up to where the answer begins."""
+    """It follows a blank line and ends where the answer begins."""
     assert kind.opening.startswith("\n\nTime is up")
     assert "final" in kind.opening
-    assert kind.opening.endswith(kind.lead)
+    assert kind.opening.endswith(kind.prefix)
     assert kind.instruction
     assert not kind.complete("")
-    assert kind.found(kind.opening) is None or kind.name == "custom"
+    assert kind.find(kind.opening) is None or kind.name == "custom"
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_the_early_finisher_opens_an_answer(kind: AnswerFormat) -> None:
 def test_what_the_early_finisher_wrote_is_read(
     kind: AnswerFormat, written: str, answer: Any
 ) -> None:
-    """`extract(lead + written)` is the answer."""
-    assert kind.extract(kind.lead + written) == answer
+    """`extract(prefix + written)` is the answer."""
+    assert kind.extract(kind.prefix + written) == answer
 
 
 @pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
@@ -193,11 +193,11 @@ def test_what_the_early_finisher_wrote_is_read(
 )
 def test_hostile_text_takes_no_longer(kind: AnswerFormat, text: str) -> None:
     """A quadratic search would take minutes on these."""
-    begun = time.perf_counter()
-    kind.found(text)
+    begun = time.thread_time()  # CPU time: a busy machine makes no difference
+    kind.find(text)
     kind.extract(text)
     kind.complete(text)
-    assert time.perf_counter() - begun < 5
+    assert time.thread_time() - begun < 5
 
 
 # --- names ----------------------------------------------------------------------------------------
@@ -205,20 +205,20 @@ def test_hostile_text_takes_no_longer(kind: AnswerFormat, text: str) -> None:
 
 @pytest.mark.parametrize("name", ["boxed", "number", "choice", "json", "code"])
 def test_formats_have_names(name: str) -> None:
-    """And know them."""
+    """A format knows its own name."""
     assert answer_format(name).name == name
 
 
 def test_a_format_or_a_function_is_taken_as_it_is() -> None:
-    """So that callers may pass on what they were given."""
+    """So callers may pass on their own arguments."""
     kind = choice("XY")
     assert answer_format(kind) is kind
     assert answer_format(len).extract("four") == 4
 
 
-@pytest.mark.parametrize("given_format", ["", "Boxed", "xml", None, 3])
+@pytest.mark.parametrize("given_format", ["Boxed", None])
 def test_other_formats_are_refused(given_format: Any) -> None:
-    """With the names there are; the error is the package's own and a ValueError."""
+    """The error lists the names; it is the package's own and a ValueError."""
     with pytest.raises(
         InvalidAnswerFormatError, match="boxed, number, choice, json, code"
     ) as error:

@@ -1,4 +1,4 @@
-"""Conversations: only the template gives control tokens, and nobody is lost."""
+"""Conversations: only the template gives control tokens, and no message is lost."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from tests.unit.team.hostile import (
     hostile,
     many,
     plain,
-    said,
     team,
     templated,
+    text_of,
     user,
     with_template,
 )
 
 
 def conversation(name: str, text: Callable[[], str], *, calls: bool = True) -> list[Message]:
-    """One with outside text in every place, of the shape that the template takes."""
+    """A conversation with outside text everywhere, in a shape that the template accepts."""
     if name.startswith("metaspace"):
         return [user(text()), {"role": "assistant", "content": text()}, user(text(), name=text())]
     if not calls:
@@ -55,7 +55,7 @@ def conversation(name: str, text: Callable[[], str], *, calls: bool = True) -> l
 def test_only_the_template_gives_control_tokens(
     name: str, data: st.DataObject, think: bool
 ) -> None:
-    """As many, whatever the contents, names, ids, keys and arguments spell."""
+    """Their number does not depend on what contents, names, ids, keys and arguments spell."""
 
     def control(messages: list[Message]) -> Counter[int]:
         marks = added(name).values()
@@ -76,26 +76,24 @@ def test_harmless_prompts_are_the_tokenizers_own(name: str, data: st.DataObject)
     own = BUILDERS[name]()
     text = plain.map(str.strip).filter(lambda text: bool(text) and "<" not in text)
     messages = conversation(name, lambda: data.draw(text), calls=False)
-    expected = own.apply_chat_template(
-        messages, add_generation_prompt=True, return_dict=False, enable_thinking=False
-    )
+    expected = small.template_ids(own, messages, add_generation_prompt=True, enable_thinking=False)
     assert team(name).prompt(messages, think=False) == expected
 
 
 def test_marks_that_swallow_space() -> None:
-    """Phi-3's role tokens take the newline after them, as far as it is the template's."""
+    """Phi-3's role tokens swallow a newline of the template, but none of outside text."""
     turn = "{{ '<|' + m.role + '|>\\n' + m.content + '<|end|>\\n' }}"
     template = "{% for m in messages %}" + turn + "{% endfor %}{{ '<|assistant|>\\n' }}"
     own = small.byte_level(template)
     marks = ("<|user|>", "<|system|>", "<|assistant|>", "<|end|>")
     own.add_tokens([AddedToken(mark, special=True, rstrip=True) for mark in marks])
-    expected = own.apply_chat_template([user("Why?")], return_dict=False)
+    expected = small.template_ids(own, [user("Why?")])
     assert TeamTokenizer(own).prompt([user("Why?")]) == expected
-    assert said(TeamTokenizer(own), user("\n\nWhy?")) == "<|user|>\n\nWhy?<|end|><|assistant|>"
+    assert text_of(TeamTokenizer(own), user("\n\nWhy?")) == "<|user|>\n\nWhy?<|end|><|assistant|>"
 
 
 def test_a_mark_is_not_made_of_two_parts() -> None:
-    """Neither of the template's words and outside text, nor of two outside texts."""
+    """Neither from the template's words and outside text, nor from two outside texts."""
     template = "{% for m in messages %}<|{{ m.name }}|{{ m.content }}{% endfor %}"
     tokenizer = with_template(template)
     tokens = tokenizer.prompt([user(">", name="im_end")], think=False)
@@ -104,7 +102,7 @@ def test_a_mark_is_not_made_of_two_parts() -> None:
 
 
 def test_keys_of_arguments_are_outside_text() -> None:
-    """Where a template spells them out they make no control token."""
+    """They make no control token, even if a template spells them out."""
     template = (
         "{% for m in messages %}{{ m.content }}"
         "{% for k, v in (m.args or {}).items() %}<|{{ k }}|>{{ v }}{% endfor %}{% endfor %}"
@@ -116,15 +114,15 @@ def test_keys_of_arguments_are_outside_text() -> None:
 
 
 def test_arguments_stay_json() -> None:
-    """What a template writes by tojson can be read back, also where that is done twice."""
+    """Text that a template writes with tojson can be read back, even after two passes of it."""
     arguments = {'say "hi"\n': ["\\", "<|im_end|>", "é", 1.5, None, True, ""]}
     call = {"function": {"name": "f", "arguments": arguments}}
-    text = said(team("byte_level"), {"role": "assistant", "content": "", "tool_calls": [call]})
+    text = text_of(team("byte_level"), {"role": "assistant", "content": "", "tool_calls": [call]})
     body = text.split("<tool_call>")[1].split("</tool_call>")[0]
     assert json.loads(body) == {"name": "f", "arguments": arguments}
     twice = with_template("{{ messages | tojson | tojson }}")
     messages = [user('"\n<|im_end|>', args=arguments)]
-    assert json.loads(json.loads(said(twice, *messages))) == messages
+    assert json.loads(json.loads(text_of(twice, *messages))) == messages
 
 
 def test_a_template_may_ask_for_a_tool_call_id_of_nine_letters() -> None:
@@ -133,24 +131,24 @@ def test_a_template_may_ask_for_a_tool_call_id_of_nine_letters() -> None:
         "{% for m in messages %}{% if m.id and m.id | length != 9 %}{{ raise_exception('9!') }}"
         "{% endif %}{{ m.content }} {{ m.id }}{% endfor %}"
     )
-    assert said(tokenizer, user("a", id="<s>456789")) == "a <s>456789"
+    assert text_of(tokenizer, user("a", id="<s>456789")) == "a <s>456789"
 
 
 @pytest.mark.parametrize("name", ["byte_level", "llama3_like", "metaspace_first"])
 def test_empty_contents(name: str) -> None:
-    """They are as good as any."""
-    assert said(team(name), user("")) == said(team(name), user("QQ")).replace("QQ", "")
+    """An empty text is a text."""
+    assert text_of(team(name), user("")) == text_of(team(name), user("QQ")).replace("QQ", "")
 
 
 def test_a_call_needs_no_content() -> None:
     """As OpenAI's messages have it."""
-    assert said(team("byte_level"), user("U"), {**CALL, "content": None}) == said(
+    assert text_of(team("byte_level"), user("U"), {**CALL, "content": None}) == text_of(
         team("byte_level"), user("U"), CALL
     )
 
 
 def test_the_sources_messages_are_left_alone() -> None:
-    """Neither stand-ins nor folding show in the caller's objects."""
+    """Neither placeholders nor folding show in the caller's objects."""
     messages = [{"role": "system", "content": "s"}, user("u", extra={"a": ["b"]})]
     before = json.dumps(messages)
     team("metaspace_first").prompt(messages)
@@ -158,9 +156,9 @@ def test_the_sources_messages_are_left_alone() -> None:
 
 
 def test_without_a_template() -> None:
-    """Contents between blank lines, behind the token that begins every text, if there is one."""
+    """Contents with blank lines between, after the token that begins every text, if any."""
     messages = [{"role": "system", "content": "Think.</s>"}, user("Why?")]
-    assert said(team("plain_bytes"), *messages) == "Think.</s>\n\nWhy?\n\n"
+    assert text_of(team("plain_bytes"), *messages) == "Think.</s>\n\nWhy?\n\n"
     tokenizer = TeamTokenizer(small.plain_bytes(add_bos=True))
     tokens = tokenizer.prompt(messages)
     assert tokens[0] == 256
@@ -195,22 +193,22 @@ TOOL = {"role": "tool", "content": "T"}
     ],
 )  # fmt: skip
 def test_a_template_of_two_alternating_roles(messages: list[Message], expected: str) -> None:
-    """System text is folded into what the user says, and neighbours become one."""
-    assert said(team("metaspace_first"), *messages) == expected
+    """System text is folded into the user's message, and neighbours are merged."""
+    assert text_of(team("metaspace_first"), *messages) == expected
 
 
 def test_what_a_template_takes_is_not_rearranged() -> None:
-    """Folding and merging are for those that refuse."""
-    text = said(team("byte_level"), SYSTEM, user("U"), user("V"))
+    """Only templates that refuse a conversation get it folded and merged."""
+    text = text_of(team("byte_level"), SYSTEM, user("U"), user("V"))
     assert text.startswith(
         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>user\nV<|im"
     )
 
 
 def test_a_template_that_drops_system_text() -> None:
-    """Silence is no better than a refusal: the text is folded."""
+    """Dropping is as bad as refusing: the text is folded."""
     template = "{% for m in messages if m.role == 'user' %}U: {{ m.content }}\n{% endfor %}"
-    assert said(with_template(template), SYSTEM, user("U")) == "U: S\n\nU\n"
+    assert text_of(with_template(template), SYSTEM, user("U")) == "U: S\n\nU\n"
 
 
 @pytest.mark.parametrize(
@@ -230,7 +228,7 @@ def test_a_template_that_drops_system_text() -> None:
 def test_templates_that_cannot_hold_a_conversation(
     template: str, messages: list[Message], words: str
 ) -> None:
-    """The error says whose words are at stake, and what to do."""
+    """The error says which message is affected, and what to do."""
     with pytest.raises(ChatTemplateError, match=words) as raised:
         with_template(template).prompt(messages)
     assert "chat_template" in str(raised.value)
@@ -307,10 +305,11 @@ def test_closing_thoughts() -> None:
     ],
 )
 def test_who_thinks(pair: tuple[str, str], template: str, known: bool) -> None:
-    """A model whose vocabulary has both marks, and whose template closes them."""
+    """A model thinks if its vocabulary has both tags and its template uses the closing one."""
     own = small.llama3_like()
     own.add_tokens(list(pair))
     own.chat_template = template
     tokenizer = TeamTokenizer(own)
     assert tokenizer.thinking == (ThinkingTags(*pair) if known else None)
-    assert set(own.convert_tokens_to_ids(list(pair))).issubset(tokenizer.control) is known
+    ids = {small.id_of(own, tag) for tag in pair}
+    assert ids.issubset(tokenizer.control) is known

@@ -1,4 +1,4 @@
-"""How thinking ends, and how an answer comes of it."""
+"""How thinking ends, and how it leads to an answer."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from hogwild_agents.team import (
     SnapshotTaken,
     StepBegun,
     ThinkingEnded,
+    Token,
 )
 from hogwild_agents.team.steps import REPLY_HEADER
 from tests.unit.team.scripted import (
@@ -48,7 +49,7 @@ def ends_of(played: Played) -> tuple[str, str | None, Any]:
 
 
 def first_writes(played: Played, passes: int) -> list[int]:
-    """How many tokens all rows wrote in each pass from some pass of thinking on."""
+    """How many tokens all rows wrote in each pass after a number of passes of thinking."""
     skipped = played.result.reading_passes + passes
     return [sum(row.wrote for row in rows) for rows in played.passes[skipped:]]
 
@@ -57,8 +58,11 @@ def first_writes(played: Played, passes: int) -> list[int]:
 
 
 def test_an_answer_in_a_finished_step_ends_the_thinking() -> None:
-    """At once, in the pass that finishes the step; whoever found it writes the reply."""
-    lines = {begin("Bob"): f" So {BOX}7}}.\n\n", REPLY: [ord("7"), END]}
+    """The pass that finishes the step is the last; the worker who stated the answer replies."""
+    lines: dict[str, str | list[int]] = {
+        begin("Bob"): f" So {BOX}7}}.\n\n",
+        REPLY: [ord("7"), END],
+    }
     played = play(team_of(), lines)
     assert ends_of(played) == ("answer", "stop", "7")
     (found,) = played.of(AnswerFound)
@@ -71,7 +75,7 @@ def test_an_answer_in_a_finished_step_ends_the_thinking() -> None:
 
 
 def test_the_first_of_two_answers_counts() -> None:
-    """Those who stand first in the team come first in a pass."""
+    """Within a pass, workers count in the order of the team."""
     lines = {begin(name): f"{BOX}{name}}}.\n\n" for name in ("Bob", "Alice")}
     lines[begin("Bob")] = f"{BOX}Rober}}.\n\n"
     played = play(team_of(), lines)
@@ -82,7 +86,7 @@ def test_the_first_of_two_answers_counts() -> None:
 
 @pytest.mark.parametrize("finisher", ["reply", "answer"])
 def test_an_answer_in_an_unfinished_step_counts_when_time_is_up(finisher: str) -> None:
-    """It is told, and whoever stated it goes on."""
+    """There is an event for it, and the worker who stated it writes on."""
     played = play(team_of(finisher=finisher, budget=10), {begin("Bob"): f"{BOX}7}}"})
     assert played.result.finish_reason == "budget"
     assert played.result.answer == "7"
@@ -96,7 +100,7 @@ def test_an_answer_in_an_unfinished_step_counts_when_time_is_up(finisher: str) -
 
 @pytest.mark.parametrize("layout", ["combined", "contiguous", "interleaved"])
 def test_workers_may_end_one_by_one(layout: str) -> None:
-    """Who has ended writes no more; what it said stays, with a blank line behind it."""
+    """A worker that has ended writes no more; its text stays, with a blank line after it."""
     lines = {begin("Alice"): [*b"Bye", END], begin("Bob"): [*b"So long", END], REPLY: "ok"}
     played = play(team_of(layout=layout, may_end=True), lines)
     assert ends_of(played) == ("ended", "length", None)
@@ -106,14 +110,14 @@ def test_workers_may_end_one_by_one(layout: str) -> None:
     ]
     assert played.result.unfinished == ()
     assert played.result.tokens == {"Alice": 4, "Bob": 8}
-    assert all(event.text == "" for event in played.events if getattr(event, "token", 0) == END)
+    assert all(event.text == "" for event in played.of(Token) if event.token == END)
     seen = [view for rows in played.views() for view in rows if view.endswith("I'm Bob.So l")]
     alice = "**Alice [1]:** I'm Alice.Bye\n\n"
     assert [alice in view for view in seen] == [True]
 
 
 def test_one_alone_ends_by_itself() -> None:
-    """With the mark of its thinking or an end token; its text gets nothing added."""
+    """It ends with its closing tag or an end token, and nothing is added to its text."""
     team = team_of(1, "thinking", reply_tokens=5)
     close = team.tokenizer.thinking_ids[1]
     for mark in (close, min(team.tokenizer.ends)):
@@ -139,14 +143,14 @@ def test_a_model_without_thinking_replies_at_once() -> None:
 
 
 def test_nobody_may_end_unless_told() -> None:
-    """An end token that somebody wants to write is not drawn."""
+    """The end token is banned."""
     played = play(team_of(budget=3), {"": [END]})
     assert ends_of(played)[0] == "budget"
     assert played.result.tokens == {"Alice": 3, "Bob": 3}
 
 
 def test_a_stop_before_the_first_pass_still_gives_a_reply() -> None:
-    """Nobody thinks; notes are heard."""
+    """No worker thinks, but notes are read."""
     stopped = threading.Event()
 
     def stop(handle: Handle[Any, Result]) -> None:
@@ -156,7 +160,7 @@ def test_a_stop_before_the_first_pass_still_gives_a_reply() -> None:
     model = scripted()
     model.before = lambda _: stopped.wait(WAIT)
     note = "Just say it is fine."
-    played = play(team_of(), {REPLY: "fine"}, model=model, said=[note], meanwhile=stop)
+    played = play(team_of(), {REPLY: "fine"}, model=model, notes=[note], meanwhile=stop)
     result = played.result
     assert result.finish_reason == "stopped"
     assert result.reply == "fin"
@@ -166,7 +170,7 @@ def test_a_stop_before_the_first_pass_still_gives_a_reply() -> None:
 
 
 def test_a_stop_waits_for_no_interrupt() -> None:
-    """The step that it would have spoken in never begins."""
+    """The step for which the interrupt was called never begins."""
     submitted: Future[Handle[Any, Result]] = Future()
     never = threading.Event()
 
@@ -192,7 +196,7 @@ def test_a_stop_waits_for_no_interrupt() -> None:
 
 
 def test_cancelled_while_waiting() -> None:
-    """A session that has not begun has nothing, and what was said to it is unheard."""
+    """A session that has not begun has no results, and its notes are unheard."""
     team = team_of()
     model = scripted(Lines(team, {}), pages=60)
     held, go_on = threading.Event(), threading.Event()
@@ -218,7 +222,7 @@ def test_cancelled_while_waiting() -> None:
 
 @pytest.mark.parametrize("after", [3, 8, 23, 24])
 def test_cancelled_on_the_way(after: int) -> None:
-    """While the team thinks or the reply is written: all until then is in the result."""
+    """During the thinking or the reply; the result holds everything until then."""
     submitted: Future[Handle[Any, Result]] = Future()
     model = scripted()
     count = [0]
@@ -245,7 +249,7 @@ def test_cancelled_on_the_way(after: int) -> None:
 
 
 def test_the_reply_closes_the_thinking_with_the_models_own_mark() -> None:
-    """And with a header where the model has none."""
+    """The closing tag ends the thinking; no header is needed."""
     team = team_of(2, "thinking", budget=5)
     played = play(team, {"": "x"})
     close = team.tokenizer.thinking_ids[1]
@@ -257,7 +261,7 @@ def test_the_reply_closes_the_thinking_with_the_models_own_mark() -> None:
 
 
 def test_no_reply_may_hold_a_mark_of_thinking() -> None:
-    """A model that wants to think again is kept from it."""
+    """A model that wants to think again cannot."""
     team = team_of(1, "thinking", budget=2, reply_tokens=6)
     close = team.tokenizer.thinking_ids[1]
     played = play(team, lambda seen: team.tokenizer.thinking_ids[len(seen) % 2])
@@ -267,7 +271,7 @@ def test_no_reply_may_hold_a_mark_of_thinking() -> None:
 
 
 def test_the_early_finisher_answers_if_nobody_has() -> None:
-    """It writes on in the worker's own step, and only as much as the answer needs."""
+    """It continues the worker's own step, and writes only as much as the answer needs."""
     played = play(team_of(finisher="answer", budget=4), {TIME_IS_UP: "12} and more"})
     assert ends_of(played) == ("budget", "stop", "12")
     assert (played.result.reply, played.result.reply_tokens) == ("12}", 3)
@@ -289,7 +293,7 @@ def test_the_early_finisher_is_silent_if_somebody_has_answered() -> None:
 @pytest.mark.parametrize("finisher", ["reply", "answer"])
 @pytest.mark.parametrize("layout", ["combined", "interleaved", "contiguous"])
 def test_the_finisher_goes_on_from_the_live_cache(layout: str, finisher: str) -> None:
-    """Its passes read nothing again: only what is new, then a token each."""
+    """Its passes read nothing twice: the new text first, then one token each."""
     team = team_of(3, layout=layout, finisher=finisher, reply_tokens=6)
     lines = {begin("Alice"): "One.\n\n", TIME_IS_UP: "12"}
     played = play(team, lines, problem="Why? " * 100)
@@ -301,7 +305,7 @@ def test_the_finisher_goes_on_from_the_live_cache(layout: str, finisher: str) ->
 
 
 def test_snapshots_are_taken_in_passing() -> None:
-    """Each shows what the team would have answered; nobody waits for it, or sees it."""
+    """Each is the answer that the team would have given; no worker waits for it or sees it."""
     team = team_of(snapshots=[3, 5, 20], budget=20)
     played = play(team, {TIME_IS_UP: "12}", REPLY: "ok!"})
     assert [(s.budget, s.passes, s.answer, s.text, s.tokens) for s in played.result.snapshots] == [
@@ -317,7 +321,7 @@ def test_snapshots_are_taken_in_passing() -> None:
 
 
 def test_an_answer_makes_later_snapshots_needless() -> None:
-    """Budgets that were never used up have the answer that was found."""
+    """Snapshots at budgets that were not reached have the answer that was found."""
     lines = {begin("Bob"): f"{BOX}7}}.\n\n", TIME_IS_UP: "1}"}
     played = play(team_of(snapshots=[4, 16, 20], budget=30), lines)
     assert [(s.budget, s.passes, s.answer) for s in played.result.snapshots] == [
@@ -349,7 +353,7 @@ def least_length(team: Any) -> int:
 def test_a_full_context_still_leaves_room_for_an_answer(
     workers: int, layout: str, finisher: str
 ) -> None:
-    """However the team fills it up, nothing fails, and as much is written as was promised."""
+    """However the team fills it, nothing fails, and the answer gets its promised tokens."""
     team = team_of(
         workers,
         "bytes" if workers > 1 else "thinking",
@@ -372,10 +376,10 @@ def test_a_full_context_still_leaves_room_for_an_answer(
 
 
 def test_what_is_said_too_late_is_unheard() -> None:
-    """A note that would take the finisher's room is given back; so is one after the end."""
+    """A note that would use the finisher's room is returned as unheard."""
     team = team_of(budget=100)
     least = least_length(team)
-    played = play(team, {}, model=scripted(max_length=least + 60), said=["short", "long " * 40])
+    played = play(team, {}, model=scripted(max_length=least + 60), notes=["short", "long " * 40])
     assert played.error is None
     assert [part.text for part in played.result.history if isinstance(part, Note)] == ["short"]
     assert played.result.unheard == ("long " * 40,)
@@ -383,7 +387,7 @@ def test_what_is_said_too_late_is_unheard() -> None:
 
 
 def test_a_snapshot_where_the_context_ends_is_taken_once() -> None:
-    """The last budget that is reached, and those that never will be."""
+    """The last budget that is reached, and the budgets that never will be."""
     team = team_of(budget=200, snapshots=range(1, 201))
     played = play(team, {TIME_IS_UP: "1}"}, model=scripted(max_length=least_length(team) + 20))
     assert played.result.finish_reason == "length"
@@ -397,10 +401,10 @@ def test_a_snapshot_where_the_context_ends_is_taken_once() -> None:
 
 
 def test_a_note_is_not_lost_with_the_pass_that_reads_it() -> None:
-    """It is unheard."""
+    """The note counts as unheard."""
     model = scripted()
     model.before = fail_after(2)
-    played = play(team_of(), {}, model=model, said=["one", "two"])
+    played = play(team_of(), {}, model=model, notes=["one", "two"])
     assert isinstance(played.error, ArithmeticError)
     assert played.result.unheard == ("one", "two")
     assert played.result.history == ()

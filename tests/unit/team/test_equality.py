@@ -1,4 +1,4 @@
-"""Sharing changes nothing: a team computes what a plain model would, and what it would alone."""
+"""Sharing changes nothing: a team computes what a plain model computes, alone or with others."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from hogwild_agents.engine import Engine, SamplingParams
 from hogwild_agents.engine.cache.offload import OffloadedBlocks
 from hogwild_agents.engine.scheduling.scheduler import Scheduler
 from hogwild_agents.engine.scheduling.task import Task
-from hogwild_agents.team import InterruptContext, Layout, RedundancyCheck, Result, Team
+from hogwild_agents.team import Interrupt, InterruptContext, Layout, RedundancyCheck, Result, Team
 from hogwild_agents.team.events import Timings
 from tests.unit.engine.families import Family, build
+from tests.unit.team.layouts import newest_last
 from tests.unit.team.scripted import (
     GREEDY,
     WAIT,
@@ -28,21 +29,22 @@ from tests.unit.team.scripted import (
     play,
     tokenizer,
 )
-from tests.unit.team.test_machine import newest_last
 
 PEAKED = Family("peaked", "qwen3", {"max_position_embeddings": 4096, "vocab_size": 512})
-"""Two layers whose weights let every token count."""
+"""Two layers with weights that make every token matter."""
 
 
 @pytest.fixture(scope="module")
 def peaked() -> ScriptedModel:
-    """A real model that says what it likes, but for what a test forces."""
+    """A real model that chooses its own tokens, except where a test forces them."""
     return _peaked()
 
 
 @cache
 def _peaked() -> ScriptedModel:
-    return ScriptedModel.from_pretrained(build(PEAKED))
+    model = ScriptedModel.from_pretrained(build(PEAKED))
+    assert isinstance(model, ScriptedModel)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def check_rows(rows: Sequence[Row], plain: Any) -> None:
 
 
 def holds(row: Row, text: list[int]) -> bool:
-    """Whether a row sees some ids, one after another."""
+    """Whether a row sees these ids in a row."""
     starts = range(len(row.seen) - len(text) + 1)
     return any(list(row.seen[at : at + len(text)]) == text for at in starts)
 
@@ -108,7 +110,7 @@ def test_one_worker_is_a_plain_model(
 def test_one_worker_with_steps_and_interrupts(
     peaked: ScriptedModel, plain: Any, chunk: int
 ) -> None:
-    """Where the system writes into its stream, that is read like all else."""
+    """Text that the system writes into its stream is read like any other."""
     team = Team(
         tokenizer("thinking"),
         workers=1,
@@ -145,7 +147,7 @@ def test_a_history_from_a_single_worker_is_a_plain_text(peaked: ScriptedModel, p
     def script(seen: Ids) -> int | None:
         return x if holds(Row(seen, 0, torch.empty(0)), bob) else often(seen)
 
-    played = play(team, script, model=fresh(peaked), said=["Mind the gap."])
+    played = play(team, script, model=fresh(peaked), notes=["Mind the gap."])
     assert len(played.result.steps_of("Alice")) > 4
     assert len(played.result.steps_of("Bob")) == 1
     assert {step.worker for step in played.result.steps} == {"Alice"}
@@ -166,23 +168,24 @@ def steps_now_and_then(team: Team) -> Any:
 
 
 def hurry(context: InterruptContext) -> str | None:
-    """Speaks up sometimes."""
+    """An interrupt that speaks in every fifth pass."""
     return "(Hurry.) " if context.passes % 5 == 0 else None
 
 
 LAYOUTS = ("combined", "interleaved", "contiguous", Layout("newest_last", newest_last))
+INTERRUPTS: tuple[list[Interrupt], ...] = ([RedundancyCheck(every=15)], [hurry], [])
 STORY = "Once upon a time there was a number that nobody could find, because it was so small. "
 
 
 def teams(sampled: bool) -> Iterator[tuple[Team, str]]:
-    """Sixteen, with their problems: all sizes, layouts and ways to end."""
+    """Sixteen teams with problems: all sizes, layouts and ways to end."""
     for index in range(16):
         team = Team(
             tokenizer(("thinking", "headers")[index % 3 == 2]),
             workers=1 + index % 4,
             layout=LAYOUTS[(index // 2) % 4],
             prompt=Terse(),
-            interrupts=[[RedundancyCheck(every=15)], [hurry], []][index % 3],
+            interrupts=INTERRUPTS[index % 3],
             finisher=("reply", "answer")[index % 5 == 1],
             budget=8 + (7 * index) % 25,
             reply_tokens=6 + index,
@@ -195,7 +198,7 @@ def teams(sampled: bool) -> Iterator[tuple[Team, str]]:
 
 
 def essence(result: Result) -> Result:
-    """All of a result that other sessions must not change."""
+    """The parts of a result that other sessions must not change."""
     return replace(
         result,
         timings=Timings(None, None, None, 0.0),
@@ -208,7 +211,7 @@ def essence(result: Result) -> Result:
 def all_at_once(
     model: ScriptedModel, sampled: bool, chunk: int = 512, times: int = 1
 ) -> list[Result]:
-    """What the sixteen give together."""
+    """The results of the sixteen sessions in one engine."""
     pairs = [*teams(sampled)] * times
     model.script = steps_now_and_then(pairs[0][0])
     with Engine(model, chunk=chunk) as engine:
@@ -220,7 +223,7 @@ def all_at_once(
 
 @cache
 def alone(sampled: bool) -> list[Result]:
-    """What each gives alone; no draw may be a close call."""
+    """The result of each session alone; no draw may be a close call."""
     results = []
     for team, problem in teams(sampled):
         with pytest.MonkeyPatch.context() as patch:
@@ -233,7 +236,7 @@ def alone(sampled: bool) -> list[Result]:
 
 
 def _margins(patch: pytest.MonkeyPatch) -> list[float]:
-    """By how much the tokens win that are drawn from now on."""
+    """The margins by which tokens are drawn from now on."""
     least: list[float] = []
     search, argmax = torch.searchsorted, Tensor.argmax
 
@@ -252,7 +255,7 @@ def _margins(patch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_the_sixteen_do_all_that_teams_do() -> None:
-    """Or the tests below would show nothing."""
+    """Otherwise the tests below would show nothing."""
     results = alone(sampled=False)
     assert sum(len(result.steps) for result in results) > 60
     assert sum(len(result.interruptions) for result in results) > 10
@@ -273,7 +276,7 @@ def test_together_each_gives_what_it_gives_alone(
 
 @pytest.mark.parametrize("sampled", [False, True])
 def test_in_a_small_cache(peaked: ScriptedModel, sampled: bool) -> None:
-    """Sessions wait and are swapped, and nobody can tell from what they say."""
+    """Sessions wait and are preempted, which does not change their texts."""
     results = all_at_once(fresh(peaked, pages=66), sampled)
     assert [essence(result) for result in results] == alone(sampled)
     assert sum(result.preemptions for result in results) > 0
@@ -281,7 +284,7 @@ def test_in_a_small_cache(peaked: ScriptedModel, sampled: bool) -> None:
 
 
 def test_with_shared_beginnings(peaked: ScriptedModel) -> None:
-    """Twice the same sixteen: the second time their prompts are there already."""
+    """The same sixteen twice: the second time their prompts are cached."""
     results = all_at_once(fresh(peaked), sampled=True, times=2)
     assert [essence(result) for result in results] == 2 * alone(sampled=True)
     assert sum(result.reused_tokens for result in results[16:]) > 500
@@ -289,7 +292,7 @@ def test_with_shared_beginnings(peaked: ScriptedModel) -> None:
 
 @pytest.mark.parametrize("sampled", [False, True])
 def test_snapshots_do_not_change_the_run(peaked: ScriptedModel, sampled: bool) -> None:
-    """With a snapshot at every fourth pass all is said as without."""
+    """A snapshot at every fourth pass changes no text."""
     for number, (team, problem) in enumerate(teams(sampled)):
         if number % 3 == 1:
             team.snapshots = tuple(range(1, team.budget + 1, 4))
@@ -297,12 +300,14 @@ def test_snapshots_do_not_change_the_run(peaked: ScriptedModel, sampled: bool) -
             expected = alone(sampled)[number]
             got = essence(seen.result)
             assert [s.budget for s in got.snapshots] == [*team.snapshots]
-            same = {"snapshots": (), "reply_passes": 0}
-            assert replace(got, **same) == replace(expected, **same)
+            got, expected = (
+                replace(result, snapshots=(), reply_passes=0) for result in (got, expected)
+            )
+            assert got == expected
 
 
 def test_swapped_after_every_pass(peaked: ScriptedModel) -> None:
-    """Also in the middle of a snapshot: a session goes on exactly where it was."""
+    """Even in the middle of a snapshot, a session goes on exactly where it was."""
     model = fresh(peaked)
     scheduler = Scheduler(model, 512, 0, lambda: None)
     results: list[Result] = []

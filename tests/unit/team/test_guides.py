@@ -1,4 +1,4 @@
-"""Guides: what keeps a reply to a form, while the thinking before it stays free."""
+"""Guides: they keep a reply to a form, while the thinking before it stays free."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor
 from hogwild_agents.engine import Engine, SamplerState, SamplingParams
 from hogwild_agents.errors import ContextLengthError, InvalidTeamError, SessionFailedError
 from hogwild_agents.team import ReplyToken, Result, Team, Token
-from hogwild_agents.team.reply_writer import ENDING, Guide, ReplyWriter
-from hogwild_agents.team.tokenizer import Reader
+from hogwild_agents.team.reply_writer import GUIDE_OVERRUN, Guide, ReplyWriter
+from hogwild_agents.team.tokenizer import Detokenizer
 from tests.unit.team.scripted import TINY, WAIT, Lines, scripted, team_of
 
 END = -1
@@ -25,13 +25,13 @@ COLUMNS = TINY.config["vocab_size"]
 
 @dataclass
 class Dictated:
-    """Says what comes: some of it is drawn, some must follow.
+    """A guide that dictates the reply: some ids are drawn, the others are forced.
 
     Attributes:
-        groups: What comes in one go; the first of each group is drawn, but for the first group's.
+        groups: Ids that come together; the first of each group is drawn, except in the first group.
         more: Whether anything may follow.
-        hurried: How often it was told to hurry.
-        taken: What was drawn.
+        hurried: How often it was called to hurry.
+        taken: The drawn ids.
     """
 
     groups: Sequence[Sequence[int]]
@@ -61,12 +61,12 @@ class Dictated:
         return self.groups[self.at - 1][1:] if self.at <= len(self.groups) else ()
 
     def hurry(self, room: int) -> bool:
-        assert 0 < room <= ENDING
+        assert 0 < room <= GUIDE_OVERRUN
         self.hurried += 1
         return True
 
 
-class Letters(Reader):
+class Letters(Detokenizer):
     """Tokens are letters."""
 
     def __init__(self) -> None:
@@ -79,19 +79,19 @@ class Letters(Reader):
         return ""
 
 
-def writer(guide: Guide, limit: int = 10**6, stop: Sequence[str] = ()) -> ReplyWriter:
-    """One that follows a guide."""
+def new_writer(guide: Guide, limit: int = 10**6, stop: Sequence[str] = ()) -> ReplyWriter:
+    """A writer that follows a guide."""
     return ReplyWriter(
         view=[],
-        pending=[1, 2],
+        pending_ids=[1, 2],
         sampler=SamplerState(SamplingParams()),
-        reader=Letters(),
+        detokenizer=Letters(),
         ends=frozenset([END]),
         limit=limit,
-        complete=lambda _: False,
-        lead="",
+        is_complete=lambda _: False,
+        answer_prefix="",
         budgets=[],
-        before=[],
+        first_writes=[],
         forks=[],
         stop=stop,
         guide=guide,
@@ -103,56 +103,56 @@ groups = st.lists(st.text("abc", min_size=1, max_size=4), min_size=2, max_size=6
 
 @given(first=st.text("abc", max_size=4), rest=groups, limit=st.integers(1, 30))
 def test_what_must_follow_is_written_at_once(first: str, rest: list[str], limit: int) -> None:
-    """In one pass with the token drawn; all of it is told, in order, and counted."""
+    """In one pass with the drawn token; all of it is returned, in order, and counted."""
     guide = Dictated([[ord(letter) for letter in group] for group in (first, *rest)])
-    one = writer(guide, limit)
-    (write,) = one.writes()
+    writer = new_writer(guide, limit)
+    (write,) = writer.writes()
     assert write.tokens == [1, 2, *map(ord, first)]
-    told = []
+    texts = []
     for group in rest:
-        assert one.reason is None
-        assert one.writes()[-1].allowed is not None
-        told.append(one.take(ord(group[0])))
-        assert [*one.pending] == [*map(ord, group)]
-    assert "".join(told) == one.text == first + "".join(rest)
-    assert told[0] == first + rest[0]
-    assert one.tokens == len(one.text)
-    assert one.reason == ("stop" if one.tokens <= limit else "length")
+        assert writer.reason is None
+        assert writer.writes()[-1].allowed is not None
+        texts.append(writer.accept(ord(group[0])))
+        assert [*writer.pending_ids] == [*map(ord, group)]
+    assert "".join(texts) == writer.text == first + "".join(rest)
+    assert texts[0] == first + rest[0]
+    assert writer.tokens == len(writer.text)
+    assert writer.reason == ("stop" if writer.tokens <= limit else "length")
     assert guide.taken == [ord(group[0]) for group in rest]
 
 
 @given(limit=st.integers(1, 9))
 def test_at_its_limit_it_hurries(limit: int) -> None:
-    """It may come to its end then; one that does not is cut off at last."""
+    """The guide may still come to an end; if it does not, the reply is cut off."""
     guide = Dictated([[]], more=True)
-    one = writer(guide, limit)
-    while one.reason is None:
-        one.take(ord("a"))
-        assert bool(guide.hurried) == (one.tokens >= limit)
-    assert one.reason == "length"
-    assert len(one.text) == one.tokens == limit + ENDING
+    writer = new_writer(guide, limit)
+    while writer.reason is None:
+        writer.accept(ord("a"))
+        assert bool(guide.hurried) == (writer.tokens >= limit)
+    assert writer.reason == "length"
+    assert len(writer.text) == writer.tokens == limit + GUIDE_OVERRUN
 
 
 def test_without_an_end_in_reach_it_is_cut() -> None:
-    """At once, as more tokens would help nobody."""
+    """It is cut at once, as more tokens would not help."""
 
     class Far(Dictated):
         def hurry(self, room: int) -> bool:
-            assert room == ENDING
+            assert room == GUIDE_OVERRUN
             return False
 
-    one = writer(Far([[]], more=True), 5)
-    while one.reason is None:
-        one.take(ord("a"))
-    assert (one.reason, one.text) == ("length", "aaaaa")
+    writer = new_writer(Far([[]], more=True), 5)
+    while writer.reason is None:
+        writer.accept(ord("a"))
+    assert (writer.reason, writer.text) == ("length", "aaaaa")
 
 
 def test_it_ends_by_itself() -> None:
-    """With an end token, which the guide need not know."""
+    """An end token ends it, even if the guide does not know that token."""
     guide = Dictated([[ord("a")]], more=True)
-    one = writer(guide)
-    assert one.take(END) == "a"
-    assert (one.reason, one.text, guide.taken) == ("stop", "a", [])
+    writer = new_writer(guide)
+    assert writer.accept(END) == "a"
+    assert (writer.reason, writer.text, guide.taken) == ("stop", "a", [])
 
 
 @pytest.mark.parametrize(
@@ -167,22 +167,22 @@ def test_it_ends_by_itself() -> None:
     ],
 )
 def test_stop_strings_end_free_text_only(opening: str | None, written: str, expected: str) -> None:
-    """What has a form is whole, whatever stands in it."""
+    """Guided text stays complete, whatever it contains."""
     guide = Dictated([[], *([ord(letter)] for letter in written)], opening=opening)
-    one, told = writer(guide, stop=["END"]), ""
+    writer, text = new_writer(guide, stop=["END"]), ""
     for letter in written:
-        told += one.take(ord(letter))
-        if one.reason is not None:
+        text += writer.accept(ord(letter))
+        if writer.reason is not None:
             break
-    assert told == one.text == expected
-    assert one.reason == "stop"
+    assert text == writer.text == expected
+    assert writer.reason == "stop"
 
 
 # In a session.
 
 
 def run(team: Team, guide: Any, lines: Any = None, model: Any = None) -> tuple[Result, list[Any]]:
-    """One session with a guide, whose writer would like to say something else."""
+    """One session with a guide, whose model prefers another text."""
     model = model or scripted(Lines(team, lines or {"### Reply\n\n": "No!", "": "x"}))
     with Engine(model) as engine:
         handle = engine.submit(team.session("Q?", guide=guide))
@@ -193,13 +193,13 @@ def run(team: Team, guide: Any, lines: Any = None, model: Any = None) -> tuple[R
 
 
 def dictated(*texts: str) -> Dictated:
-    """A guide by texts; tokens are bytes."""
+    """A guide made of texts; tokens are bytes."""
     return Dictated([list(text.encode()) for text in texts])
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_the_reply_follows_and_the_thinking_is_free(workers: int) -> None:
-    """Whatever the model would like; what must follow costs no passes."""
+    """Whatever the model prefers; forced tokens cost no passes."""
     team = team_of(workers, reply_tokens=100, budget=9)
     plain, _ = run(team, None)
     result, events = run(team, dictated("Yes, ", "I do", ", dear", "."))
@@ -214,7 +214,7 @@ def test_the_reply_follows_and_the_thinking_is_free(workers: int) -> None:
 
 
 def test_a_limit_is_no_knife() -> None:
-    """A reply of a form is told to hurry and comes to its end."""
+    """A guided reply is told to hurry and comes to its end."""
     team = team_of(reply_tokens=2, budget=3)
     guide = dictated("", "a", "b", "c", "d", "e")
     result, _ = run(team, guide)
@@ -223,7 +223,7 @@ def test_a_limit_is_no_knife() -> None:
 
 
 def test_each_session_has_its_own() -> None:
-    """In the same passes, beside others without."""
+    """In the same passes as sessions without a guide."""
     team = team_of(reply_tokens=20, budget=4)
     model = scripted(Lines(team, {"### Reply\n\n": "No.", "": "x"}))
     with Engine(model) as engine:
@@ -238,7 +238,7 @@ def test_each_session_has_its_own() -> None:
 
 
 def test_a_guide_that_breaks_down() -> None:
-    """Fails its session, which keeps what it had; others go on."""
+    """It fails its session, which keeps its partial result; others go on."""
 
     class Broken(Dictated):
         def take(self, token: int) -> Sequence[int]:
@@ -259,7 +259,7 @@ def test_a_guide_that_breaks_down() -> None:
 
 
 def test_no_token_is_left() -> None:
-    """Where nothing is allowed a session fails, and says so."""
+    """If no token is allowed, the session fails with an error that says so."""
 
     class Stuck(Dictated):
         def allowed(self) -> Tensor:
@@ -270,13 +270,13 @@ def test_no_token_is_left() -> None:
 
 
 def test_the_bare_answer_has_no_form() -> None:
-    """A guide needs a reply."""
+    """A guide requires a reply."""
     with pytest.raises(InvalidTeamError, match="finisher='reply'"):
         team_of(finisher="answer").session("Q?", guide=dictated("", "a"))
 
 
 def test_room_for_a_proper_end() -> None:
-    """Is kept free, or the session refused before any work."""
+    """It is kept free, or the session is refused before any work."""
     team = team_of(reply_tokens=64, budget=4)
     least = next(
         length
@@ -284,7 +284,7 @@ def test_room_for_a_proper_end() -> None:
         if _fits(team.session("Q?"), scripted(max_length=length))
     )
     assert not _fits(team.session("Q?", guide=dictated("", "a")), scripted(max_length=least))
-    enough = scripted(Lines(team, {"": "x"}), max_length=least + ENDING)
+    enough = scripted(Lines(team, {"": "x"}), max_length=least + GUIDE_OVERRUN)
     result, _ = run(team, Dictated([[]], more=True), model=enough)
     assert result.reply_reason == "length"
     assert result.reply_tokens >= 64

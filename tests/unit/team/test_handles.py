@@ -1,4 +1,4 @@
-"""Saying, stopping and cancelling at odd times, and tokenizers that somebody else uses too."""
+"""Notes, stop and cancel at unusual times, and tokenizers that are used elsewhere too."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TOKENIZER = TeamTokenizer(small.plain_bytes())
 
 
 def test_what_is_said_before_stop_is_heard() -> None:
-    """The most natural use of the two."""
+    """This is the most natural use of the two."""
     with voices(TOKENIZER, {}) as engine:
         handle = engine.submit(make(TOKENIZER, budget=500, reply_tokens=2).session("Q?"))
         next(event for event in handle if isinstance(event, Token))
@@ -37,7 +37,7 @@ def test_what_is_said_before_stop_is_heard() -> None:
 
 
 def test_much_is_said_at_once() -> None:
-    """All that was said until a pass is read in one; the team goes on thinking."""
+    """All notes until a pass are read in one pass; the team goes on thinking."""
     with voices(TOKENIZER, {}) as engine:
         session = make(TOKENIZER, budget=5, reply_tokens=1).session("Q?")
         for number in range(9):
@@ -51,7 +51,7 @@ def test_much_is_said_at_once() -> None:
 
 
 def test_odd_notes() -> None:
-    """Half a surrogate pair is mended; what is too long stays unheard and holds up nothing."""
+    """Half a surrogate pair is replaced; a note that is too long stays unheard."""
     with voices(TOKENIZER, {}) as engine:
         session = make(TOKENIZER, budget=5, reply_tokens=1).session("Q?")
         for text in ("x" * model().max_length, "\ud800 hi"):
@@ -62,7 +62,7 @@ def test_odd_notes() -> None:
 
 
 def test_stop_waits_for_no_interrupt() -> None:
-    """A reply comes even while an interrupt hangs; what it returns at last goes nowhere."""
+    """A reply comes even while an interrupt hangs; its late text is dropped."""
     asked, free = threading.Event(), threading.Event()
 
     def hang(_: InterruptContext) -> str:
@@ -83,7 +83,7 @@ def test_stop_waits_for_no_interrupt() -> None:
 
 
 def test_a_session_refused_may_be_submitted_elsewhere() -> None:
-    """A refusal costs nothing: not even the session."""
+    """A refused session is still usable."""
     session = make(TOKENIZER, budget=3, reply_tokens=1).session("Q?")
     closed = Engine(model())
     closed.close()
@@ -94,7 +94,7 @@ def test_a_session_refused_may_be_submitted_elsewhere() -> None:
 
 
 def test_a_tokenizer_that_somebody_else_sets_to_cut_texts() -> None:
-    """It is the team's own copy that counts."""
+    """Only the team's own copy matters."""
     shared = small.byte_level()
     team = Team(shared)
     long = "a long problem " * 50
@@ -105,7 +105,7 @@ def test_a_tokenizer_that_somebody_else_sets_to_cut_texts() -> None:
 
 
 async def answer_later(text: str) -> str:
-    """An answer format that nobody waits for."""
+    """An asynchronous answer format."""
     return text
 
 
@@ -118,7 +118,7 @@ async def answer_later(text: str) -> str:
     ],
 )
 def test_arguments_that_look_right(kind: type[Exception], options: dict[str, Any]) -> None:
-    """They would fail only at the first step's end, or never."""
+    """Otherwise they would fail only at the end of the first step, or never."""
     with pytest.raises(kind):
         Team(TOKENIZER, **options)
 

@@ -1,9 +1,10 @@
-"""Bad input: one typed error for each, which says what is wrong and what to do, before any work."""
+"""Bad input: each has a typed error that says what is wrong and what to do, before any work."""
 
 from __future__ import annotations
 
 from collections import UserDict
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +26,7 @@ from hogwild_agents.errors import (
     OutOfCacheMemoryError,
     SessionEndedError,
 )
-from hogwild_agents.team import CollaborationPrompt, RedundancyCheck, Session, Team
+from hogwild_agents.team import RedundancyCheck, Session, Team
 from tests.unit.engine.families import Family, build
 from tests.unit.team import tokenizers as small
 from tests.unit.team.scripted import TINY, Terse, tokenizer
@@ -34,7 +35,7 @@ from tests.unit.team.voices import WAIT, make, model
 
 @pytest.fixture(autouse=True)
 def no_work(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """Every forward pass of any model, of which there are to be none."""
+    """Every forward pass of any model; there must be none."""
     passes: list[Any] = []
     forward = SharedCacheModel.forward
 
@@ -69,13 +70,13 @@ def refused(error: type[HogwildError], words: list[str], action: Callable[[], An
 # A team.
 
 WHOLE = "makes no sense: give a whole number of 1 or more"
-NUMBERS = [0, -1, -(10**9), True, False, 2.0, 0.5, "9", None, [5], np.int64(5), float("nan")]
+NUMBERS = [0, -1, True, 2.0, "9", None, np.int64(5)]
 
 
 @pytest.mark.parametrize("value", NUMBERS, ids=repr)
 @pytest.mark.parametrize("name", ["budget", "reply_tokens"])
 def test_numbers(name: str, value: Any) -> None:
-    """Whole and 1 or more; neither a truth value nor anything like a number."""
+    """Whole numbers of 1 or more; no bool, and no other type of number."""
     words = [f"{name}={value!r} ", WHOLE]
     refused(InvalidTeamError, words, lambda: Team(tokenizer(), **{name: value}))
 
@@ -84,15 +85,10 @@ def test_numbers(name: str, value: Any) -> None:
     ("snapshots", "words"),
     [
         ([5, 0], ["snapshots[1]=0 ", WHOLE]),
-        ([True], ["snapshots[0]=True ", WHOLE]),
         ([2, "9"], ["snapshots[1]='9' ", WHOLE]),
-        ([2, 3.0], ["snapshots[1]=3.0 ", WHOLE]),
-        ([2, None], ["snapshots[1]=None ", WHOLE]),
-        ([[5]], ["snapshots[0]=[5] ", WHOLE]),
-        (5, ["snapshots=5 is no list", "such as [512, 1024]"]),
-        ("512", ["snapshots='512' is no list"]),
-        (None, ["snapshots=None is no list"]),
-        ({5, 6}, ["snapshots={5, 6} is no list"]),
+        (5, ["snapshots=5 is not a list", "such as [512, 1024]"]),
+        ("512", ["snapshots='512' is not a list"]),
+        ({5, 6}, ["snapshots={5, 6} is not a list"]),
         ([99, 101, 5], ["snapshot at 101 ", "budget of 100", "raise the budget or leave it out"]),
     ],
     ids=repr,
@@ -113,40 +109,27 @@ def test_snapshots_in_any_order() -> None:
     ("options", "error", "words"),
     [
         ({"workers": 0}, InvalidTeamError, ["cannot have 0 workers", "1 to 8"]),
-        ({"workers": -2}, InvalidTeamError, ["cannot have -2 workers", "1 to 8"]),
-        ({"workers": 9}, InvalidTeamError, ["cannot have 9 workers", "1 to 8"]),
-        ({"workers": []}, InvalidTeamError, ["cannot have 0 workers", "1 to 8"]),
-        ({"workers": list("abcdefghi")}, InvalidTeamError, ["cannot have 9 workers"]),
-        ({"workers": True}, InvalidTeamError, ["workers=True ", "give 1 to 8"]),
-        ({"workers": 2.0}, InvalidTeamError, ["workers=2.0 ", "give 1 to 8"]),
-        ({"workers": "Bob"}, InvalidTeamError, ["workers='Bob' ", "names such as"]),
-        ({"workers": None}, InvalidTeamError, ["workers=None "]),
-        ({"workers": ["Bob", "Bob"]}, InvalidTeamError, ["'Bob' and 'Bob' are alike", "change"]),
         ({"workers": ["Bob", "BOB"]}, InvalidTeamError, ["'Bob' and 'BOB' are alike"]),
-        ({"workers": ["Bob", ""]}, InvalidTeamError, ["''", "write at least one"]),
-        ({"workers": ["Bob", 5]}, InvalidTeamError, ["5", "write it as text"]),
         ({"workers": ["**Bob [3]:**", "A"]}, InvalidTeamError, ["'**Bob [3]:**'", "'*'", "only"]),
-        ({"workers": ["a\n\n", "b"]}, InvalidTeamError, ["'a\\n\\n'", "strip it"]),
-        ({"workers": ["<think>", "b"]}, InvalidTeamError, ["'<think>'", "'<'"]),
         ({"finisher": "none"}, InvalidTeamError, ["finisher 'none'", "'reply'", "'answer'"]),
-        ({"finisher": None}, InvalidTeamError, ["finisher None", "'reply'", "'answer'"]),
         ({"prompt": "Be nice."}, InvalidTeamError, ["prompt='Be nice.'", "CollaborationPrompt"]),
-        ({"prompt": CollaborationPrompt}, InvalidTeamError, ["prompt=", "CollaborationPrompt"]),
         ({"sampling": {"top_k": 1}}, InvalidTeamError, ["sampling={'top_k': 1}", "SamplingParams"]),
-        ({"sampling": None}, InvalidTeamError, ["sampling=None", "SamplingParams"]),
         ({"answer": "essay"}, InvalidAnswerFormatError, ["'essay'", "boxed", "number", "code"]),
-        ({"answer": 5}, InvalidAnswerFormatError, ["5", "boxed"]),
         ({"interrupts": [5]}, InvalidInterruptError, ["5 is not callable", "RedundancyCheck()"]),
-        ({"interrupts": RedundancyCheck()}, InvalidInterruptError, ["is no list", "put it into"]),
+        (
+            {"interrupts": RedundancyCheck()},
+            InvalidInterruptError,
+            ["is not a list", "put it into"],
+        ),
     ],
     ids=repr,
 )
 def test_teams(options: dict[str, Any], error: type[HogwildError], words: list[str]) -> None:
-    """Each option has its error, which names the value. Layouts have a file of their own."""
+    """Each option has its error, which names the value. Names and layouts have their own tests."""
     refused(error, words, lambda: Team(tokenizer(), **options))
 
 
-@pytest.mark.parametrize("given", ["gpt2", None, 5, SimpleNamespace(encode=len), dict], ids=repr)
+@pytest.mark.parametrize("given", ["gpt2", SimpleNamespace(encode=len)], ids=repr)
 def test_what_is_no_tokenizer(given: Any) -> None:
     """A name must be loaded first."""
     words = [f"tokenizer={given!r:.80}", "PreTrainedTokenizerBase"]
@@ -162,24 +145,17 @@ def test_what_is_no_tokenizer(given: Any) -> None:
         ("", ["''", "is empty", "say what"]),
         (" \n\t\u3000", ["is empty", "say what"]),
         ([], ["no message", "at least one of the role user"]),
-        ((), ["no message"]),
         ([{"role": "user", "content": " "}], ["'content': ' '", "is empty"]),
-        ([{"role": "system", "content": ""}] * 2, ["is empty"]),
         (None, ["of type NoneType", "give a text, or a list of messages"]),
-        (5, ["of type int"]),
         ({"role": "user", "content": "Hi."}, ["of type dict", "a list of messages"]),
         (iter([{"role": "user", "content": "Hi."}]), ["of type list_iterator"]),
         (b"Hi.", ["Message 0", "mapping"]),
         (["Hi."], ["Message 0", "mapping whose role", "user"]),
-        ([None], ["Message 0", "mapping"]),
-        ([("user", "Hi.")], ["Message 0", "mapping"]),
         ([{"role": "user", "content": "Hi."}, "So?"], ["Message 1", "mapping"]),
         ([{"content": "Hi."}], ["Message 0", "role None", "system, user, assistant, tool"]),
         ([{"role": "human", "content": "Hi."}], ["Message 0", "role 'human'", "user"]),
         ([{"role": ["user"], "content": "Hi."}], ["Message 0", "role ['user']"]),
         ([{"role": "user"}], ["Message 0 (user)", "NoneType", "give a str"]),
-        ([{"role": "user", "content": None}], ["Message 0 (user)", "NoneType"]),
-        ([{"role": "user", "content": 5}], ["Message 0 (user)", "int"]),
         ([{"role": "system", "content": ["Hi."]}], ["Message 0 (system)", "list"]),
         (
             [{"role": "system", "content": "Hi."}, {"role": "user", "content": b"Hi."}],
@@ -189,24 +165,24 @@ def test_what_is_no_tokenizer(given: Any) -> None:
 )
 @pytest.mark.parametrize("workers", [1, 2])
 def test_problems(workers: int, problem: Any, words: list[str]) -> None:
-    """A text that says something, or messages; the number is that of the user's own list."""
+    """A text that is not empty, or messages; the error counts them as the user's list does."""
     team = make(tokenizer("thinking"), workers=workers)
     refused(InvalidMessageError, words, lambda: team.session(problem))
 
 
 def test_problems_that_are_fine() -> None:
-    """Any mapping is a message, and a message may be empty where others are not."""
+    """Any mapping is a message, and some messages may be empty if others are not."""
     team = make(tokenizer("thinking"))
     for problem in (
         [UserDict(role="user", content="Hi.")],
         ({"role": "user", "content": "Hi."},),
         [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": ""}],
     ):
-        assert isinstance(team.session(problem), Session)  # type: ignore[arg-type]
+        assert isinstance(team.session(problem), Session)
 
 
 def test_a_problem_that_the_template_cannot_hold() -> None:
-    """The template's own words are passed on."""
+    """The template's own error is passed on."""
     team = make(tokenizer("thinking"))
     messages = [{"role": "assistant", "content": "Hi."}, {"role": "user", "content": "5?"}]
     template = "{{ raise_exception('one message only') if messages[1] else messages[0].content }}"
@@ -216,7 +192,7 @@ def test_a_problem_that_the_template_cannot_hold() -> None:
         ["assistant, user", "one message only", "chat_template"],
         lambda: picky.session(messages),
     )
-    assert team.session(messages)
+    assert isinstance(team.session(messages), Session)
 
 
 # An engine.
@@ -232,7 +208,7 @@ def test_a_prompt_that_is_too_long(engine: Engine) -> None:
 
 @pytest.mark.parametrize("finisher", ["reply", "answer"])
 def test_a_prompt_that_leaves_no_room(engine: Engine, finisher: Any) -> None:
-    """For headers, first words and the answer; what the model could just hold is not enough."""
+    """Headers, first words and the answer need room too."""
     limit = model().max_length
     team = make(tokenizer(), budget=5, finisher=finisher)
     empty = len(team.session("x").prompt) - 1
@@ -262,16 +238,16 @@ def test_the_tokenizer_of_another_model() -> None:
 
 
 def test_a_closed_engine() -> None:
-    """It says so, and what to do."""
+    """The error says what to do."""
     engine = Engine(model())
     engine.close()
     session = make(tokenizer()).session("Hi.")
     refused(EngineClosedError, ["is closed", "make a new one"], lambda: engine.submit(session))
 
 
-@pytest.mark.parametrize("message", ["", " \n", None, 3, b"hm", ["hm"], {"text": "hm"}], ids=repr)
+@pytest.mark.parametrize("message", ["", " \n", None, b"hm"], ids=repr)
 def test_what_nobody_can_say(message: Any) -> None:
-    """Only a text that says something can be said."""
+    """Only a text that is not empty is a note."""
     session = make(tokenizer()).session("Hi.")
     words = [f"Cannot say {message!r}", "a text that is not empty"]
     refused(InvalidMessageError, words, lambda: session.hear(message))
@@ -281,7 +257,7 @@ def test_what_nobody_can_say(message: Any) -> None:
 
 
 def test_a_session_runs_once(no_work: list[Any]) -> None:
-    """The second time it is refused, while it runs and when it is over, and goes on as it was."""
+    """A second submission is refused, during the run and after it, and changes nothing."""
     session = make(tokenizer(), budget=5, reply_tokens=1).session("Hi.")
     with Engine(model()) as engine:
         handle = engine.submit(session)
@@ -293,7 +269,7 @@ def test_a_session_runs_once(no_work: list[Any]) -> None:
 
 
 def test_what_is_said_too_late(no_work: list[Any]) -> None:
-    """A handle refuses it once its session is over, whether it came to its end or was cancelled."""
+    """A handle refuses notes once its session has ended or was cancelled."""
     with Engine(model()) as engine:
         handles = [
             engine.submit(make(tokenizer(), budget=5, reply_tokens=1).session("Hi.")) for _ in "ab"
@@ -302,16 +278,16 @@ def test_what_is_said_too_late(no_work: list[Any]) -> None:
         for handle in handles:
             handle.result(WAIT)
             words = ["has ended", "nobody would read"]
-            refused(SessionEndedError, words, lambda handle=handle: handle.say("Hm."))
+            refused(SessionEndedError, words, partial(handle.say, "Hm."))
     no_work.clear()
 
 
 def test_what_cannot_be_said_harms_nobody(no_work: list[Any]) -> None:
-    """The session goes on, and hears what can be said."""
+    """An invalid note is refused, and the session goes on."""
     with Engine(model()) as engine:
         handle = engine.submit(make(tokenizer(), budget=5, reply_tokens=1).session("Hi."))
         for message in ("", 3, None):
-            refused(InvalidMessageError, ["Cannot say"], lambda m=message: handle.say(m))
+            refused(InvalidMessageError, ["Cannot say"], partial(handle.say, message))
         result = handle.result(WAIT)
     assert (result.finish_reason, result.history, result.unheard) == ("budget", (), ())
     no_work.clear()

@@ -1,4 +1,4 @@
-"""What the system says into a worker's stream: what it knows, what may go wrong, and who waits."""
+"""Interrupts: what they know, what may go wrong, and who waits for them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.team.voices import STEP, WAIT, hold, make, model, voices
 
 
 def run(lines: Any, problem: Any = "Hi.", **options: Any) -> Result:
-    """What a team comes to that says `lines`."""
+    """The result of a team that writes `lines`."""
     team = make(tokenizer(), **({"budget": 60, "reply_tokens": 1} | options))
     return hold(team.session(problem), lines)[0]
 
@@ -28,7 +28,7 @@ def run(lines: Any, problem: Any = "Hi.", **options: Any) -> Result:
 
 @pytest.mark.parametrize("layout", ["combined", "interleaved", "contiguous"])
 def test_what_an_interrupt_knows(layout: str) -> None:
-    """What the worker can see, and where the session stands."""
+    """What the worker can see, and the state of the session."""
     seen: list[InterruptContext] = []
     problem = [{"role": "user", "content": "Hi."}]
     result = run(
@@ -71,7 +71,7 @@ def test_an_interrupt_knows_what_was_said() -> None:
 
 
 def test_interrupts_speak_in_order() -> None:
-    """All in one step, checks and others; what the worker then writes answers the check."""
+    """All of them in one step; the text that follows answers the check."""
 
     def before(context: InterruptContext) -> str | None:
         return f"({context.since}) " if context.index == 2 else None
@@ -117,7 +117,7 @@ def test_an_interrupt_may_be_silent(nothing: str | None) -> None:
 
 
 class Counted:
-    """An object with a name of its own."""
+    """An interrupt that is an object."""
 
     def __call__(self, context: InterruptContext) -> str:
         return f"{context.index}. "
@@ -128,7 +128,7 @@ class Counted:
 
 
 def test_an_interrupt_may_understand_its_answer() -> None:
-    """By a method `read`, as the redundancy check does."""
+    """With a method `read`, like the redundancy check."""
     result = run({0: STEP + STEP}, interrupts=[Counted()], budget=20)
     assert [(one.name, one.text, one.answer) for one in result.interruptions] == [
         ("Counted", "2. ", 2),
@@ -154,10 +154,8 @@ async def asynchronous(_: InterruptContext) -> str:
 FAULTS: dict[str, tuple[Any, type[BaseException], str]] = {
     "raises": (fails, LookupError, "no such book"),
     "exits": (exits, SystemExit, "3"),
-    "number": (lambda _: 5, InvalidInterruptError, r"<lambda> returned int \(5\): return a text"),
     "false": (lambda _: False, InvalidInterruptError, r"returned bool \(False\)"),
-    "bytes": (lambda _: b"hm", InvalidInterruptError, r"returned bytes \(b'hm'\)"),
-    "list": (lambda _: ["a"] * 99, InvalidInterruptError, "returned list"),
+    "number": (lambda _: 5, InvalidInterruptError, r"<lambda> returned int \(5\): return a text"),
     "coroutine": (lambda s: asynchronous(s), InvalidInterruptError, "<lambda> is asynchronous"),
     "arguments": (lambda: "hm", TypeError, "takes 0 positional arguments"),
 }
@@ -165,7 +163,7 @@ FAULTS: dict[str, tuple[Any, type[BaseException], str]] = {
 
 @pytest.fixture
 def no_threads() -> Callable[[], bool]:
-    """Whether every thread that the test began comes to its end."""
+    """Returns a check that every thread that the test started has ended."""
     before = {*threading.enumerate()}
 
     def ended() -> bool:
@@ -179,7 +177,7 @@ def no_threads() -> Callable[[], bool]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_ends_one_session_only(fault: str, no_threads: Callable[[], bool]) -> None:
-    """With what it had reached; the sessions beside it never notice."""
+    """It ends with its partial result; other sessions are not affected."""
     interrupt, error, words = FAULTS[fault]
     bad = make(tokenizer(), interrupts=[RedundancyCheck(18), interrupt], budget=30)
     good = make(tokenizer(), interrupts=[], budget=30, reply_tokens=1)
@@ -199,7 +197,7 @@ def test_a_fault_ends_one_session_only(fault: str, no_threads: Callable[[], bool
 
 
 class Slow:
-    """Does not return before it is told to."""
+    """An interrupt that blocks until it is released."""
 
     def __init__(self) -> None:
         self.asked, self.go = threading.Event(), threading.Event()
@@ -213,7 +211,7 @@ class Slow:
 
 
 def test_nobody_waits_for_the_interrupts_of_others(no_threads: Callable[[], bool]) -> None:
-    """Another session begins and ends while one of them thinks about what to say."""
+    """Another session begins and ends while an interrupt blocks."""
     slow = Slow()
     waiting = make(tokenizer(), interrupts=[slow], budget=12, reply_tokens=1)
     other = make(tokenizer(), interrupts=[lambda _: "Hm. "], budget=30, reply_tokens=1)
@@ -234,7 +232,7 @@ def test_nobody_waits_for_the_interrupts_of_others(no_threads: Callable[[], bool
 def test_a_session_may_end_while_an_interrupt_thinks(
     way: str, no_threads: Callable[[], bool]
 ) -> None:
-    """A cancel and a close wait for nobody; a stop is heard when the interrupt has spoken."""
+    """A cancel and a close do not wait; a stop takes effect once the interrupt has returned."""
     slow = Slow()
     team = make(tokenizer(), interrupts=[slow], budget=12, reply_tokens=1)
     with voices(tokenizer(), {0: STEP * 2}) as engine:
@@ -255,7 +253,7 @@ def test_a_session_may_end_while_an_interrupt_thinks(
 
 
 def test_an_asynchronous_answer_is_closed() -> None:
-    """So that nobody is warned of one that was never awaited."""
+    """So there is no warning that it was never awaited."""
     made: list[Any] = []
 
     def late(context: InterruptContext) -> Any:
@@ -282,18 +280,16 @@ class Awaited:
     [
         ([None], "None is not callable"),
         ([RedundancyCheck(), "hm"], "'hm' is not callable"),
-        ([RedundancyCheck(), 5], "5 is not callable"),
-        ("hm", "'hm' is no list"),
-        (RedundancyCheck(), "RedundancyCheck.* is no list: put it into one"),
-        (fails, "fails.* is no list"),
-        ({fails}, "is no list"),
+        ("hm", "'hm' is not a list"),
+        (RedundancyCheck(), "RedundancyCheck.* is not a list: put it into one"),
+        ({fails}, "is not a list"),
         ([asynchronous], "asynchronous is asynchronous: give a plain function"),
         ([functools.partial(asynchronous)], "is asynchronous"),
         ([Awaited()], "Awaited is asynchronous"),
     ],
 )
 def test_what_cannot_interrupt(given: Any, words: str) -> None:
-    """The message names what is wrong, and says what would do."""
+    """The message says what is wrong, and what to do."""
     with pytest.raises(InvalidInterruptError, match=words) as caught:
         make(tokenizer(), interrupts=given)
     assert isinstance(caught.value, HogwildError)

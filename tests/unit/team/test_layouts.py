@@ -1,4 +1,4 @@
-"""What every worker sees: the three layouts, and those that users write."""
+"""The views of workers: the three layouts, and layouts of users."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ every_layout = pytest.mark.parametrize("name", LAYOUTS)
 
 
 def some_blocks(workers: int, closing: int = 0) -> tuple[TeamBlocks, dict[int, str]]:
-    """The blocks of a team that commits so many steps, and what to call them."""
+    """The blocks of a team with this many uncommitted steps, and their names."""
     names = ["prompt", *(f"step {n}" for n in range(closing)), "others:", "own:"]
     names += [f"pause {w}" for w in range(workers)] + [f"work {w}" for w in range(workers)]
     blocks = [CacheBlock(cast("Any", None)) for _ in names]
@@ -37,7 +37,7 @@ def named(views: Views, names: dict[int, str]) -> list[list[str]]:
 
 
 def as_defined(name: str, worker: int, workers: int, closing: int) -> list[str]:
-    """A view as the design has it, block by block."""
+    """A view as the design defines it, block by block."""
     common = ["prompt", *(f"step {n}" for n in range(closing))]
     others = [part for w in range(workers) if w != worker for part in (f"work {w}", f"pause {w}")]
     own = f"work {worker}"
@@ -51,7 +51,7 @@ def as_defined(name: str, worker: int, workers: int, closing: int) -> list[str]:
 @every_layout
 @every_size
 def test_layouts_are_as_defined(name: str, workers: int) -> None:
-    """Block by block, for every size of a team, and while any number of steps are committed."""
+    """For every size of a team, and while any number of steps are being committed."""
     for closing in range(workers + 1):
         blocks, names = some_blocks(workers, closing)
         views = named(LAYOUTS[name].arrange(blocks), names)
@@ -59,7 +59,7 @@ def test_layouts_are_as_defined(name: str, workers: int) -> None:
 
 
 def test_what_is_committed() -> None:
-    """Finished steps join the history but where each worker's stay its own."""
+    """Finished steps join the history, except in the contiguous layout."""
     assert {name: layout.commits for name, layout in LAYOUTS.items()} == {
         "contiguous": False,
         "interleaved": True,
@@ -69,7 +69,7 @@ def test_what_is_committed() -> None:
 
 @every_layout
 def test_a_name_chooses_a_layout(name: str) -> None:
-    """One worker alone has a layout of its own, whatever is chosen."""
+    """A single worker always has the layout `solo`."""
     assert choose_layout(name, 2) is LAYOUTS[name]
     assert choose_layout(name, 1) is SOLO
     blocks, names = some_blocks(1)
@@ -80,7 +80,7 @@ def test_a_name_chooses_a_layout(name: str) -> None:
 
 
 def watched(layout: Layout) -> tuple[Layout, list[list[list[str]]]]:
-    """A layout that notes its views, by the names of blocks."""
+    """A layout that records its views, by the names of blocks."""
     notes: list[list[list[str]]] = []
 
     def views(blocks: TeamBlocks) -> Views:
@@ -99,7 +99,7 @@ def watched(layout: Layout) -> tuple[Layout, list[list[list[str]]]]:
 @every_layout
 @pytest.mark.parametrize("workers", [2, 3, 8])
 def test_layouts_hold_while_steps_are_committed(name: str, workers: int) -> None:
-    """In every pass of a session, whoever ends a step at whatever time."""
+    """In every pass of a session, whichever workers end a step."""
     layout, notes = watched(LAYOUTS[name])
     team = make(tokenizer(), workers=workers, layout=layout, budget=12, reply_tokens=1)
     notes.clear()  # of the rehearsal
@@ -122,12 +122,12 @@ def reversed_others(blocks: TeamBlocks) -> list[list[CacheBlock]]:
 
 
 def only_common(blocks: TeamBlocks) -> tuple[tuple[CacheBlock, ...], ...]:
-    """Tuples do as well."""
+    """Returns tuples instead of lists."""
     return tuple((*blocks.common, own) for own in blocks.work)
 
 
 class Longest:
-    """An object that is called, and that looks at how long blocks are."""
+    """A callable object that depends on the length of blocks."""
 
     def __call__(self, blocks: TeamBlocks) -> Views:
         longest = max(blocks.work, key=len)
@@ -168,7 +168,7 @@ def broken(_: TeamBlocks) -> Views:
 
 
 def cut(blocks: TeamBlocks) -> Views:
-    """Forgets that steps are being committed, and breaks when there are none."""
+    """Expects one step that is being committed, and fails if there is none."""
     return [[blocks.common[0], blocks.common[1], own] for own in blocks.work]
 
 
@@ -186,36 +186,28 @@ WRONG: dict[str, tuple[Callable[[TeamBlocks], Any], str]] = {
     ),
     "another's work last": (lambda b: right(b)[::-1], "worker 0 does not end with its own work"),
     "empty view": (lambda b: [*right(b)[:-1], []], "worker 1 does not end"),
-    "no view": (lambda b: [None, *right(b)[1:]], "worker 0 does not end"),
     "text as a view": (lambda b: [*right(b)[:-1], "work"], "worker 1 does not end"),
     "foreign block": (
         lambda b: [[*b.common, stranger, own] for own in b.work],
         "worker 0 holds a block twice or one that is not of this team",
     ),
     "no block": (lambda b: [[None, own] for own in b.work], "not of this team"),
-    "a list for a block": (lambda b: [[[*b.common], own] for own in b.work], "not of this team"),
     "a block twice": (
         lambda b: [[*b.common, *b.common, own] for own in b.work],
         "worker 0 holds a block twice",
     ),
-    "own work twice": (lambda b: [[own, *b.common, own] for own in b.work], "twice"),
     "too few views": (lambda b: right(b)[:-1], "for 2 workers: it must give a list"),
-    "too many views": (lambda b: [*right(b), right(b)[0]], "for 2 workers"),
-    "no views": (lambda _: [], r"gives \[\] for 2 workers"),
     "nothing": (lambda _: None, "gives None for 2 workers"),
     "a generator": (lambda b: (view for view in right(b)), "gives <generator"),
-    "a mapping": (lambda b: dict(enumerate(right(b))), "must give a list"),
-    "a number": (lambda _: 5, "gives 5"),
     "raises": (broken, "'broken' raised ZeroDivisionError for 2 workers: nothing fits"),
     "takes nothing": (cast("Any", lambda: None), "raised TypeError"),
     "counts on commits": (cut, "'cut' raised IndexError"),
-    "not callable": (cast("Any", Layout("x", cast("Any", None))), "'x' raised TypeError"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_layouts_that_make_no_sense(case: str) -> None:
-    """They are refused when the team is made: no session, no model, no pass."""
+    """They are refused when the team is made, before any session."""
     layout, words = WRONG[case]
     with pytest.raises(InvalidLayoutError, match=words) as caught:
         Team(tokenizer(), layout=layout)
@@ -224,9 +216,9 @@ def test_layouts_that_make_no_sense(case: str) -> None:
     assert (caught.value.__cause__ is not None) == raised
 
 
-@pytest.mark.parametrize("layout", ["Combined", "", "none", None, 5, ["combined"], b"combined"])
+@pytest.mark.parametrize("layout", ["Combined", "", None])
 def test_layouts_that_there_are_not(layout: Any) -> None:
-    """The message names those that there are, also where one worker alone would need none."""
+    """The message lists the known layouts, even for a single worker, which needs none."""
     for workers in (1, 2):
         with pytest.raises(InvalidLayoutError) as caught:
             Team(tokenizer(), layout=layout, workers=workers)
@@ -236,7 +228,7 @@ def test_layouts_that_there_are_not(layout: Any) -> None:
 
 @pytest.mark.parametrize("workers", [3, 8])
 def test_a_layout_is_tried_with_the_teams_size(workers: int) -> None:
-    """One that knows two workers only is fine for two, and for no other team."""
+    """A layout for two workers is accepted for two, and for no other team."""
 
     def of_two(blocks: TeamBlocks) -> Views:
         alice, bob = blocks.work
@@ -248,7 +240,7 @@ def test_a_layout_is_tried_with_the_teams_size(workers: int) -> None:
 
 
 def test_a_layout_that_fails_later() -> None:
-    """It ends its session with what was reached, and leaves others alone."""
+    """It ends its session with a partial result, and does not affect others."""
 
     def fails(blocks: TeamBlocks) -> Sequence[Sequence[CacheBlock]]:
         if len(blocks.work[0]) > 45:

@@ -31,10 +31,10 @@ from hogwild_agents.team import (
     Session,
     StepBegun,
     Team,
-    TeamBlocks,
 )
+from tests.unit.team.layouts import neighbour, newest_last
+from tests.unit.team.listener import check_events
 from tests.unit.team.reference import ReferenceTeam
-from tests.unit.team.retold import check_events
 from tests.unit.team.scripted import (
     GREEDY,
     WAIT,
@@ -61,23 +61,15 @@ SOON = (".\n\n", "no, ")
 REPLIES = ("7}", "x", " so", "\n\n", "\u00e9", "\\boxed{9}", END)
 
 
-def newest_last(blocks: TeamBlocks) -> list[list[CacheBlock]]:
-    """As contiguous, but finished steps are committed."""
-    team = range(len(blocks.work))
-    return [[*blocks.common, *blocks.others(w), blocks.work[w]] for w in team]
-
-
-def neighbour(blocks: TeamBlocks) -> tuple[tuple[CacheBlock, ...], ...]:
-    """Each sees the next one's work, without a word about it."""
-    size = len(blocks.work)
-    return tuple((*blocks.common, blocks.work[(w + 1) % size], blocks.work[w]) for w in range(size))
-
-
-LAYOUTS = ("combined", "interleaved", "contiguous", newest_last, Layout("neighbour", neighbour))
+LAYOUTS: tuple[Any, ...] = (
+    *("combined", "interleaved", "contiguous"),
+    newest_last,
+    Layout("neighbour", neighbour),
+)
 
 
 class Curious:
-    """An interrupt that keeps what it is shown."""
+    """An interrupt that records its contexts."""
 
     def __init__(self, manner: str) -> None:
         self.manner = manner
@@ -126,7 +118,7 @@ def teams(draw: st.DrawFn) -> Team:
 
 @dataclass(eq=False, repr=False)
 class Run:
-    """One session on its way, and what was done to it."""
+    """One running session, and what was done to it."""
 
     session: Session
     task: Task
@@ -143,7 +135,7 @@ class Run:
         return (
             f"{team.layout.name} {len(team.workers)} {team.finisher} {team.answer.name} "
             f"{team.budget} {team.reply_tokens} {team.snapshots} {team.may_end} "
-            f"{[getattr(i, 'every', None) or i.manner for i in team.interrupts]} "
+            f"{[getattr(i, 'every', None) or getattr(i, 'manner', '') for i in team.interrupts]} "
             f"said {self.said} stop {self.stop_after} {self.outcome}"
         )
 
@@ -154,29 +146,30 @@ class Run:
 
     @property
     def next_stop(self) -> int:
-        """After how many passes of thinking it will next see whether it is to stop."""
+        """The pass of thinking after which it next checks whether it should stop."""
         thinking = self.session._thinking
         return 0 if thinking is None else thinking.passes + self._draws
 
     @property
     def next_look(self) -> int:
-        """After how many it will next look at what was said; it reads a batch at a time."""
-        thinking, entry = self.session._thinking, self.task.entry
+        """The pass after which it next reads notes; it reads all of them at once."""
+        thinking, entry, lease = self.session._thinking, self.task.entry, self.task.lease
         if thinking is None:
             return 0
-        reads = entry is not None and entry.writes[0].view[-1] is self.task.lease.prompt
+        writes = [] if entry is None else entry.writes[:1]
+        reads = any(lease is not None and write.view[-1] is lease.prompt for write in writes)
         return thinking.passes + (self._draws or reads)
 
     @property
     def begun(self) -> int:
-        """How many workers have begun a step after its latest pass, if it has no time for more."""
+        """How many workers have begun a step after its latest pass, if no more can begin."""
         passes = self.session._thinking.passes if self.session._thinking is not None else 0
         begun = [event for event in self.events if isinstance(event, StepBegun)]
         return 0 if self._draws else sum(event.at == passes for event in begun)
 
     @property
     def _draws(self) -> bool:
-        """Whether it is about to draw tokens, or to read what it then goes on from."""
+        """Whether it is about to draw tokens, or to read the text before them."""
         thinking, entry = self.session._thinking, self.task.entry
         if thinking is None or entry is None:
             return False
@@ -249,7 +242,7 @@ class Teams(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(times=st.integers(1, 20))
     def advance(self, times: int) -> None:
-        """Some passes."""
+        """Runs some passes."""
         for _ in range(times):
             self.scheduler.advance()
             wait([run.task.future for run in self.open if run.task.future is not None], WAIT)
@@ -265,7 +258,7 @@ class Teams(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(data=st.data(), how=st.sampled_from(["stop", "cancel", "poison"]), now=st.booleans())
     def end(self, data: st.DataObject, how: str, now: bool) -> None:
-        """One of them is to stop, is cancelled, or its next pass fails; seldom before it thinks."""
+        """Stops or cancels a session, or makes its next pass fail; seldom before it thinks."""
         run = data.draw(st.sampled_from(self.open))
         if not (run.next_stop > 5 or (now and how == "stop")):
             return
@@ -281,14 +274,14 @@ class Teams(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(left=st.integers(0, 8), times=st.integers(1, 8))
     def crowd(self, left: int, times: int) -> None:
-        """Somebody else takes nearly all of the cache for a while, so that sessions are swapped."""
+        """Takes nearly all of the cache for a while, so that sessions are preempted."""
         block = self.model.new_block()
         self.model.pool.reserve([(block, max(0, self.model.pool.free_pages - left) * PAGE)])
         self.advance(times)
         block.free()
 
     def teardown(self) -> None:
-        """All come to their end, and to what the reference says."""
+        """All sessions end, with the results of the reference."""
         for _ in range(5000):
             if not self.open:
                 break
@@ -359,7 +352,7 @@ class Teams(RuleBasedStateMachine):
         assert got.reply_tokens == expected.reply.tokens
 
     def _compare_views(self, run: Run, expected: list[list[Ids]]) -> None:
-        """Each pass of a session showed everybody just what they should see, one after another."""
+        """The passes of a session showed exactly the expected views, in order."""
         passes = iter(self.model.passes)
         for number, views in enumerate(expected, 1):
             for rows in passes:

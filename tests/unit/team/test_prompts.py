@@ -27,7 +27,7 @@ HEADERS = {
 BOXED = "`\\boxed{answer}`"
 
 STYLES: tuple[Style, ...] = ("you", "we", "brief")
-"""Those that say how to work together."""
+"""Styles that say how to work together."""
 
 styles = st.sampled_from(STYLES)
 layouts = st.sampled_from(sorted(HEADERS))
@@ -47,7 +47,7 @@ def examples_of(text: str) -> list[str]:
 
 
 def steps_of(example: str) -> list[tuple[str, int, str, bool]]:
-    """An example's steps as they stand: worker, number, text, and whether it is unfinished."""
+    """The steps of an example: worker, number, text, and whether it is unfinished."""
     found = []
     for part in example.split("\n\n"):
         if match := re.fullmatch(r"\*\*(.+) \[(\d+)\]:\*\* (.+)", part):
@@ -57,7 +57,7 @@ def steps_of(example: str) -> list[tuple[str, int, str, bool]]:
 
 
 def full(team: Sequence[str], layout: str = "combined", **fields: Any) -> str:
-    """A system text with the commonest answer."""
+    """A system text with the most common answer format."""
     return CollaborationPrompt(**fields).system(team, layout=layout, answer=BOXED)
 
 
@@ -66,7 +66,7 @@ def full(team: Sequence[str], layout: str = "combined", **fields: Any) -> str:
 def test_the_whole_text(
     team: Sequence[str], style: Style, layout: str, answer: str, examples: bool
 ) -> None:
-    """Names, headers and the answer are there; nothing is left unfilled or untidy."""
+    """Names, headers and the answer are there; no field is unfilled, and no space is stray."""
     prompt = CollaborationPrompt(style=style, examples=examples)
     text = prompt.system(team, layout=layout, answer=answer)
     assert all(name in text for name in team)
@@ -125,7 +125,7 @@ def test_examples_are_views_of_the_layout(
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("layout", HEADERS)
 def test_the_arithmetic_of_the_examples_is_right(style: Style, layout: str) -> None:
-    """A small model believes what it is shown."""
+    """A small model imitates its examples."""
     equation = re.compile(r"\d+(?: [-+*\u00d7] \d+)+ = \d+")
     found = equation.findall(" ".join(examples_of(full(NAMES[:2], layout, style=style))))
     assert len(found) >= 3
@@ -187,7 +187,7 @@ def test_styles_differ_in_voice() -> None:
 def test_prompts_that_explain_nothing(
     style: Style, team: Sequence[str], layout: str, answer: str, examples: bool
 ) -> None:
-    """Names for models that have been trained to be a team, or nothing; and what is added."""
+    """The names, for models that were trained as a team, or nothing; then `extra`."""
     prompt = CollaborationPrompt(style=style, examples=examples)
     extra = CollaborationPrompt(style=style, examples=examples, extra=" Be {brief}. ")
     for members in (team, team[:1]):
@@ -207,7 +207,7 @@ def test_who_explains(style: Style) -> None:
 
 
 def test_extra_stands_before_the_task_as_it_is() -> None:
-    """Braces in it are only text."""
+    """Braces in it are plain text."""
     extra = "Use {braces} and %s.\n\n\nAnswer in French. "
     text = full(NAMES[:3], extra=extra)
     assert text.endswith(f"\n\n{extra.strip()}\n\nSolve the next problem together.")
@@ -246,7 +246,7 @@ def test_openings_part_at_once(team: Sequence[str], style: Style) -> None:
 
 
 def test_numbers_and_names_make_teams() -> None:
-    """A number takes the first names; names of every script are kept as given."""
+    """A number takes the first default names; given names of every script stay unchanged."""
     assert [len(worker_names(count)) for count in range(1, 9)] == list(range(1, 9))
     assert worker_names(2) == ("Alice", "Bob")
     assert len(NAMES) == MAX_WORKERS
@@ -256,25 +256,17 @@ def test_numbers_and_names_make_teams() -> None:
 
 BAD_TEAMS: list[tuple[Any, str]] = [
     (0, "cannot have 0 workers: choose 1 to 8"),
-    (-1, "cannot have -1 workers"),
     (9, "cannot have 9 workers: choose 1 to 8"),
     ([], "cannot have 0 workers"),
-    (list("abcdefghi"), "cannot have 9 workers"),
     (True, "workers=True is neither a number nor a list"),
     (2.0, "workers=2.0 is neither"),
-    (None, "workers=None is neither"),
     ("Alice", "workers='Alice' is neither"),
     (["Alice", 3], "name 3 is not a string"),
     (["Alice", ""], "name '' has no letter or digit: write at least one"),
-    (["..."], "name '...' has no letter"),
     ([" Bob"], "name ' Bob' begins or ends with a space: strip it"),
-    (["Bob\n"], "begins or ends with a space"),
     (["x" * 33], "has 33 characters: shorten it to 32"),
     (["A*b"], r"name 'A\*b' holds '\*': use letters"),
-    (["A{b}"], "holds '{'"),
-    (["A\nb"], r"holds '\\n'"),
     (["A\u200bb"], r"holds '\\u200b'"),
-    (["A\xa0b"], r"holds '\\xa0'"),
     (["Bob", "Bob"], "Names 'Bob' and 'Bob' are alike: change one"),
     (["Bob", "Al", "BOB"], "Names 'Bob' and 'BOB' are alike"),
     (["Zoe\u0308", "zoë"], "are alike"),
@@ -283,7 +275,7 @@ BAD_TEAMS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("workers", "message"), BAD_TEAMS, ids=repr)
 def test_bad_teams_are_refused(workers: Any, message: str) -> None:
-    """Each message names the value at fault; prompts check their teams too."""
+    """Each message names the wrong value; prompts check their teams too."""
     with pytest.raises(InvalidTeamError, match=message):
         worker_names(workers)
     with pytest.raises(InvalidTeamError, match=message):
@@ -298,7 +290,7 @@ def test_openings_of_nobody_are_refused(index: int) -> None:
 
 
 def test_bad_prompts_are_refused() -> None:
-    """At once, and not when a problem arrives."""
+    """When the prompt is made, not when a problem arrives."""
     bad: Any = "they"
     with pytest.raises(
         InvalidTeamError, match="style='they' does not exist: choose from 'you', 'we'"

@@ -1,4 +1,4 @@
-"""The writer of a reply: where its text ends, and what is told of it meanwhile."""
+"""The writer of a reply: where its text ends, and which parts are streamed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hogwild_agents.engine import SamplerState, SamplingParams
 from hogwild_agents.errors import InvalidTeamError
 from hogwild_agents.team import ReplyToken
 from hogwild_agents.team.reply_writer import ReplyWriter
-from hogwild_agents.team.tokenizer import Reader
+from hogwild_agents.team.tokenizer import Detokenizer
 from tests.unit.team.scripted import play, team_of
 
 END = -1
 
 
-class Letters(Reader):
+class Letters(Detokenizer):
     """Tokens are the letters of a word, by index."""
 
     def __init__(self, parts: list[str]) -> None:
@@ -32,28 +32,28 @@ class Letters(Reader):
 
 
 def write(parts: list[str], stop: list[str], limit: int) -> tuple[ReplyWriter, list[str]]:
-    """A writer that draws `parts` and then an end token, and what it told of each."""
+    """A writer that draws `parts` and then an end token, and the text it returned for each."""
     writer = ReplyWriter(
         view=[],
-        pending=[],
+        pending_ids=[],
         sampler=SamplerState(SamplingParams()),
-        reader=Letters(parts),
+        detokenizer=Letters(parts),
         ends=frozenset([END]),
         limit=limit,
-        complete=lambda _: False,
-        lead="",
+        is_complete=lambda _: False,
+        answer_prefix="",
         budgets=[],
-        before=[],
+        first_writes=[],
         forks=[],
         stop=stop,
     )
-    told = []
+    texts = []
     for token in [*range(len(parts)), END]:
-        told.append(writer.take(token))
-        assert writer.text == "".join(told)
+        texts.append(writer.accept(token))
+        assert writer.text == "".join(texts)
         if writer.reason is not None:
             break
-    return writer, told
+    return writer, texts
 
 
 texts = st.text("ab\n", max_size=4)
@@ -67,7 +67,7 @@ texts = st.text("ab\n", max_size=4)
 def test_a_text_ends_before_the_first_stop_string(
     parts: list[str], stop: list[str], limit: int
 ) -> None:
-    """However its tokens lie, nothing of a stop string is told, and all before it is."""
+    """However the text is split into tokens, it ends right before the stop string."""
     writer, _ = write(parts, stop, limit)
     read, expected, reason = "", "", ""
     for count, part in enumerate([*parts, None], 1):
@@ -83,7 +83,7 @@ def test_a_text_ends_before_the_first_stop_string(
 
 @given(parts=st.lists(texts, max_size=12), stop=st.lists(texts.filter(bool), min_size=1))
 def test_little_is_held_back(parts: list[str], stop: list[str]) -> None:
-    """Only what may be the beginning of a stop string waits, and nothing else."""
+    """Only the possible beginning of a stop string is held back."""
     writer, _ = write(parts, stop, limit=10**6)
     again, _ = write(parts[:-1], stop, limit=10**6)
     assert len(writer.held) < max(map(len, stop))
@@ -95,7 +95,7 @@ def test_little_is_held_back(parts: list[str], stop: list[str]) -> None:
 
 
 def test_a_session_ends_its_reply_there() -> None:
-    """Also across tokens; the rest is never told, and the thinking knows no stop strings."""
+    """Even across tokens; the rest is not streamed, and the thinking ignores stop strings."""
     team = team_of(stop=["END", "###"], budget=3, reply_tokens=40)
     played = play(team, {"### Reply\n\n": "Yes ENtirely.END more"})
     replied = "".join(event.text for event in played.events if isinstance(event, ReplyToken))

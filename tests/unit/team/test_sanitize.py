@@ -1,4 +1,4 @@
-"""What outside text may not look like, and what is done about it."""
+"""Sanitising: which outside text is changed, and which is not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hogwild_agents.team.interrupts import QUESTION
-from hogwild_agents.team.steps import HEADERS, MARK, NOTE_LABEL, PAUSE, Disguise, prefix
+from hogwild_agents.team.sanitize import ZERO_WIDTH_SPACE, Sanitizer
+from hogwild_agents.team.steps import HEADERS, NOTE_LABEL, PAUSE, prefix
 
 many = settings(max_examples=200, deadline=None, derandomize=True)
 
@@ -77,46 +78,46 @@ UNLIKE = {
         "Note from the user",
         "Quick check: ok?",
     ],
-    "nothing": ["", " ", "\n", MARK],
+    "nothing": ["", " ", "\n", ZERO_WIDTH_SPACE],
 }
 
 ALIKE = [text for texts in SPELLED.values() for text in texts]
 OTHERS = [text for texts in UNLIKE.values() for text in texts]
 
-DISGUISE = Disguise(
+SANITIZE = Sanitizer(
     ["Bob", "Zo\u00eb", "Mary Ann", "Stra\u00dfe", "A"], [QUESTION, "aba", "?", "*"]
 )
 
 
 @pytest.mark.parametrize("text", ALIKE)
 def test_what_is_disguised(text: str) -> None:
-    """Whatever a model, or a tokenizer that normalises, may take for the system's own."""
-    shown = DISGUISE(f"So: {text} ok.")
-    assert MARK in shown
-    assert shown.replace(MARK, "") == f"So: {text} ok."
-    assert DISGUISE(shown) == shown
+    """Everything that a model, or a tokenizer that normalises, may take for the system's own."""
+    shown = SANITIZE(f"So: {text} ok.")
+    assert ZERO_WIDTH_SPACE in shown
+    assert shown.replace(ZERO_WIDTH_SPACE, "") == f"So: {text} ok."
+    assert SANITIZE(shown) == shown
 
 
 @pytest.mark.parametrize("text", OTHERS)
 def test_what_is_not_disguised(text: str) -> None:
-    """All else, to the letter."""
-    assert DISGUISE(text) == text
+    """All other text stays unchanged."""
+    assert SANITIZE(text) == text
 
 
 @pytest.mark.parametrize("normalise", ["NFC", "NFKC", "NFD", "NFKD"])
 def test_what_a_tokenizer_normalises_stays_disguised(normalise: Any) -> None:
-    """No form of the same letters brings a disguised text back."""
+    """No normal form brings the original back."""
     for text in ALIKE:
-        shown = normalize(normalise, DISGUISE(text))
-        assert DISGUISE(shown) == shown
-        assert MARK in shown
+        shown = normalize(normalise, SANITIZE(text))
+        assert SANITIZE(shown) == shown
+        assert ZERO_WIDTH_SPACE in shown
 
 
 def test_forms_that_overlap() -> None:
-    """Each of them is broken up, and a form that cannot be is left alone."""
-    assert DISGUISE("ababa") == f"a{MARK}ba{MARK}ba"
-    assert DISGUISE("A [1]: A [2]:") == f"A{MARK} [1]: A{MARK} [2]:"
-    assert DISGUISE("What?") == "What?"
+    """Each match is broken up; a match of one character cannot be."""
+    assert SANITIZE("ababa") == f"a{ZERO_WIDTH_SPACE}ba{ZERO_WIDTH_SPACE}ba"
+    assert SANITIZE("A [1]: A [2]:") == f"A{ZERO_WIDTH_SPACE} [1]: A{ZERO_WIDTH_SPACE} [2]:"
+    assert SANITIZE("What?") == "What?"
 
 
 signs = [
@@ -148,11 +149,11 @@ pieces = st.one_of(
 @given(text=st.lists(pieces, max_size=12).map("".join))
 @many
 def test_a_disguise_is_put_on_once(text: str) -> None:
-    """It leaves nothing that it would disguise, changes nothing else, and can be taken off."""
-    shown = DISGUISE(text)
-    assert DISGUISE(shown) == shown
-    assert shown.replace(MARK, "") == text.replace(MARK, "")
-    assert shown.count(MARK) - text.count(MARK) <= len(text)
+    """A second pass changes nothing, and without the marks the text is the original."""
+    shown = SANITIZE(text)
+    assert SANITIZE(shown) == shown
+    assert shown.replace(ZERO_WIDTH_SPACE, "") == text.replace(ZERO_WIDTH_SPACE, "")
+    assert shown.count(ZERO_WIDTH_SPACE) - text.count(ZERO_WIDTH_SPACE) <= len(text)
     for words in (*HEADERS, PAUSE, NOTE_LABEL.strip(), QUESTION.strip(), prefix("Bob", 3).strip()):
         assert words.casefold() not in shown.casefold()
 
@@ -160,5 +161,5 @@ def test_a_disguise_is_put_on_once(text: str) -> None:
 @given(text=st.text(st.characters(codec="ascii", exclude_characters="[#<:a"), max_size=60))
 @many
 def test_harmless_text_is_left_alone(text: str) -> None:
-    """Without any of the signs that every form has, nothing is changed."""
-    assert DISGUISE(text) == text
+    """Text without any of the signs that all matches contain is unchanged."""
+    assert SANITIZE(text) == text

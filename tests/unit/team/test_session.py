@@ -1,4 +1,4 @@
-"""A session from its first event to its last: who writes what, when, and what it costs."""
+"""A session from its first event to its last: its events, steps, notes, costs and faults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from hogwild_agents.team import (
     Token,
 )
 from hogwild_agents.team.interrupts import QUESTION
-from tests.unit.team.retold import check_events
+from tests.unit.team.listener import check_events
 from tests.unit.team.scripted import (
     WAIT,
     Lines,
@@ -51,8 +51,8 @@ LINES = {
 }
 
 
-def told(played: Played, *left_out: type) -> list[str]:
-    """The events in short, but for some."""
+def story_of(played: Played, *left_out: type) -> list[str]:
+    """The events in short, without those of some types."""
     words = []
     for event in played.events:
         if isinstance(event, left_out):
@@ -85,7 +85,7 @@ def test_the_story_of_a_small_session() -> None:
         "**Bob [2]:** ": "b.\n",
         "### Reply\n\n": "Hi!",
     }
-    assert told(play(team, lines)) == [
+    assert story_of(play(team, lines)) == [
         "0 Started",
         "0 Alice begins 1",
         "0 Bob begins 1",
@@ -115,10 +115,10 @@ def test_the_story_of_a_small_session() -> None:
 
 
 def test_a_check_is_asked_and_answered() -> None:
-    """As soon as so many tokens have been drawn by all, and as soon as the answer is clear."""
+    """As soon as all workers have drawn enough tokens, and as soon as the answer is clear."""
     team = team_of(budget=30, interrupts=[RedundancyCheck(every=20)])
     played = play(team, LINES)
-    story = told(played, Token, ReplyToken)
+    story = story_of(played, Token, ReplyToken)
     asked = story.index("13 InterruptAsked Bob None")
     assert story[asked - 1 : asked + 3] == [
         "13 Bob ends 1",
@@ -131,7 +131,7 @@ def test_a_check_is_asked_and_answered() -> None:
 
 
 def test_steps_and_transcript_are_what_the_team_reads() -> None:
-    """The history as text stands in everybody's view, word for word."""
+    """The history as text is in the view of every worker, word for word."""
     played = play(team_of(budget=30), LINES)
     result = played.result
     assert [str(step) for step in result.steps] == [
@@ -149,7 +149,7 @@ def test_steps_and_transcript_are_what_the_team_reads() -> None:
 
 
 def test_what_is_drawn_in_a_pass_is_seen_in_the_next_by_all() -> None:
-    """Everybody's newest token, and nobody's next."""
+    """The newest token of every worker, and no later one."""
     played = play(team_of(3, budget=4), {"": "x"})
     views = [rows for rows in played.views() if len(rows) == 3][:4]
     for drawn, rows in enumerate(views):
@@ -166,7 +166,7 @@ def test_what_is_drawn_in_a_pass_is_seen_in_the_next_by_all() -> None:
 
 
 def test_a_note_goes_into_the_history_for_all() -> None:
-    """Said from an interrupt: it is there in the next pass, before steps still to be committed."""
+    """A note from an interrupt is visible in the next pass, before uncommitted steps."""
     submitted: Future[Handle[Any, Result]] = Future()
 
     def say(context: InterruptContext) -> None:
@@ -191,7 +191,7 @@ def test_a_note_goes_into_the_history_for_all() -> None:
 
 def test_notes_come_in_the_order_in_which_they_are_said() -> None:
     """All in one reading pass, before the first token."""
-    played = play(team_of(budget=3), {}, said=["one", "two"])
+    played = play(team_of(budget=3), {}, notes=["one", "two"])
     assert [str(part) for part in played.result.history] == [
         "**Note from the user:** one\n\n",
         "**Note from the user:** two\n\n",
@@ -202,7 +202,7 @@ def test_notes_come_in_the_order_in_which_they_are_said() -> None:
 
 @pytest.mark.parametrize("layout", ["combined", "contiguous", "interleaved"])
 def test_a_long_interrupt_is_read_ahead(layout: str) -> None:
-    """In a pass of its own, in which nobody draws; not a token of it, or before it, is lost."""
+    """In its own pass, in which no worker draws; no token of it, or before it, is lost."""
     speech = "Do not give up. " * 30
     team = team_of(
         layout=layout,
@@ -225,9 +225,9 @@ def test_a_long_interrupt_is_read_ahead(layout: str) -> None:
 @pytest.mark.parametrize("layout", ["combined", "interleaved", "contiguous"])
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_passes_and_tokens_add_up(workers: int, layout: str) -> None:
-    """What the result counts is what the model was asked to do."""
+    """The counts of the result are those of the model."""
     team = team_of(workers, layout=layout, finisher="answer", snapshots=[4], interrupts=[])
-    played = play(team, {"": "ab, c. "}, said=["Hello."])
+    played = play(team, {"": "ab, c. "}, notes=["Hello."])
     result = played.result
     assert result.passes == 20
     assert result.tokens == dict.fromkeys(team.workers, 20)
@@ -239,7 +239,7 @@ def test_passes_and_tokens_add_up(workers: int, layout: str) -> None:
 
 
 def test_timings_follow_one_another() -> None:
-    """From admission to the end; and events are told in time."""
+    """Admission, prompt, thinking and end follow one another, and events agree."""
     played = play(team_of(), LINES)
     times = played.result.timings
     assert times.waited is not None
@@ -286,7 +286,7 @@ def test_every_listener_hears_all() -> None:
 
 
 def test_the_first_events_come_before_the_session_is_over() -> None:
-    """Tokens are told pass by pass."""
+    """Tokens are streamed pass by pass."""
     team = team_of(budget=10)
     model = scripted(Lines(team, LINES))
     submitted: Future[Handle[Any, Result]] = Future()
@@ -304,9 +304,9 @@ def test_the_first_events_come_before_the_session_is_over() -> None:
 
 @pytest.mark.parametrize("layout", ["combined", "contiguous"])
 def test_a_fault_at_any_pass_loses_nothing(layout: str) -> None:
-    """All finished steps, unfinished text, notes, snapshots and the reply until then are there."""
+    """The result has all steps, unfinished text, notes, snapshots and the reply until then."""
     team = team_of(layout=layout, budget=18, snapshots=[5], interrupts=[RedundancyCheck(every=9)])
-    options: dict[str, Any] = {"said": ["Be brief."]}
+    options: dict[str, Any] = {"notes": ["Be brief."]}
     whole = play(team, LINES, **options)
     assert whole.error is None
     for passes in range(len(whole.passes)):
@@ -331,7 +331,7 @@ def test_a_fault_at_any_pass_loses_nothing(layout: str) -> None:
 
 
 def test_a_fault_of_one_is_no_fault_of_another() -> None:
-    """An interrupt that raises ends its session, with what it had; the other one goes on."""
+    """An interrupt that raises ends its session with a partial result; the other one goes on."""
 
     def explode(context: InterruptContext) -> str:
         raise ZeroDivisionError(f"at step {context.index}")
@@ -353,7 +353,7 @@ def test_a_fault_of_one_is_no_fault_of_another() -> None:
 
 
 def test_an_answer_function_that_raises_doubles_no_step() -> None:
-    """The step that it was shown is finished all the same."""
+    """The step that it was called for counts as finished."""
 
     def explode(text: str) -> Any:
         raise ValueError(text)
@@ -368,7 +368,7 @@ def test_an_answer_function_that_raises_doubles_no_step() -> None:
 
 
 def test_a_seed_makes_a_session_repeatable() -> None:
-    """The same seed the same words, another seed others; no two workers alike."""
+    """The same seed gives the same text, another seed another; workers differ."""
 
     def words(seed: int | None) -> list[tuple[str, str]]:
         sampling = SamplingParams(temperature=1.5, seed=seed)

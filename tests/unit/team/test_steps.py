@@ -136,7 +136,7 @@ def first_end(text: str, cuts: list[int]) -> int | None:
 
 
 def letters(text: str) -> list[int]:
-    """Cuts between all letters."""
+    """Cuts after every letter."""
     return list(range(1, len(text)))
 
 
@@ -148,7 +148,7 @@ def expected_end(text: str, cuts: list[int]) -> int | None:
 
 @pytest.mark.parametrize("body", cases(ENDED))
 def test_a_step_ends(body: str) -> None:
-    """After a sentence in any script, or after a block, and a blank line; whatever follows that."""
+    """A blank line after a sentence in any script, or after a block, ends it."""
     for blank in BLANK_LINES:
         text = body + blank
         assert ends_step(text)
@@ -158,7 +158,7 @@ def test_a_step_ends(body: str) -> None:
 
 @pytest.mark.parametrize("body", cases(OPEN))
 def test_a_step_goes_on(body: str) -> None:
-    """Where no sentence has ended, at a list's marker, and inside a block."""
+    """No sentence has ended, or a list item begins, or a block is open."""
     for blank in BLANK_LINES:
         text = body + blank
         assert not ends_step(text)
@@ -167,7 +167,7 @@ def test_a_step_goes_on(body: str) -> None:
 
 @pytest.mark.parametrize("body", cases(ENDED))
 def test_a_step_ends_with_a_blank_line_only(body: str) -> None:
-    """A single new line, or space, ends none."""
+    """A single newline or space does not end it."""
     for text in (body, f"{body}\n", f"{body} ", f"{body}\r\n", f"{body}\nand so"):
         assert not ends_step(text, 1)
 
@@ -186,7 +186,7 @@ def test_a_block_that_nobody_closes_is_none(mark: str) -> None:
 @given(text=texts)
 @many
 def test_text_behind_the_end_changes_nothing(text: str) -> None:
-    """What a tokenizer has merged with a blank line does not undo the end before it."""
+    """Text that a tokenizer has merged with a blank line does not undo the end before it."""
     end = first_end(text, letters(text))
     assert ends_step(text) == (end is not None)
     if end is not None:
@@ -197,7 +197,7 @@ def test_text_behind_the_end_changes_nothing(text: str) -> None:
 @given(text=texts, data=st.data())
 @many
 def test_the_end_does_not_depend_on_the_tokens(text: str, data: st.DataObject) -> None:
-    """A step ends with the token that holds the letter with which it would end by itself."""
+    """A step ends with the token that contains the letter that ends it."""
     cuts = sorted(data.draw(st.sets(st.sampled_from(letters(text) or [0]), max_size=20)))
     assert first_end(text, cuts) == expected_end(text, cuts)
 
@@ -210,7 +210,7 @@ def byte_level() -> PreTrainedTokenizerFast:
 @given(text=texts)
 @many
 def test_the_end_in_a_tokenizers_own_tokens(text: str) -> None:
-    """As before, for tokens that a trained tokenizer makes, with merged new lines."""
+    """The same for the tokens of a trained tokenizer, with merged newlines."""
     offsets = byte_level()(text, return_offsets_mapping=True)["offset_mapping"]
     cuts = sorted({end for _, end in offsets if 0 < end < len(text)})
     assert first_end(text, cuts) == expected_end(text, cuts)
@@ -225,7 +225,7 @@ def test_only_new_text_counts(text: str) -> None:
 
 
 def test_a_very_long_step_ends_at_any_blank_line() -> None:
-    """Where no sentence ever ends, as in lists and in scripts without such marks."""
+    """Lists, and scripts without marks for the end of a sentence, have no other end."""
     text = ""
     while not ends_step(text):
         text += "- an item\n\n"
@@ -254,7 +254,7 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_long_steps_are_read_once(scans: list[int]) -> None:
-    """Blank lines that end nothing cost nothing: what stands before them is not read again."""
+    """Blank lines that end nothing cost nothing: the text before them is not read again."""
     text = "```\n"
     while len(text) < LONGEST_STEP - 100:
         for piece in ("a few words", ":", "\n\n", "x = 1", "\n\n"):
@@ -266,7 +266,7 @@ def test_long_steps_are_read_once(scans: list[int]) -> None:
 
 
 def test_an_open_block_bounds_the_work(scans: list[int]) -> None:
-    """Ends of sentences in a block are looked at each time, but a block is only so long."""
+    """Every end of a sentence in a block costs a search, but the length of a block is bounded."""
     text = "```\n"
     while not ends_step(text, 2):
         text += "So.\n\n"

@@ -1,4 +1,4 @@
-"""Text to tokens and back: what comes from outside stays text, and nothing of it is lost."""
+"""Text to tokens and back: outside text stays text, and nothing of it is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, normalizers
 
-from hogwild_agents.team.tokenizer import Reader, TeamTokenizer
+from hogwild_agents.team.tokenizer import Detokenizer, TeamTokenizer
 from tests.unit.team import tokenizers as small
 from tests.unit.team.hostile import BUILDERS, added, every, hostile, many, plain, team
 
@@ -19,7 +19,7 @@ from tests.unit.team.hostile import BUILDERS, added, every, hostile, many, plain
 @many
 @given(data=st.data())
 def test_text_gives_no_control_token_and_comes_back(name: str, data: st.DataObject) -> None:
-    """Whatever is spelled in it, in one piece or in two."""
+    """Whatever it spells, in one piece or in two."""
     tokenizer, first, second = team(name), data.draw(hostile(name)), data.draw(hostile(name))
     tokens, more = tokenizer.encode(first), tokenizer.encode(second)
     assert set(added(name).values()).isdisjoint({*tokens, *more})
@@ -45,7 +45,7 @@ def test_added_tokens_are_nested_into_each_other(name: str) -> None:
     "text", ["", " ", " a", "a ", "\n\n", "a  b", "x", "0", ".\n\n", "�", "\x00"]
 )
 def test_small_texts_come_back(name: str, text: str) -> None:
-    """Spaces at either end, nothing at all, and what the anchors are made of."""
+    """Spaces at either end, no text at all, and the left contexts themselves."""
     tokenizer = team(name)
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.decode(tokenizer.encode("ab") + tokenizer.encode(text) * 2) == "ab" + text * 2
@@ -53,7 +53,7 @@ def test_small_texts_come_back(name: str, text: str) -> None:
 
 @every
 def test_text_is_tokenised_as_the_model_knows_it(name: str) -> None:
-    """Common words are one token still."""
+    """Common words are still one token."""
     tokenizer = team(name)
     text = "the answer is right.\n\n"
     own = BUILDERS[name]().encode("x " + text, add_special_tokens=False)
@@ -61,7 +61,7 @@ def test_text_is_tokenised_as_the_model_knows_it(name: str) -> None:
 
 
 def test_control_tokens() -> None:
-    """Special tokens, ends and marks of thinking; not what merely is an added token."""
+    """Special tokens, ends and thinking tags, but not other added tokens."""
     ids = added("byte_level")
     tokenizer = team("byte_level")
     assert tokenizer.ends == {ids["<|im_end|>"], ids["<|endoftext|>"]}
@@ -77,7 +77,7 @@ def test_control_tokens() -> None:
 
 
 def test_further_ends() -> None:
-    """One that text may hold is an end, and text all the same."""
+    """A token of plain text may be an end, and stays text."""
     tokenizer = TeamTokenizer(small.plain_bytes(), end_tokens=[10, 258])
     assert tokenizer.ends == {10, 257, 258}
     assert tokenizer.control == {256, 257, 258}
@@ -85,9 +85,9 @@ def test_further_ends() -> None:
 
 
 def test_an_end_that_is_no_added_token() -> None:
-    """Its spelling is taken apart as well."""
+    """Its spelling is split too."""
     own = small.byte_level()
-    word = own.convert_tokens_to_ids("Ġthe")
+    word = small.id_of(own, "Ġthe")
     tokenizer = TeamTokenizer(own, end_tokens=[word])
     tokens = tokenizer.encode("all the same")
     assert word in own.encode("all the same")
@@ -96,7 +96,7 @@ def test_an_end_that_is_no_added_token() -> None:
 
 
 def test_a_control_token_of_one_letter_cannot_be_written() -> None:
-    """Then the letter is dropped, and nothing else."""
+    """The letter is dropped, and nothing else."""
     own = small.plain_bytes()
     own.add_special_tokens({"extra_special_tokens": ["☃"]})
     tokenizer = TeamTokenizer(own)
@@ -122,11 +122,11 @@ def test_added_spaces_remain_text() -> None:
     """Gemma's runs of newlines and spaces are added tokens that control nothing."""
     own = small.metaspace()
     own.add_tokens([AddedToken("▁▁", normalized=False)])
-    assert own.convert_tokens_to_ids("▁▁") in TeamTokenizer(own).encode("a▁▁b")
+    assert small.id_of(own, "▁▁") in TeamTokenizer(own).encode("a▁▁b")
     own = small.byte_level()
     own.add_tokens([AddedToken("\n\n\n", normalized=False)])
     tokenizer = TeamTokenizer(own)
-    assert own.convert_tokens_to_ids("\n\n\n") in tokenizer.encode("a\n\n\nb")
+    assert small.id_of(own, "\n\n\n") in tokenizer.encode("a\n\n\nb")
     assert tokenizer.decode(tokenizer.encode("a\n\n\nb")) == "a\n\n\nb"
 
 
@@ -144,13 +144,13 @@ def test_many_added_tokens() -> None:
     tokenizer = TeamTokenizer(own)
     text = "".join(f"<unused{n}" + ">" * (n % 2) for n in range(1000))
     tokens = tokenizer.encode(text)
-    assert max(tokens) < own.convert_tokens_to_ids("<unused0>")
+    assert max(tokens) < small.id_of(own, "<unused0>")
     assert tokenizer.decode(tokens) == text
 
 
 @every
 def test_first_tokens(name: str) -> None:
-    """Whatever stands before a header, its first visible token is among them."""
+    """Whatever precedes a header, its first visible token is among them."""
     tokenizer = team(name)
     found = tokenizer.first_tokens(["### History", "", "\n", "**Bob [1]:**"])
     assert all(tokenizer.decode([token]).strip() for token in found)
@@ -163,17 +163,17 @@ def test_first_tokens(name: str) -> None:
 
 
 def test_first_tokens_of_the_vocabulary() -> None:
-    """A token that holds a header's first word and spaces is one as well, however it arises."""
+    """A token of a header's first word and spaces is one too, even if no text gives it."""
     own = small.byte_level()
     own.add_tokens([AddedToken("\t###", normalized=False), AddedToken("####", normalized=False)])
     found = TeamTokenizer(own).first_tokens(["### History"])
-    assert own.convert_tokens_to_ids("\t###") in found
-    assert own.convert_tokens_to_ids("####") not in found
+    assert small.id_of(own, "\t###") in found
+    assert small.id_of(own, "####") not in found
 
 
 def read(tokenizer: TeamTokenizer, tokens: Iterable[int]) -> list[str]:
-    """What a reader says, token by token, and at the end."""
-    reader = Reader(tokenizer)
+    """The text that a detokenizer gives for each token, and at the end."""
+    reader = Detokenizer(tokenizer)
     return [*map(reader.push, tokens), reader.flush()]
 
 
@@ -181,7 +181,7 @@ def read(tokenizer: TeamTokenizer, tokens: Iterable[int]) -> list[str]:
 @many
 @given(data=st.data())
 def test_a_stream_reads_as_its_whole(name: str, data: st.DataObject) -> None:
-    """And no character is shown before it is whole."""
+    """No character comes before it is complete."""
     text = data.draw(hostile(name)) + data.draw(plain)
     pieces = read(team(name), team(name).encode(text))
     assert "".join(pieces) == text
@@ -201,7 +201,7 @@ def test_characters_of_several_tokens(name: str, text: str) -> None:
 
 @every
 def test_any_tokens_can_be_read(name: str) -> None:
-    """Half characters, control tokens, and ids beyond the vocabulary; for whole ones, exactly."""
+    """Half characters, control tokens, unknown ids; complete characters come back exactly."""
     tokenizer, draw = team(name), random.Random(0)
     size = len(BUILDERS[name]())
     for _ in range(200):
@@ -214,15 +214,15 @@ def test_any_tokens_can_be_read(name: str) -> None:
 
 
 def test_endless_nonsense_is_not_held_back_for_ever() -> None:
-    """A model that writes no whole character is shown as it is."""
+    """The text of a model that completes no character still comes."""
     pieces = read(team("plain_bytes"), [0x80] * 100)
     assert "".join(pieces) == "�" * 100
     assert max(map(len, pieces)) < 40
 
 
 def test_what_is_held_back_is_given_at_the_end() -> None:
-    """Once."""
-    reader = Reader(team("plain_bytes"))
+    """It comes once."""
+    reader = Detokenizer(team("plain_bytes"))
     assert [reader.push(byte) for byte in "é😀".encode()[:-1]] == ["", "é", "", "", ""]
     assert [reader.flush(), reader.flush()] == ["�", ""]
     assert reader.push(97) == "a"

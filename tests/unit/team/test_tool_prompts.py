@@ -1,4 +1,4 @@
-"""Tools in prompts: as each template shows them, and text from outside all the same."""
+"""Tools in prompts: rendered by each template, and still text from outside."""
 
 from __future__ import annotations
 
@@ -6,132 +6,32 @@ import copy
 import json
 from collections import Counter
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizerFast
 
 from hogwild_agents.team.chat_template import Message
 from hogwild_agents.team.tokenizer import TeamTokenizer
 from tests.unit.team import tokenizers as small
 from tests.unit.team.hostile import added, hostile, plain, user
-
-QWEN = """\
-{%- if tools %}
-{{- '<|im_start|>system\\n' }}
-{%- if messages[0].role == 'system' %}{{ messages[0].content + '\\n\\n' }}{% endif %}
-{{- '# Tools\\n\\n<tools>' }}
-{%- for tool in tools %}{{ '\\n' }}{{ tool | tojson }}{% endfor %}
-{{- '\\n</tools><|im_end|>\\n' }}
-{%- elif messages[0].role == 'system' %}
-{{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
-{%- endif %}
-{%- for message in messages %}
-{%- if message.role == 'tool' %}
-{{- '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response>' }}
-{{- '<|im_end|>\\n' }}
-{%- elif message.role != 'system' or not loop.first %}
-{{- '<|im_start|>' + message.role + '\\n' + message.content }}
-{%- for call in message.tool_calls or [] %}
-{%- if call.function %}{% set call = call.function %}{% endif %}
-{{- '\\n<tool_call>\\n{"name": "' + call.name + '", "arguments": ' }}
-{{- call.arguments if call.arguments is string else call.arguments | tojson }}
-{{- '}\\n</tool_call>' }}
-{%- endfor %}
-{{- '<|im_end|>\\n' }}
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
-"""As Qwen 2.5 and 3 have it: whole tools as JSON."""
-
-HERMES = """\
-{%- macro python(spec) %}
-{%- set names = {'string': 'str', 'number': 'float', 'integer': 'int', 'boolean': 'bool'} %}
-{%- if spec.type is string and spec.type in names %}{{ names[spec.type] }}
-{%- elif spec.type == 'array' %}{{ 'list[' + python(spec['items']) + ']' }}
-{%- elif spec.type == 'object' %}{{ 'dict' }}
-{%- else %}{{ 'Any' }}{% endif %}
-{%- endmacro %}
-{{- '<|im_start|>system\\n<tools>' }}
-{%- for tool in tools or [] %}
-{%- set function = tool.function %}
-{{- '\\n' + function.name + '(' }}
-{%- for name, spec in function.parameters.properties.items() %}
-{{- name + ': ' + python(spec) + ('' if name in function.parameters.required else ' = None') }}
-{%- if not loop.last %}{{ ', ' }}{% endif %}
-{%- endfor %}
-{{- ') - ' + function.description + ' ' + (function | tojson) }}
-{%- endfor %}
-{{- '</tools><|im_end|>\\n' }}
-{%- for message in messages %}
-{{- '<|im_start|>' + message.role + '\\n' + message.content }}
-{%- for call in message.tool_calls or [] %}
-{{- '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' }}
-{{- call.function.arguments | tojson }}{{ '}\\n</tool_call>' }}
-{%- endfor %}
-{{- '<|im_end|>\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
-"""As Hermes 2 Pro has it: signatures, made from types and from what is required."""
-
-LLAMA = """\
-{{- bos_token }}
-{%- for message in messages %}
-{%- set role = 'ipython' if message.role == 'tool' else message.role %}
-{{- '<|start_header_id|>' + role + '<|end_header_id|>\\n\\n' }}
-{%- if loop.first and tools is not none %}
-{{- 'Given the following functions, reply with a JSON for a call.\\n\\n' }}
-{%- for tool in tools %}{{ tool | tojson(indent=4) }}{{ '\\n\\n' }}{% endfor %}
-{%- endif %}
-{%- if message.tool_calls %}
-{%- if message.tool_calls | length != 1 %}{{ raise_exception('one call at a time') }}{% endif %}
-{%- set call = message.tool_calls[0].function %}
-{{- '{"name": "' + call.name + '", "parameters": ' + (call.arguments | tojson) + '}' }}
-{%- elif message.role == 'tool' %}
-{{- message.content | tojson }}
-{%- else %}
-{{- message.content | trim }}
-{%- endif %}
-{{- '<|eot_id|>' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
-{%- endif %}"""
-"""As Llama 3.1 has it: tools with indents in the first message, and one call at a time."""
+from tests.unit.team.tool_formats import own, team
 
 many = settings(max_examples=30, deadline=None, derandomize=True)
 BASES = {"qwen": "byte_level", "hermes": "byte_level", "llama": "llama3_like"}
 each = pytest.mark.parametrize("name", BASES)
 
 
-@cache
-def own(name: str) -> PreTrainedTokenizerFast:
-    """A model's tokenizer."""
-    template = {"qwen": QWEN, "hermes": HERMES, "llama": LLAMA}[name]
-    found = small.llama3_like() if name == "llama" else small.byte_level()
-    found.chat_template = template
-    return found
-
-
-@cache
-def team(name: str) -> TeamTokenizer:
-    """The same for a team."""
-    return TeamTokenizer(own(name))
-
-
 def expected(name: str, messages: list[Message], tools: list[dict[str, Any]] | None) -> list[int]:
-    """What the model's own tokenizer makes of a conversation."""
-    ids: Any = own(name).apply_chat_template(
-        messages, tools=tools, add_generation_prompt=True, return_dict=False, enable_thinking=False
+    """The ids that the model's own tokenizer gives for a conversation."""
+    return small.template_ids(
+        own(name), messages, tools=tools, add_generation_prompt=True, enable_thinking=False
     )
-    return list(ids)
 
 
 def asked(text: Callable[[], str]) -> tuple[list[Message], list[dict[str, Any]]]:
-    """A conversation with tools, and text from outside wherever it may be."""
+    """A conversation with tools, and text from outside in every place."""
     one, two, three = (f"{number}{text()}" for number in range(3))
     inner = {"type": "object", "properties": {text(): {"type": "null", "default": text()}}}
     properties = {
@@ -156,7 +56,7 @@ def asked(text: Callable[[], str]) -> tuple[list[Message], list[dict[str, Any]]]
 @many
 @given(data=st.data())
 def test_harmless_tools_are_as_the_template_has_them(name: str, data: st.DataObject) -> None:
-    """Types, JSON and what is required: token by token what a model saw in training."""
+    """Types, JSON and required names: the same tokens as a model saw in training."""
     text = plain.map(str.strip).filter(lambda text: bool(text) and "<" not in text)
     messages, tools = asked(lambda: data.draw(text))
     assert team(name).prompt(messages, tools=tools, think=False) == expected(name, messages, tools)
@@ -166,7 +66,7 @@ def test_harmless_tools_are_as_the_template_has_them(name: str, data: st.DataObj
 @many
 @given(data=st.data())
 def test_tools_give_no_control_token(name: str, data: st.DataObject) -> None:
-    """As many as the template gives, whatever names, keys, types and descriptions spell."""
+    """Only those of the template, whatever names, keys, types and descriptions spell."""
     marks = added(BASES[name]).values()
 
     def control(messages: list[Message], tools: list[dict[str, Any]]) -> Counter[int]:
@@ -177,14 +77,14 @@ def test_tools_give_no_control_token(name: str, data: st.DataObject) -> None:
 
 
 def tool(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    """One called f."""
+    """A tool with the name f."""
     parameters = {"type": "object", "properties": properties, "required": required}
     function = {"name": "f", "description": "Does it.", "parameters": parameters}
     return {"type": "function", "function": function}
 
 
 def test_what_is_required_is_found() -> None:
-    """Among the keys, which stand twice; and types are told apart."""
+    """Names in `required` match the keys of properties, and types stay distinct."""
     lists = {"type": "array", "items": {"type": "number"}}
     given = tool({"who": {"type": "string"}, "all": lists, "odd": {"type": "<s>"}}, ["who", "odd"])
     text = team("hermes").decode(team("hermes").prompt([user("U")], tools=[given]))
@@ -194,7 +94,7 @@ def test_what_is_required_is_found() -> None:
 
 @each
 def test_no_tools_are_none(name: str) -> None:
-    """Templates ask whether there are any, in one way or the other."""
+    """An empty list is the same as no list, for every template."""
     messages = [{"role": "system", "content": "S"}, user("U")]
     prompt = team(name).prompt(messages, tools=[], think=False)
     assert prompt == team(name).prompt(messages, think=False) == expected(name, messages, None)
@@ -202,7 +102,7 @@ def test_no_tools_are_none(name: str) -> None:
 
 @each
 def test_the_callers_tools_are_left_alone(name: str) -> None:
-    """No stand-in shows in them."""
+    """No placeholder is left in them."""
     messages, tools = asked(lambda: "some <|im_end|> text")
     before = copy.deepcopy((messages, tools))
     team(name).prompt(messages, tools=tools)
@@ -210,7 +110,7 @@ def test_the_callers_tools_are_left_alone(name: str) -> None:
 
 
 def test_tools_that_a_template_does_not_know() -> None:
-    """They are put in words, before all else, and are text there too."""
+    """They are spelled out before everything else, and are text there too."""
     tokenizer = TeamTokenizer(small.byte_level())
     given = tool({"word": {"type": "string", "description": "<|im_end|>"}}, ["word"])
     prompt = tokenizer.prompt([user("U")], tools=[given])

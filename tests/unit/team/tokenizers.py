@@ -1,8 +1,9 @@
-"""Small real tokenizers, one for each manner that text.py must cope with. No files, no network."""
+"""Small real tokenizers, one of each kind that tokenizer.py must handle. No files, no network."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -165,12 +166,34 @@ def plain_bytes(*, add_bos: bool = False) -> PreTrainedTokenizerFast:
 
 def _wrap(tokenizer: Tokenizer, template: str | None, **names: Any) -> PreTrainedTokenizerFast:
     """As transformers would load it."""
-    return PreTrainedTokenizerFast(
+    load: Any = PreTrainedTokenizerFast  # its constructor has no types
+    loaded: PreTrainedTokenizerFast = load(
         tokenizer_object=tokenizer,
         chat_template=template,
         clean_up_tokenization_spaces=False,
         **names,
     )
+    return loaded
+
+
+def template_ids(
+    tokenizer: PreTrainedTokenizerFast, messages: Sequence[Mapping[str, Any]], **options: Any
+) -> list[int]:
+    """The ids that a tokenizer's own template and encoder give for a conversation."""
+    apply: Any = tokenizer.apply_chat_template
+    return list(apply([*messages], return_dict=False, **options))
+
+
+def rendered(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Mapping[str, Any]]) -> str:
+    """The text that a tokenizer's own template gives for a conversation."""
+    apply: Any = tokenizer.apply_chat_template
+    return str(apply([*messages], tokenize=False))
+
+
+def id_of(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    """The id of a token of the vocabulary."""
+    index: int = tokenizer.get_vocab()[token]
+    return index
 
 
 def _byte_letters() -> dict[str, int]:

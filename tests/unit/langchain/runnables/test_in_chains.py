@@ -18,11 +18,11 @@ from hogwild_agents.langchain.runnables import (
     InterruptRecord,
     RedundancyCheck,
 )
-from hogwild_agents.pocket.tasks import make_problem
+from hogwild_agents.pocket.tasks import make_task_list
 from hogwild_agents.team import InterruptContext, Interruption
 from tests.unit.langchain.runnables.pieces import Runs
 
-PROBLEM = make_problem(seed=4, size=2).text
+PROBLEM = make_task_list(seed=4, size=2).text
 
 
 def always(context: InterruptContext) -> str:

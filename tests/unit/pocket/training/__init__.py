@@ -1,1 +1,1 @@
-"""Tests."""
+"""Tests of how the pocket model is trained."""

@@ -1,4 +1,4 @@
-"""What fits a JSON schema, as far as invented functions have them."""
+"""Checks arguments against the JSON schemas of invented functions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _TYPES = {"string": str, "integer": int, "number": float, "boolean": bool}
 
 
 def fits(arguments: Any, schema: dict[str, Any]) -> bool:
-    """Whether an object has all that is required, nothing unknown, and values of their types."""
+    """Whether all that is required is there, nothing is unknown, and all types are right."""
     properties = schema["properties"]
     return (
         type(arguments) is dict

@@ -1,4 +1,4 @@
-"""Sessions that the teacher plays, and how they read."""
+"""Sessions that the teacher plays, and how to read them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 from hypothesis import strategies as st
 
 from hogwild_agents.pocket import team_settings
-from hogwild_agents.pocket.tasks import TaskList, make_problem
+from hogwild_agents.pocket.tasks import TaskList, make_task_list
 from hogwild_agents.pocket.tokenizer import build_tokenizer
 from hogwild_agents.pocket.training.dialogues import Dialogue, make_dialogue
 from hogwild_agents.pocket.training.teacher import (
     NO_ACCIDENTS,
     Accidents,
-    Part,
-    Plain,
-    Step,
+    DirectAnswer,
+    ReplyPart,
+    TaughtStep,
+    TaughtToken,
+    TaughtTranscript,
     Teacher,
-    Token,
-    Transcript,
 )
 from hogwild_agents.team import Event, Interruption, RedundancyCheck, Result, Team, TeamTokenizer
 from hogwild_agents.team import events as ev
@@ -29,7 +29,7 @@ from hogwild_agents.team.interrupts import QUESTION
 from hogwild_agents.team.steps import prefix
 
 TROUBLE = Accidents(forced=0.2, blunder=0.2, duplicate=0.2, wrong=0.1, asked=0.5)
-"""More accidents than lessons have."""
+"""More accidents than in lessons."""
 
 seeds = st.integers(0, 2**32)
 layouts = st.sampled_from(["combined", "contiguous", "interleaved"])
@@ -40,7 +40,7 @@ accidents = st.sampled_from([NO_ACCIDENTS, Accidents(), TROUBLE])
 
 @cache
 def tokenizer() -> TeamTokenizer:
-    """The pocket model's, as teams use it."""
+    """The pocket model's tokenizer, as teams use it."""
     return TeamTokenizer(build_tokenizer())
 
 
@@ -54,9 +54,9 @@ def team(layout: str = "combined", workers: int = 2, finisher: str = "answer") -
 def prompt_of(
     team: Team, problem: str | list[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()
 ) -> list[int]:
-    """All ids before the first worker's first."""
+    """All ids before the first that a worker draws."""
     session = team.session(problem, tools=tools)
-    return [*session.prompt, *session._first]
+    return [*session.prompt, *session._first_ids]
 
 
 def play(
@@ -66,31 +66,31 @@ def play(
     size: int = 6,
     accidents: Accidents = NO_ACCIDENTS,
     reply: str | None = None,
-) -> tuple[TaskList, Transcript]:
-    """A problem, and how the teacher's team solves it."""
-    problem = make_problem(seed, size)
+) -> tuple[TaskList, TaughtTranscript]:
+    """A list of tasks, and how the teacher's team solves it."""
+    task_list = make_task_list(seed, size)
     players = team(layout, workers, "answer" if reply is None else "reply")
-    parts = None if reply is None else [Part(reply)]
-    teacher = _teacher(problem, players, layout, seed, accidents, parts)
-    return problem, teacher.play(prompt_of(players, problem.text))
+    parts = None if reply is None else [ReplyPart(reply)]
+    teacher = _teacher(task_list, players, layout, seed, accidents, parts)
+    return task_list, teacher.play(prompt_of(players, task_list.text))
 
 
 def talk(
     seed: int, layout: str = "combined", workers: int = 2, accidents: Accidents = NO_ACCIDENTS
-) -> tuple[Dialogue, Transcript]:
-    """A conversation about tools or structures, and how the teacher's team goes on."""
+) -> tuple[Dialogue, TaughtTranscript]:
+    """A conversation about tools or structures, and how the teacher's team continues it."""
     dialogue, players = make_dialogue(random.Random(seed)), team(layout, workers, "reply")
     teacher = _teacher(dialogue.problem, players, layout, seed, accidents, dialogue.reply)
     return dialogue, teacher.play(prompt_of(players, dialogue.messages, dialogue.tools))
 
 
 def _teacher(
-    problem: TaskList | Plain,
+    problem: TaskList | DirectAnswer,
     players: Team,
     layout: str,
     seed: int,
     accidents: Accidents,
-    reply: Sequence[Part] | None,
+    reply: Sequence[ReplyPart] | None,
 ) -> Teacher:
     encode, rng = tokenizer().encode, random.Random(seed)
     names = players.workers
@@ -98,28 +98,28 @@ def _teacher(
 
 
 def end() -> int:
-    """What ends a reply."""
-    (found,) = tokenizer().ends
-    return found
+    """The id that ends a reply."""
+    (end_id,) = tokenizer().ends
+    return end_id
 
 
-def lead(step: Step) -> list[Token]:
-    """What the system wrote."""
+def lead(step: TaughtStep) -> list[TaughtToken]:
+    """The tokens that the system wrote."""
     return [token for token in step.tokens if token.written == step.tokens[0].written]
 
 
-def drawn(step: Step) -> list[Token]:
-    """What the worker wrote, but for what ends a reply."""
+def drawn(step: TaughtStep) -> list[TaughtToken]:
+    """The tokens that the worker wrote, without the end of a reply."""
     return [token for token in step.tokens[len(lead(step)) :] if token.id != end()]
 
 
-def thinking(transcript: Transcript) -> list[Step]:
+def thinking(transcript: TaughtTranscript) -> list[TaughtStep]:
     """All steps but the reply."""
     return [step for step in transcript.steps if step.tokens[0].written <= transcript.passes]
 
 
-def replying(transcript: Transcript) -> list[Token]:
-    """What was drawn when the thinking was over."""
+def replying(transcript: TaughtTranscript) -> list[TaughtToken]:
+    """The tokens that were drawn after the thinking."""
     return [
         token
         for step in transcript.steps
@@ -128,17 +128,17 @@ def replying(transcript: Transcript) -> list[Token]:
     ]
 
 
-def text_of(tokens: Sequence[Token]) -> str:
-    """What tokens say."""
+def text_of(tokens: Sequence[TaughtToken]) -> str:
+    """The text of tokens."""
     return tokenizer().decode([token.id for token in tokens])
 
 
-def stated(step: Step) -> Any:
+def stated(step: TaughtStep) -> Any:
     """The final answer that a step states."""
-    return team_settings()["answer"].found(text_of(drawn(step)))
+    return team_settings()["answer"].find(text_of(drawn(step)))
 
 
-def numbered(transcript: Transcript) -> Iterator[tuple[str, int, Step]]:
+def numbered(transcript: TaughtTranscript) -> Iterator[tuple[str, int, TaughtStep]]:
     """Every step but the reply with its worker's name and its number."""
     names, counts = team(workers=transcript.workers).workers, [0] * transcript.workers
     for step in thinking(transcript):
@@ -146,29 +146,29 @@ def numbered(transcript: Transcript) -> Iterator[tuple[str, int, Step]]:
         yield names[step.worker], counts[step.worker], step
 
 
-def events_of(transcript: Transcript) -> list[Event]:
-    """What a session would tell of its steps but the reply, in its order."""
-    told: list[tuple[tuple[int, ...], Event]] = []
+def events_of(transcript: TaughtTranscript) -> list[Event]:
+    """The events of a session of these steps without the reply, in a session's order."""
+    events: list[tuple[tuple[int, ...], Event]] = []
     for name, index, step in numbered(transcript):
         at = step.tokens[0].written - 1
-        begun = text_of(lead(step)).removeprefix(prefix(name, index))
-        begun = "" if transcript.layout == "solo" else begun
-        told.append(((at, 1, step.worker), ev.StepBegun(at, 0.0, name, index, begun)))
+        text = text_of(lead(step)).removeprefix(prefix(name, index))
+        text = "" if transcript.layout == "solo" else text
+        events.append(((at, 1, step.worker), ev.StepBegun(at, 0.0, name, index, text)))
         for token in drawn(step):
             at = token.written - 1
-            said = ev.Token(at, 0.0, name, token.id, text_of([token]))
-            told.append(((at, 0, step.worker), said))
-    return [event for _, event in sorted(told, key=lambda pair: pair[0])]
+            event = ev.Token(at, 0.0, name, token.id, text_of([token]))
+            events.append(((at, 0, step.worker), event))
+    return [event for _, event in sorted(events, key=lambda pair: pair[0])]
 
 
-def result_of(transcript: Transcript) -> Result:
-    """What would come of it, as far as a judge looks."""
-    asked = [
-        Interruption("check", name, index, step.tokens[0].written - 1, QUESTION, _said(step))
+def result_of(transcript: TaughtTranscript) -> Result:
+    """The result of the session, as far as the judge reads it."""
+    interruptions = [
+        Interruption("check", name, index, step.tokens[0].written - 1, QUESTION, _answer(step))
         for name, index, step in numbered(transcript)
         if transcript.layout != "solo" and text_of(lead(step)).endswith(QUESTION)
     ]
-    settings: dict[str, Any] = {"finish_reason": "answer", "interruptions": tuple(asked)}
+    settings: dict[str, Any] = {"finish_reason": "answer", "interruptions": tuple(interruptions)}
     names = team(workers=transcript.workers).workers
     return Result(
         workers=names,
@@ -178,6 +178,6 @@ def result_of(transcript: Transcript) -> Result:
     )
 
 
-def _said(step: Step) -> bool | None:
-    """How a worker answered its check."""
+def _answer(step: TaughtStep) -> bool | None:
+    """A worker's answer to its check."""
     return RedundancyCheck().read(text_of(drawn(step)))

@@ -1,4 +1,4 @@
-"""Real sessions in which all say what the teacher's team says."""
+"""Real sessions whose workers write what the teacher's team writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from hogwild_agents.engine import SamplingParams
 from hogwild_agents.pocket import team_settings
-from hogwild_agents.pocket.training.teacher import Transcript
+from hogwild_agents.pocket.training.teacher import TaughtTranscript
 from hogwild_agents.team import InterruptContext, RedundancyCheck, Team
 from hogwild_agents.team import events as ev
 from hogwild_agents.team.interrupts import QUESTION
@@ -26,12 +26,12 @@ from tests.unit.team.voices import hold
 
 
 def replay(
-    transcript: Transcript,
+    transcript: TaughtTranscript,
     problem: str | list[dict[str, Any]],
     tools: Sequence[dict[str, Any]] = (),
     finisher: str = "answer",
 ) -> tuple[ev.Result, list[ev.Event]]:
-    """A real session whose streams draw a transcript's tokens, and whose interrupts are its."""
+    """Runs a real session with a transcript's tokens and interrupts."""
     words = {
         (name, index): text_of(lead(step)).removeprefix(prefix(name, index))
         for name, index, step in numbered(transcript)
@@ -41,18 +41,18 @@ def replay(
         return words[context.worker, context.index].removesuffix(QUESTION)
 
     class Ask:
-        """The check, at the teacher's times."""
+        """The redundancy check, in the teacher's steps."""
 
         read = RedundancyCheck().read
 
         def __call__(self, context: InterruptContext) -> str | None:
             return QUESTION if words[context.worker, context.index].endswith(QUESTION) else None
 
-    told = team_settings(transcript.workers) | {"sampling": SamplingParams(seed=0)}
-    told |= {"finisher": finisher}
+    settings = team_settings(transcript.workers) | {"sampling": SamplingParams(seed=0)}
+    settings |= {"finisher": finisher}
     if transcript.workers > 1:
-        told |= {"layout": transcript.layout, "interrupts": [force, Ask()]}
-    players = Team(tokenizer(), **told)
+        settings |= {"layout": transcript.layout, "interrupts": [force, Ask()]}
+    players = Team(tokenizer(), **settings)
     assert transcript.prompt == prompt_of(players, problem, tools)
     lines: dict[int, list[int]] = {place: [] for place in range(transcript.workers)}
     for step in thinking(transcript):
@@ -64,7 +64,7 @@ def replay(
 
 
 def thoughts(events: list[ev.Event], workers: int) -> list[tuple[Any, ...]]:
-    """What was thought, by whom, and when; the one step of one alone is never told to begin."""
+    """All thoughts with worker and pass; a single worker's only step has no StepBegun event."""
     return [
         (type(event), event.at, event.worker, event.text)
         for event in events

@@ -1,4 +1,4 @@
-"""Muon: its steps are those of the published method."""
+"""Muon: it steps as the published method does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHAPES = [(24, 24), (48, 16), (16, 48), (1, 8), (8, 1)]
 
 
 def random(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Some numbers."""
+    """Random numbers."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -23,23 +23,24 @@ def matrices(shape: tuple[int, int], count: int = 3) -> Tensor:
     """Matrices none of whose singular values is much smaller than another."""
     u, _, v = torch.linalg.svd(random((count, *shape), 0), full_matrices=False)
     values = 0.1 + 0.9 * torch.rand(count, min(shape), generator=torch.Generator().manual_seed(1))
-    return u * values[:, None] @ v
+    made: Tensor = u * values[:, None] @ v
+    return made
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
 def test_orthogonal(shape: tuple[int, int], scale: float) -> None:
     """Singular vectors stay, singular values come near 1, whatever their scale."""
-    given = matrices(shape)
-    made = orthogonal(given * scale)
-    assert made.shape == given.shape
-    for before, after in zip(given, made, strict=True):
+    originals = matrices(shape)
+    results = orthogonal(originals * scale)
+    assert results.shape == originals.shape
+    for before, after in zip(originals, results, strict=True):
         u, _, v = torch.linalg.svd(before, full_matrices=False)
-        turned = u.mT @ after @ v.mT
-        values = turned.diagonal()
+        rotated = u.mT @ after @ v.mT
+        values = rotated.diagonal()
         assert ((values > 0.6) & (values < 1.3)).all()
-        assert torch.allclose(turned, values.diag(), atol=1e-3)
-        assert torch.allclose(u @ turned @ v, after, atol=1e-3)
+        assert torch.allclose(rotated, values.diag(), atol=1e-3)
+        assert torch.allclose(u @ rotated @ v, after, atol=1e-3)
 
 
 def test_nothing_to_make_orthogonal() -> None:
@@ -49,9 +50,9 @@ def test_nothing_to_make_orthogonal() -> None:
 
 def test_together_as_alone() -> None:
     """Matrices of one shape do not mix."""
-    given = matrices((12, 20))
-    alone = torch.cat([orthogonal(each[None]) for each in given])
-    assert torch.allclose(orthogonal(given), alone, atol=1e-5)
+    together = matrices((12, 20))
+    alone = torch.cat([orthogonal(matrix[None]) for matrix in together])
+    assert torch.allclose(orthogonal(together), alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (48, 16), (16, 48)])
@@ -59,16 +60,16 @@ def test_together_as_alone() -> None:
 def test_as_torch_steps(shape: tuple[int, int], steps: int) -> None:
     """The same direction and nearly the same length as torch's own, which computes in bfloat16."""
     start = random(shape, 2)
-    mine, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
+    ours, torchs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
     optimizers = (
-        Muon([mine], lr=0.02, momentum=0.9, decay=0.0),
-        torch.optim.Muon([theirs], lr=0.02, momentum=0.9, nesterov=True, weight_decay=0.0),
+        Muon([ours], lr=0.02, momentum=0.9, decay=0.0),
+        torch.optim.Muon([torchs], lr=0.02, momentum=0.9, nesterov=True, weight_decay=0.0),
     )
     for number in range(steps):
-        for parameter, optimizer in zip((mine, theirs), optimizers, strict=True):
+        for parameter, optimizer in zip((ours, torchs), optimizers, strict=True):
             parameter.grad = random(shape, 3 + number)
             optimizer.step()
-    moved, expected = ((each.detach() - start).flatten() for each in (mine, theirs))
+    moved, expected = ((each.detach() - start).flatten() for each in (ours, torchs))
     assert cosine_similarity(moved, expected, dim=0) > 0.99
     assert moved.norm().item() == pytest.approx(expected.norm().item(), rel=0.03)
 
@@ -82,7 +83,7 @@ def test_decay() -> None:
 
 
 def test_state() -> None:
-    """Who goes on from a saved state goes on the same way, and at the same rate."""
+    """An optimizer that loads a saved state makes the same steps, at the same rate."""
     parameters = [torch.nn.Parameter(random(shape, 5)) for shape in ((4, 6), (6, 4), (4, 6))]
     optimizer = Muon(parameters, lr=0.1, momentum=0.8)
 
@@ -98,5 +99,5 @@ def test_state() -> None:
     for seed in (2, 3):
         advance(seed, parameters, optimizer)
         advance(seed, twins, other)
-    for one, twin in zip(parameters, twins, strict=True):
-        assert torch.equal(one, twin)
+    for parameter, twin in zip(parameters, twins, strict=True):
+        assert torch.equal(parameter, twin)

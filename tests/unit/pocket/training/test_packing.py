@@ -1,9 +1,9 @@
-"""Packing: one forward pass over a transcript gives what a team's many passes give."""
+"""Packing: one forward pass over a transcript predicts what a team's many passes predict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from itertools import product
 from tempfile import TemporaryDirectory
@@ -16,8 +16,15 @@ from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from hogwild_agents.engine import CacheBlock, SharedCacheModel
-from hogwild_agents.pocket.training.packing import NAME, NO_TARGET, Packed, Rotations, pack
-from hogwild_agents.pocket.training.teacher import NO_ACCIDENTS, Accidents, Step, Token, Transcript
+from hogwild_agents.pocket.training.packed_attention import ATTENTION, Rotations
+from hogwild_agents.pocket.training.packing import NO_TARGET, PackedTranscript, pack
+from hogwild_agents.pocket.training.teacher import (
+    NO_ACCIDENTS,
+    Accidents,
+    TaughtStep,
+    TaughtToken,
+    TaughtTranscript,
+)
 from hogwild_agents.team.layouts import LAYOUTS, SOLO, TeamBlocks, Views
 from tests.unit.pocket.training.playing import (
     TROUBLE,
@@ -50,14 +57,15 @@ def models() -> tuple[Qwen3ForCausalLM, SharedCacheModel]:
         rope_parameters={"rope_type": "default", "rope_theta": THETA},
         max_position_embeddings=4096,
     )
-    plain = Qwen3ForCausalLM(config).eval()
+    plain = Qwen3ForCausalLM(config)
+    plain.train(False)
     for parameter in plain.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.15)
     with TemporaryDirectory() as folder:
         plain.save_pretrained(folder)
         shared = SharedCacheModel.from_pretrained(folder, device="cpu", dtype="float32")
-    plain.set_attn_implementation(NAME)
+    plain.set_attn_implementation(ATTENTION)
     return plain, shared
 
 
@@ -66,27 +74,27 @@ class Replay:
     """Decodes a transcript pass by pass, as a team does.
 
     Attributes:
-        transcript: What is written when.
-        rows: For the last token that a worker writes in a pass, by its step and its place in it,
-            the logits that followed.
+        transcript: The transcript.
+        rows: The logits after the last token that a worker writes in a pass, by the number of the
+            step and the token's place in it.
     """
 
-    transcript: Transcript
+    transcript: TaughtTranscript
     rows: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Goes through all passes."""
         _, self._model = models()
-        given, alone = self.transcript, self.transcript.layout == "solo"
-        self._layout = SOLO if alone else LAYOUTS[given.layout]
-        self._prompt = self._written([], given.prompt[:-1] if alone else given.prompt)
-        headers = team(workers=given.workers).header_tokens()
+        transcript, alone = self.transcript, self.transcript.layout == "solo"
+        self._layout = SOLO if alone else LAYOUTS[transcript.layout]
+        self._prompt = self._written([], transcript.prompt[:-1] if alone else transcript.prompt)
+        headers = team(workers=transcript.workers).header_tokens()
         self._fixed = [self._written([self._prompt], header) for header in headers]
-        self._work = [self._model.new_block() for _ in range(given.workers)]
+        self._work = [self._model.new_block() for _ in range(transcript.workers)]
         before = self._views([])
-        last = max(token.written for step in given.steps for token in step.tokens)
+        last = max(token.written for step in transcript.steps for token in step.tokens)
         for number in range(1, last + 1):
-            before = self._go(number, before)
+            before = self._run_pass(number, before)
 
     def _written(self, view: list[CacheBlock], tokens: Sequence[int]) -> CacheBlock:
         block = self._model.new_block()
@@ -100,8 +108,8 @@ class Replay:
             TeamBlocks(common, others, own, tuple(pauses), tuple(self._work))
         )
 
-    def _go(self, number: int, before: Views) -> Views:
-        """One pass; returns the views that it leaves behind."""
+    def _run_pass(self, number: int, before: Views) -> Views:
+        """Runs one pass; returns the views after it."""
         closing: list[CacheBlock] = []
         writes: list[tuple[Sequence[CacheBlock], list[int], tuple[int, int]]] = []
         steps = [*enumerate(self.transcript.steps)]
@@ -137,17 +145,20 @@ class Replay:
             block.free()
 
 
-def packed_logits(packed: Packed) -> Tensor:
+def packed_logits(packed: PackedTranscript) -> Tensor:
     """What the model predicts after each token of a packed transcript."""
     plain, _ = models()
     zeros = torch.zeros_like(packed.ids)[None]
     rotations = Rotations(packed, THETA, HEAD)
     with torch.no_grad():
         out = plain(input_ids=packed.ids[None], position_ids=zeros, rotations=rotations)
-    return out.logits[0]
+    logits: Tensor = out.logits[0]
+    return logits
 
 
-def packed_rows(transcript: Transcript, packed: Packed) -> dict[tuple[int, int], int]:
+def packed_rows(
+    transcript: TaughtTranscript, packed: PackedTranscript
+) -> dict[tuple[int, int], int]:
     """Where each token of each step lies among the packed ones: worker by worker."""
     steps = sorted(enumerate(transcript.steps), key=lambda pair: pair[1].worker)
     keys = [(index, place) for index, step in steps for place in range(len(step.tokens))]
@@ -160,7 +171,7 @@ def packed_rows(transcript: Transcript, packed: Packed) -> dict[tuple[int, int],
     [("solo", 1), *product(("combined", "contiguous", "interleaved"), (2, 3, 4))],
 )
 def test_as_the_engine_decodes(layout: str, workers: int, odds: Accidents) -> None:
-    """Every prediction is the engine's, whatever was seen from where."""
+    """Every prediction equals the engine's."""
     layout = "combined" if workers == 1 else layout
     _, transcript = play(7, layout, workers, 4, odds)
     assert compare(transcript) > transcript.passes * workers * 0.9
@@ -180,8 +191,8 @@ def test_replies_as_the_engine_decodes(layout: str, workers: int) -> None:
         assert compare(transcript) > transcript.passes
 
 
-def compare(transcript: Transcript) -> int:
-    """Compares all predictions with the engine's; how many there were."""
+def compare(transcript: TaughtTranscript) -> int:
+    """Compares all predictions with the engine's; returns their number."""
     packed = pack(transcript, team(workers=transcript.workers).header_tokens())
     replay = Replay(transcript)
     logits, rows = packed_logits(packed), packed_rows(transcript, packed)
@@ -199,11 +210,13 @@ HEADERS = "<", ">", "|", "!"
 """Over the others' work, over one's own, and the pauses of Alice and of Bob."""
 
 
-def step(worker: int, said: str, begin: int, closes: int | None = None, begun: int = 1) -> Step:
-    """A step whose first `begun` letters are the system's."""
-    written = [max(begin, begin + 1 + at - begun) for at in range(len(said))]
-    tokens = [Token(ord(said[at]), when, at >= begun) for at, when in enumerate(written)]
-    return Step(worker, tokens, closes)
+def step(
+    worker: int, text: str, begin: int, closes: int | None = None, prefix: int = 1
+) -> TaughtStep:
+    """A step whose first `prefix` letters are the system's."""
+    written = [max(begin, begin + 1 + at - prefix) for at in range(len(text))]
+    tokens = [TaughtToken(ord(text[at]), when, at >= prefix) for at, when in enumerate(written)]
+    return TaughtStep(worker, tokens, closes)
 
 
 STEPS = [
@@ -211,7 +224,7 @@ STEPS = [
     step(1, "abcde", 1, 5),
     step(0, "DEF", 3, 5),
     step(0, "GH", 5),
-    step(1, "fgh", 5, begun=2),
+    step(1, "fgh", 5, prefix=2),
 ]
 """Alice ends a step in pass 3; both do so in pass 5; pass 6 is the last."""
 
@@ -274,19 +287,21 @@ EXPECTED = {
 """What each token is computed from, in the order of its view."""
 
 
-def view(packed: Packed, row: int) -> str:
-    """What a token sees, by the distance at which it sees it; there are no gaps."""
+def view(packed: PackedTranscript, row: int) -> str:
+    """What a token sees, in the order of distance; there are no gaps."""
     block = {
         column: index
-        for index, (start, end) in enumerate(packed.columns)
+        for index, (start, end) in enumerate(packed.block_columns)
         for column in range(start, end)
     }
     places: dict[int, str] = {}
     for column in (~packed.hidden[row]).nonzero().flatten().tolist():
         if column not in block or packed.committed[row, column]:
-            distance = packed.turns[0, row] - packed.history[column]
+            distance = packed.query_positions[0, row] - packed.history_positions[column]
         else:
-            distance = packed.turns[1 + block[column], row] - packed.offsets[column]
+            distance = (
+                packed.query_positions[1 + block[column], row] - packed.block_positions[column]
+            )
         assert int(distance) not in places
         places[int(distance)] = chr(packed.ids[column])
     assert sorted(places) == [*range(len(places))]
@@ -295,9 +310,9 @@ def view(packed: Packed, row: int) -> str:
 
 @pytest.mark.parametrize("layout", EXPECTED)
 def test_views(layout: str) -> None:
-    """Every token sees what its worker saw, in that order, and nothing else."""
-    closing = STEPS if layout != "contiguous" else [Step(s.worker, s.tokens) for s in STEPS]
-    transcript = Transcript(layout, 2, [ord("P")], closing, 5)
+    """Every token sees what its worker saw, in the same order, and nothing else."""
+    closing = STEPS if layout != "contiguous" else [TaughtStep(s.worker, s.tokens) for s in STEPS]
+    transcript = TaughtTranscript(layout, 2, [ord("P")], closing, 5)
     packed = pack(transcript, [[ord(header)] for header in HEADERS])
     seen = {chr(packed.ids[row]): view(packed, row) for row in range(len(packed.ids))}
     letters = {letter: seen[letter] for letter in seen if letter.isalpha() and letter != "P"}
@@ -309,8 +324,8 @@ def test_views(layout: str) -> None:
 
 
 def test_views_of_one_alone() -> None:
-    """It sees all before; the prompt's last token is its own first."""
-    transcript = Transcript("solo", 1, [*map(ord, "PQ")], [step(0, "Qab", 1)], 2)
+    """It sees all earlier tokens; the prompt's last token is its first."""
+    transcript = TaughtTranscript("solo", 1, [*map(ord, "PQ")], [step(0, "Qab", 1)], 2)
     packed = pack(transcript, [[ord(header)] for header in HEADERS[:3]])
     assert [view(packed, row) for row in range(len(packed.ids))] == ["P", "PQ", "PQa", "PQab"]
     assert packed.targets.tolist() == [NO_TARGET, ord("a"), ord("b"), NO_TARGET]
@@ -318,11 +333,11 @@ def test_views_of_one_alone() -> None:
 
 @many
 @given(seeds, layouts, teams, sizes, st.booleans())
-def test_targets(seed: int, layout: str, workers: int, size: int, asked: bool) -> None:
-    """Each is the next token of the same step, if that is learnt."""
+def test_targets(seed: int, layout: str, workers: int, size: int, talks: bool) -> None:
+    """Each one is the next token of the same step, if that is learnt."""
     _, transcript = (
         talk(seed, layout, workers, TROUBLE)
-        if asked
+        if talks
         else play(seed, layout, workers, size, TROUBLE, reply="(a) 5.")
     )
     packed = pack(transcript, team(workers=workers).header_tokens())
@@ -339,7 +354,7 @@ def test_targets(seed: int, layout: str, workers: int, size: int, asked: bool) -
 @many
 @given(seeds, layouts, st.integers(1, 4))
 def test_no_gaps(seed: int, layout: str, workers: int) -> None:
-    """In any transcript, every token sees a row of neighbours and itself as the last."""
+    """In any transcript, every token sees adjacent positions, the last of them its own."""
     _, transcript = play(seed, layout, workers, 2, TROUBLE, reply="(a) 5.")
     packed = pack(transcript, team(workers=workers).header_tokens())
     for row in range(0, len(packed.ids), 17):
@@ -350,8 +365,8 @@ def test_another_device() -> None:
     """All tensors move, and nothing else changes."""
     packed = pack(play(1)[1], team().header_tokens())
     moved = packed.to(torch.device("meta"))
-    assert moved.columns == packed.columns
-    for name in ("ids", "targets", "hidden", "committed", "turns", "history", "offsets"):
+    assert moved.block_columns == packed.block_columns
+    for name in {each.name for each in fields(packed)} - {"block_columns"}:
         assert getattr(moved, name).device.type == "meta"
         assert getattr(moved, name).shape == getattr(packed, name).shape
-    assert Rotations(moved, THETA, HEAD).turns[0].device.type == "meta"
+    assert Rotations(moved, THETA, HEAD).queries[0].device.type == "meta"

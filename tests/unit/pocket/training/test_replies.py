@@ -1,4 +1,4 @@
-"""The teacher's replies: what a team writes to the user when its thinking is over."""
+"""The teacher's replies: what a team writes to the user after its thinking."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hogwild_agents.pocket.tasks import score
-from hogwild_agents.pocket.training.dialogues import Kind
-from hogwild_agents.pocket.training.teacher import NO_ACCIDENTS, Accidents, Plain, Token, Transcript
+from hogwild_agents.pocket.training.dialogues import DialogueKind
+from hogwild_agents.pocket.training.teacher import (
+    NO_ACCIDENTS,
+    Accidents,
+    DirectAnswer,
+    TaughtToken,
+    TaughtTranscript,
+)
 from hogwild_agents.team import Team
 from hogwild_agents.team import events as ev
 from tests.unit.pocket.training.playing import (
@@ -39,10 +45,10 @@ many = settings(max_examples=60, deadline=None, derandomize=True)
 
 @many
 @given(seeds, layouts, st.integers(2, 4), sizes, accidents)
-def test_a_reply_is_a_step_of_its_own(
+def test_a_reply_is_a_separate_step(
     seed: int, layout: str, workers: int, size: int, odds: Accidents
 ) -> None:
-    """It follows all others, and changes nothing about them; who stated the answer writes it."""
+    """It follows all others and changes none; the worker that stated the answer writes it."""
     _, transcript = play(seed, layout, workers, size, odds, reply="It is (a) 5.")
     *steps, reply = transcript.steps
     (author,) = (step.worker for step in steps if stated(step) is not None)
@@ -62,25 +68,25 @@ def test_a_reply_is_a_step_of_its_own(
 
 @many
 @given(seeds, sizes)
-def test_one_alone_has_said_all(seed: int, size: int) -> None:
-    """Once its tasks are solved it ends, and learns to."""
+def test_a_single_worker_adds_no_reply(seed: int, size: int) -> None:
+    """It ends when its tasks are solved, and learns to."""
     _, silent = play(seed, workers=1, size=size)
     _, transcript = play(seed, workers=1, size=size, reply="It is (a) 5.")
     assert transcript == silent
     (last,) = replying(transcript)
-    assert last == Token(end(), transcript.passes + 2, learnt=True)
+    assert last == TaughtToken(end(), transcript.passes + 2, learnt=True)
 
 
 @many
 @given(seeds)
-def test_one_alone_replies_at_once(seed: int) -> None:
-    """Where there is nothing to share out it thinks nothing."""
+def test_a_single_worker_replies_at_once(seed: int) -> None:
+    """Without a list of tasks it does not think."""
     dialogue, transcript = talk(seed, workers=1)
     (step,) = transcript.steps
-    first, *said, last = step.tokens
+    first, *reply, last = step.tokens
     assert (transcript.layout, transcript.passes) == ("solo", 0)
-    assert first == Token(transcript.prompt[-1], 1, learnt=False)
-    assert text_of(said) == dialogue.text
+    assert first == TaughtToken(transcript.prompt[-1], 1, learnt=False)
+    assert text_of(reply) == dialogue.text
     assert (last.id, last.learnt) == (end(), True)
     assert [token.written for token in step.tokens] == [*range(1, len(step.tokens) + 1)]
 
@@ -90,11 +96,11 @@ def test_one_alone_replies_at_once(seed: int) -> None:
 def test_teams_state_what_is_to_be_done(
     seed: int, layout: str, workers: int, odds: Accidents
 ) -> None:
-    """The first one does, in its first step; the others wait meanwhile, and it replies."""
+    """The first worker does so in its first step, and replies; the others wait."""
     dialogue, transcript = talk(seed, layout, workers, odds)
-    assert isinstance(dialogue.problem, Plain)
+    assert isinstance(dialogue.problem, DirectAnswer)
     first, *others, reply = transcript.steps
-    assert text_of(drawn(first)) == f"\\boxed{{{dialogue.problem.answer}}}.\n\n"
+    assert text_of(drawn(first)) == f"\\boxed{{{dialogue.problem.text}}}.\n\n"
     assert {step.worker for step in others} == {*range(1, workers)}
     for step in others:
         assert re.fullmatch(r"(wait( \.\.\.)*(\.\n\n)?)?", text_of(drawn(step)))
@@ -105,12 +111,12 @@ def test_teams_state_what_is_to_be_done(
 @many
 @given(seeds, layouts, teams)
 def test_what_a_grammar_forces_is_not_learnt(seed: int, layout: str, workers: int) -> None:
-    """All else of a reply is, and its end."""
+    """The rest of the reply is learnt, and its end."""
     dialogue, transcript = talk(seed, layout, workers)
-    *said, last = replying(transcript)
+    *reply, last = replying(transcript)
     assert last.learnt
     learnt = [part.learnt for part in dialogue.reply or () for _ in tokenizer().encode(part.text)]
-    assert [token.learnt for token in said] == learnt
+    assert [token.learnt for token in reply] == learnt
 
 
 @pytest.mark.parametrize("kind", ["call", "result", "structured", "refusal", "forced"])
@@ -118,13 +124,13 @@ def test_what_a_grammar_forces_is_not_learnt(seed: int, layout: str, workers: in
     ("layout", "workers"),
     [("solo", 1), *product(("combined", "contiguous", "interleaved"), (2, 4))],
 )
-def test_a_real_team_replies(layout: str, workers: int, kind: Kind) -> None:
-    """As the teacher's does, token by token, in as many passes."""
+def test_a_real_team_replies(layout: str, workers: int, kind: DialogueKind) -> None:
+    """As the teacher's team does, token by token, in as many passes."""
     layout = "combined" if workers == 1 else layout
     seed = next(n for n in count() if talk(n, workers=1)[0].kind == kind)
     dialogue, transcript = talk(seed, layout, workers)
-    result, told = replay(transcript, dialogue.messages, dialogue.tools, "reply")
-    _same(told, transcript)
+    result, events = replay(transcript, dialogue.messages, dialogue.tools, "reply")
+    _assert_same(events, transcript)
     assert result.reply == dialogue.text
     assert result.reply_reason == "stop"
     assert result.passes == transcript.passes
@@ -136,8 +142,8 @@ def test_a_real_team_replies(layout: str, workers: int, kind: Kind) -> None:
 def test_a_real_team_replies_with_its_answers(
     layout: str, odds: Accidents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a list of tasks, in the words that the teacher puts before."""
-    problem, transcript = play(3, layout, 3, 4, odds, reply="(a) 5, so there.")
+    """After a list of tasks, with the header that the teacher writes."""
+    task_list, transcript = play(3, layout, 3, 4, odds, reply="(a) 5, so there.")
     headers: list[list[int]] = []
     begin = Team.closing_tokens
 
@@ -146,26 +152,27 @@ def test_a_real_team_replies_with_its_answers(
         return headers[-1]
 
     monkeypatch.setattr(Team, "closing_tokens", spy)
-    result, told = replay(transcript, problem.text, finisher="reply")
-    _same(told, transcript)
+    result, events = replay(transcript, task_list.text, finisher="reply")
+    _assert_same(events, transcript)
     assert result.reply == "(a) 5, so there."
     assert headers == [[token.id for token in lead(transcript.steps[-1])]]
     assert result.answer is not None
-    assert score(problem, result.answer) == 1 or odds is TROUBLE
+    assert score(task_list, result.answer) == 1 or odds is TROUBLE
 
 
-def test_a_real_worker_alone_replies_with_its_work() -> None:
-    """All that it writes is the reply."""
-    problem, transcript = play(3, workers=1, size=4, reply="never said")
-    result, _ = replay(transcript, problem.text, finisher="reply")
+def test_a_real_single_worker_replies_with_its_work() -> None:
+    """The reply is everything that it writes."""
+    task_list, transcript = play(3, workers=1, size=4, reply="never said")
+    result, _ = replay(transcript, task_list.text, finisher="reply")
     (step,) = transcript.steps
     assert result.reply == text_of(drawn(step))
-    assert score(problem, stated(step)) == 1
+    assert score(task_list, stated(step)) == 1
     assert (result.passes, result.reply_passes) == (0, len(step.tokens) - 1)
 
 
-def _same(told: list[ev.Event], transcript: Transcript) -> None:
-    """What is told of a session is what a transcript holds: thoughts with their passes, reply."""
-    assert thoughts(told, transcript.workers) == thoughts(events_of(transcript), transcript.workers)
-    replied = [event.token for event in told if isinstance(event, ev.ReplyToken)]
-    assert replied == [token.id for token in replying(transcript)]
+def _assert_same(events: list[ev.Event], transcript: TaughtTranscript) -> None:
+    """A session's events are those of the transcript: thoughts with their passes, and the reply."""
+    workers = transcript.workers
+    assert thoughts(events, workers) == thoughts(events_of(transcript), workers)
+    reply = [event.token for event in events if isinstance(event, ev.ReplyToken)]
+    assert reply == [token.id for token in replying(transcript)]

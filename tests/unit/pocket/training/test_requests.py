@@ -1,4 +1,4 @@
-"""Invented functions, requests for a call of one, and what comes of it."""
+"""Invented functions, requests for a call of one, and results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogwild_agents.pocket.tasks import make_problem, score
+from hogwild_agents.pocket.tasks import make_task_list, score
 from hogwild_agents.pocket.training import dialogues, requests
 from hogwild_agents.pocket.training.requests import (
     SYLLABLES,
@@ -33,8 +33,8 @@ from tests.unit.pocket.training.playing import seeds, sizes
 many = settings(max_examples=400, deadline=None, derandomize=True)
 
 
-def asked(seed: int, *, called: bool = True) -> Request:
-    """A request for a function of its own."""
+def request_of(seed: int, *, called: bool = True) -> Request:
+    """A request for a new function."""
     rng = random.Random(seed)
     return make_request(rng, make_function(rng), called=called)
 
@@ -50,7 +50,7 @@ def spelled(value: object) -> str:
 @many
 @given(seeds)
 def test_functions(seed: int) -> None:
-    """They have a name, up to four parameters with names of their own, and fit a chat template."""
+    """They have a name and up to four parameters with different names, and fit a chat template."""
     function = make_function(random.Random(seed))
     assert re.fullmatch(r"[A-Za-z]+(_[a-z]+)?", function.name)
     names = [parameter.name for parameter in function.parameters]
@@ -79,8 +79,8 @@ def test_functions_are_of_all_kinds() -> None:
 
 @many
 @given(seeds)
-def test_the_least_that_a_schema_allows(seed: int) -> None:
-    """What is required, and nothing else."""
+def test_default_arguments(seed: int) -> None:
+    """They are what is required, and nothing else."""
     function = make_function(random.Random(seed))
     arguments = default_arguments(function)
     assert fits(arguments, function.schema)
@@ -93,8 +93,8 @@ def test_the_least_that_a_schema_allows(seed: int) -> None:
 @many
 @given(seeds, st.booleans())
 def test_arguments_are_spelled(seed: int, called: bool) -> None:
-    """Whoever reads the request knows each of them."""
-    request = asked(seed, called=called)
+    """The request contains each of them."""
+    request = request_of(seed, called=called)
     for value in request.arguments.values():
         assert spelled(value) in request.text.casefold()
 
@@ -103,10 +103,10 @@ def test_arguments_are_spelled(seed: int, called: bool) -> None:
 @given(seeds)
 def test_calls_fit_their_functions(seed: int) -> None:
     """They are JSON between two marks, and fit the schema."""
-    request = asked(seed)
-    found = re.fullmatch(r"<tool_call>\n(.+)\n</tool_call>", request.call)
-    assert found is not None
-    call = json.loads(found[1])
+    request = request_of(seed)
+    match = re.fullmatch(r"<tool_call>\n(.+)\n</tool_call>", request.call)
+    assert match is not None
+    call = json.loads(match[1])
     assert call == {"name": request.function.name, "arguments": request.arguments}
     assert fits(call["arguments"], request.function.schema)
     assert request.call == written_call(call["name"], call["arguments"])
@@ -115,8 +115,8 @@ def test_calls_fit_their_functions(seed: int) -> None:
 @many
 @given(seeds)
 def test_a_request_for_arguments_names_no_function(seed: int) -> None:
-    """Where it is no tool, its name is not known."""
-    request = asked(seed, called=False)
+    """The name of a function that is not a tool is not known."""
+    request = request_of(seed, called=False)
     function, parameters = request.function, request.function.schema["properties"]
     if "_" in function.name and function.name not in parameters:
         assert function.name not in request.text
@@ -126,8 +126,8 @@ def test_a_request_for_arguments_names_no_function(seed: int) -> None:
 @many
 @given(seeds)
 def test_a_request_points_to_its_function(seed: int) -> None:
-    """A word of it stands in what a model is shown of the function."""
-    request = asked(seed)
+    """One of its words occurs in what a model is shown of the function."""
+    request = request_of(seed)
     shown = f"{request.function.name} {request.function.description}".casefold()
     words = (request.function.name, request.function.noun, request.function.verb)
     text = request.text.casefold()
@@ -138,12 +138,12 @@ def test_a_request_points_to_its_function(seed: int) -> None:
 @given(seeds)
 def test_a_seed_gives_the_same_request(seed: int) -> None:
     """To the letter, in every run."""
-    assert asked(seed) == asked(seed)
+    assert request_of(seed) == request_of(seed)
 
 
 def test_other_seeds_give_other_requests() -> None:
-    """Hardly any comes twice, and requests are made in many scripts."""
-    texts = [asked(seed).text for seed in range(1000)]
+    """Hardly any occurs twice, and requests use many scripts."""
+    texts = [request_of(seed).text for seed in range(1000)]
     assert len({*texts}) > 990
     scripts = {unicodedata.name(letter, "").split(" ")[0] for letter in "".join(texts)}
     assert {"LATIN", "CYRILLIC", "GREEK", "HEBREW", "ARABIC"} <= scripts
@@ -155,7 +155,7 @@ def test_other_seeds_give_other_requests() -> None:
 
 @pytest.mark.parametrize("long", [False, True])
 def test_texts(long: bool) -> None:
-    """They hold something, and may be put into JSON and back."""
+    """They are not empty, and survive JSON."""
     texts = [some_text(random.Random(seed), long=long) for seed in range(500)]
     assert all(text.strip() == text != "" for text in texts)
     assert [json.loads(json.dumps(text, ensure_ascii=False)) for text in texts] == texts
@@ -165,8 +165,8 @@ def test_texts(long: bool) -> None:
 @many
 @given(seeds)
 def test_results_are_passed_on(seed: int) -> None:
-    """As they are, or what they hold, where that is JSON."""
-    result, reply = make_result(random.Random(seed), asked(seed))
+    """As they are, or the value in them if they are JSON."""
+    result, reply = make_result(random.Random(seed), request_of(seed))
     if result != reply:
         (value,) = json.loads(result).values()
         assert reply == str(value)
@@ -177,11 +177,11 @@ def test_results_are_passed_on(seed: int) -> None:
 @given(seeds, sizes)
 def test_final_lists(seed: int, size: int) -> None:
     """They solve all tasks."""
-    problem = make_problem(seed, size)
-    assert score(problem, final_list(problem)) == 1
+    task_list = make_task_list(seed, size)
+    assert score(task_list, final_list(task_list)) == 1
 
 
-# What has nothing to do with anybody's tests.
+# Words that must not be learnt.
 
 FOREIGN = (
     *("magic", "weather", "francisco", "pirate", "customer", "adder", "joke", "punchline"),
@@ -192,7 +192,7 @@ FOREIGN = (
 
 @pytest.mark.parametrize("word", FOREIGN)
 def test_nothing_is_learnt_by_heart(word: str) -> None:
-    """No such word is in a list, or can be put together from syllables."""
+    """No such word is in a list or can be made of syllables."""
     for module in (requests, dialogues):
         assert word not in inspect.getsource(module).casefold()
     assert not re.fullmatch(f"(?:{'|'.join(SYLLABLES)})+", word)
@@ -205,4 +205,4 @@ def test_made_up_words(seed: int) -> None:
     word = made_up(random.Random(seed))
     syllables = f"(?:{'|'.join(SYLLABLES)}){{1,3}}"
     assert re.fullmatch(f"{syllables}|[a-z]{{2,9}}", word)
-    assert all(one < other for one, other in pairwise(SYLLABLES))
+    assert all(before < after for before, after in pairwise(SYLLABLES))

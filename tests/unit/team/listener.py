@@ -1,4 +1,4 @@
-"""The events of a session must tell the same story as its result."""
+"""Checks that the events of a session agree with its result."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from hogwild_agents.team.steps import SEPARATOR
 
 
 @dataclass
-class Retold:
-    """What a listener knows who heard every event."""
+class Listener:
+    """What a listener knows after every event."""
 
     texts: dict[str, str] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Retold:
     reason: str | None = None
 
     def hear(self, event: Event) -> None:
-        """One event more."""
+        """Takes the next event."""
         match event:
             case StepBegun(worker=worker, index=index, text=text):
                 assert index == self.indices.get(worker, 0) + 1
@@ -55,8 +55,8 @@ class Retold:
                 self.texts[worker] += text
                 self.tokens[worker] += 1
             case StepCommitted(step=step):
-                said = self.texts[step.worker]
-                assert step.text in (said, said + SEPARATOR)
+                text = self.texts[step.worker]
+                assert step.text in (text, text + SEPARATOR)
                 assert step.index == self.indices[step.worker]
                 self.texts[step.worker] = ""
                 self.steps.append(step)
@@ -81,41 +81,40 @@ class Retold:
                 self.reply_tokens += 1
 
 
-def check_events(events: Sequence[Event], result: Result) -> Retold:
-    """Asserts that a listener knows all that the result says, in time and in order."""
+def check_events(events: Sequence[Event], result: Result) -> Listener:
+    """Asserts that the events give all facts of the result, in time and in order."""
     *before, last = events
     assert isinstance(last, Finished)
     assert last.result == result
     assert [event.at for event in events] == sorted(event.at for event in events)
     assert [event.seconds for event in events] == sorted(event.seconds for event in events)
-    retold = Retold()
+    listener = Listener()
     if not before:
         assert result.finish_reason in ("cancelled", "error")
-        return retold
+        return listener
     assert isinstance(before[0], Started)
     assert not any(isinstance(event, (Started, Finished)) for event in before[1:])
     for event in before[1:]:
-        retold.hear(event)
-    assert retold.steps == list(result.steps)
-    assert retold.notes == [part for part in result.history if part not in result.steps]
-    assert retold.reply == result.reply
-    assert retold.reply_tokens == result.reply_tokens
-    assert {**dict.fromkeys(result.tokens, 0), **retold.tokens} == result.tokens
+        listener.hear(event)
+    assert listener.steps == list(result.steps)
+    assert listener.notes == [part for part in result.history if part not in result.steps]
+    assert listener.reply == result.reply
+    assert listener.reply_tokens == result.reply_tokens
+    assert {**dict.fromkeys(result.tokens, 0), **listener.tokens} == result.tokens
     for step in result.unfinished:
-        assert step.text == retold.texts[step.worker]
-        assert step.index == retold.indices[step.worker]
-    whole = result.finish_reason not in ("cancelled", "error")
-    if whole:
-        assert retold.reason == result.finish_reason
-        assert (result.answer is None) == (not retold.answers)
-    if retold.answers:
-        assert len(retold.answers) == 1
-        assert retold.answers[0][1] == result.answer
+        assert step.text == listener.texts[step.worker]
+        assert step.index == listener.indices[step.worker]
+    if result.finish_reason not in ("cancelled", "error"):
+        assert listener.reason == result.finish_reason
+        assert (result.answer is None) == (not listener.answers)
+    if listener.answers:
+        assert len(listener.answers) == 1
+        assert listener.answers[0][1] == result.answer
     key = [(i.name, i.worker, i.index, i.asked, i.text) for i in result.interruptions]
-    assert [(i.name, i.worker, i.index, i.asked, i.text) for i in retold.asked] == key
+    assert [(i.name, i.worker, i.index, i.asked, i.text) for i in listener.asked] == key
     answers = [i.answer for i in result.interruptions if i.answer is not None]
-    assert sorted(map(str, answers)) == sorted(str(i.answer) for i in retold.answered)
-    assert len({snapshot.budget for snapshot in retold.snapshots}) == len(retold.snapshots)
-    assert sorted(retold.snapshots, key=lambda s: s.budget) == list(result.snapshots)
+    assert sorted(map(str, answers)) == sorted(str(i.answer) for i in listener.answered)
+    assert len({snapshot.budget for snapshot in listener.snapshots}) == len(listener.snapshots)
+    assert sorted(listener.snapshots, key=lambda s: s.budget) == list(result.snapshots)
     assert result.reading_passes >= 0
-    return retold
+    return listener

@@ -226,7 +226,7 @@ def close_objects(schema: Any, endless: Set[str] = frozenset(), pointer: str = "
         "properties" in schema and not _COMBINING_PROPERTIES.isdisjoint(schema)
     ):
         return schema
-    result = {}
+    result: dict[str, Any] = {}
     for key, value in schema.items():
         inner = pointer + _reference(key)
         if key in _MAPS and isinstance(value, Mapping):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -297,14 +298,15 @@ def test_names_of_tools_are_only_text(name: str, text: str) -> None:
 )
 def test_schemas_that_no_grammar_can_hold(schema: Schema, words: list[str]) -> None:
     """Are refused at once, with the reason and without the grammar's own inner words."""
-    for make in (
+    makers: tuple[Callable[[], Grammar], ...] = (
         lambda: compiler("qwen").compile_schema(schema),
         lambda: compiler("qwen").compile_calls(
             [ToolSchema("go", {"type": "object", "properties": {"s": schema}, "required": ["s"]})],
             HERMES,
             forced=True,
         ),
-    ):
+    )
+    for make in makers:
         with pytest.raises(GrammarError, match="No grammar can express the schema") as caught:
             make()
         assert isinstance(caught.value, ValueError)

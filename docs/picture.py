@@ -44,7 +44,7 @@ def record(problem: str, workers: int) -> list[str]:
             if event.at >= drawn + EVERY:
                 draw()
                 drawn = event.at
-            view.hear(event)
+            view.show(event)
     draw()
     return frames
 

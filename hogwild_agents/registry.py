@@ -1,4 +1,4 @@
-"""Models by name: where they lie, how a team of them is set up, and one engine for each, shared."""
+"""Models by name or folder: their teams, tokenizers and grammars, and one shared engine each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,144 +27,202 @@ from hogwild_agents.constrained.grammars import GrammarCompiler
 from hogwild_agents.engine import Engine, SharedCacheModel
 from hogwild_agents.engine.loading import choose_device, parse_dtype
 from hogwild_agents.errors import HubUnreachableError, InvalidRequestError, ModelLoadError
-from hogwild_agents.team import TeamTokenizer
-
-POCKET = "pocket"
-"""The name of the model that ships inside."""
+from hogwild_agents.names import POCKET
+from hogwild_agents.team import Team, TeamTokenizer
+from hogwild_agents.team.config import DEFAULT_SAMPLING
 
 HUB_SECONDS = 10
-"""How long the hub may take to say whether it has a model."""
-
-
-class EngineKey(NamedTuple):
-    """What engines are shared by: where the model lies, the device, and the type of the weights."""
-
-    source: str
-    device: str
-    dtype: str
+"""How long the hub may take to answer whether it has a model."""
 
 
 def is_pocket(model: str) -> bool:
-    """Whether this is the model that ships inside, by its name or its folder."""
-    return source_of(model) == source_of(POCKET)
+    """Whether a name or folder means the model that ships with the package."""
+    return resolve_source(model) == resolve_source(POCKET)
 
 
-def source_of(model: str) -> str:
-    """Where a model lies: its folder's whole path, or a name on the hub."""
+def resolve_source(model: str) -> str:
+    """The absolute path of a model's folder; a name on the hub stays as it is."""
     folder = pocket.FOLDER if model == POCKET else Path(model)
     return str(folder.resolve()) if folder.exists() else model
 
 
-def settings_of(model: str, workers: int | Sequence[str]) -> dict[str, Any]:
-    """Arguments of `Team` that suit a model.
+# Teams.
+
+
+def team_defaults(model: str, workers: int | Sequence[str]) -> dict[str, Any]:
+    """The arguments of `Team` that suit a model; `Team` has defaults for the others.
 
     Raises:
-        InvalidTeamError: The model cannot be such a team.
+        InvalidTeamError: The model does not work with these workers.
     """
     return pocket.team_settings(workers) if is_pocket(model) else {"workers": workers}
 
 
-def tokenizer_of(model: str) -> TeamTokenizer:
-    """A model's tokenizer, safe for text from outside; read once.
+def build_team(
+    model: str,
+    workers: int | Sequence[str] = 2,
+    *,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    min_p: float | None = None,
+    seed: int | None = None,
+    **options: Any,
+) -> Team:
+    """A team for a model. Whatever is None or left out gets the value that suits the model.
+
+    Reads the model's tokenizer, not its weights.
+
+    Args:
+        model: Its name or folder.
+        workers: How many, or their names.
+        temperature: Replaces that of the model's sampling parameters, as do the four that follow.
+        top_p: See `SamplingParams`.
+        top_k: See `SamplingParams`.
+        min_p: See `SamplingParams`.
+        seed: See `SamplingParams`.
+        options: Other arguments of `Team`.
 
     Raises:
-        ModelLoadError: There is none.
-        HubUnreachableError: There may be one on the hub.
+        ModelLoadError: The model has no tokenizer.
+        HubUnreachableError: The model is not on this machine, and the hub does not answer.
+        InvalidRequestError: An option is not valid, or does not go with this model.
     """
-    return _tokenizer_from(source_of(model))
+    arguments = team_defaults(model, workers)
+    arguments |= {name: value for name, value in options.items() if value is not None}
+    sampling = {
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "min_p": min_p,
+        "seed": seed,
+    }
+    if changes := {name: value for name, value in sampling.items() if value is not None}:
+        usual = arguments.get("sampling", DEFAULT_SAMPLING)
+        arguments["sampling"] = replace(usual, **changes)
+    return Team(get_tokenizer(model), **arguments)
 
 
-def compiler_of(model: str) -> GrammarCompiler:
-    """What makes grammars for a model; made once.
+# Tokenizers and grammars.
+
+
+def get_tokenizer(model: str) -> TeamTokenizer:
+    """A model's tokenizer, which is safe for text from outside; read once.
 
     Raises:
-        ModelLoadError: There is no tokenizer.
-        GrammarError: It is none that grammars can be made for.
+        ModelLoadError: The model has no tokenizer that can be read.
+        HubUnreachableError: The model is not on this machine, and the hub does not answer.
     """
-    return _compiler_from(source_of(model))
+    return _load_tokenizer(resolve_source(model))
+
+
+def get_compiler(model: str) -> GrammarCompiler:
+    """The compiler of grammars for a model; made once.
+
+    Raises:
+        ModelLoadError: The model has no tokenizer that can be read.
+        HubUnreachableError: The model is not on this machine, and the hub does not answer.
+        GrammarError: No grammar can be made for its tokenizer.
+    """
+    return _make_compiler(resolve_source(model))
 
 
 @lru_cache(maxsize=16)
-def _tokenizer_from(source: str) -> TeamTokenizer:
-    if not Path(source).exists():
-        _ask_hub(source)
+def _load_tokenizer(source: str) -> TeamTokenizer:
+    is_folder = Path(source).exists()
+    if not is_folder:
+        _require_hub(source)
     level = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # of its retries the error tells
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the error tells of its retries
     try:
-        return TeamTokenizer(AutoTokenizer.from_pretrained(source), end_tokens=_ends_of(source))
+        return TeamTokenizer(AutoTokenizer.from_pretrained(source), end_tokens=_end_tokens(source))
     except Exception as error:  # each broken file has an error type of its own
-        unasked = ", and HF_HUB_OFFLINE forbids to ask the hub" if constants.HF_HUB_OFFLINE else ""
-        nothing = "" if Path(source).exists() else f" (there is no such folder here{unasked})"
-        raise ModelLoadError(
-            f"Cannot load a tokenizer from {source!r}{nothing}: {error}"
-        ) from error
+        offline = ", and HF_HUB_OFFLINE forbids asking the hub" if constants.HF_HUB_OFFLINE else ""
+        where = "" if is_folder else f" (there is no such folder here{offline})"
+        raise ModelLoadError(f"Cannot load a tokenizer from {source!r}{where}: {error}") from error
     finally:
         logging.set_verbosity(level)
 
 
-def _ask_hub(name: str) -> None:
-    """Finds out with one question whether the hub can be reached.
+def _require_hub(name: str) -> None:
+    """Asks the hub once for a model that is no folder here, unless it was downloaded before.
 
-    Transformers would ask for each file, and each time again and again: that takes most of a
-    minute. What the hub answers is left to the loaders, whose errors say more.
+    Transformers asks for each file and retries each time, which takes most of a minute where there
+    is no network. Any answer will do: if it is an error, the loaders' own messages say more.
 
     Raises:
-        HubUnreachableError: It gave no answer, and no file of the model is on this machine.
+        HubUnreachableError: There was no answer.
     """
     try:
         if try_to_load_from_cache(name, "config.json") is None:
             get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_SECONDS)
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled):
         return
-    except Exception as error:  # the hub's client has changed its errors' library before
+    except Exception as error:  # the hub's client has changed its network library before
         raise HubUnreachableError(
-            f"The model {name!r} is not on this machine, and {constants.ENDPOINT} cannot be asked "
-            f"for it ({error}): check the network, or give a folder."
+            f"The model {name!r} is not on this machine, and {constants.ENDPOINT} does not answer "
+            f"({error}): check the network, or give a folder."
         ) from error
 
 
 @lru_cache(maxsize=16)
-def _compiler_from(source: str) -> GrammarCompiler:
-    return GrammarCompiler(_tokenizer_from(source))
+def _make_compiler(source: str) -> GrammarCompiler:
+    return GrammarCompiler(_load_tokenizer(source))
 
 
-def _ends_of(source: str) -> list[int]:
-    """What a model's generation settings say that ends a turn; many models have no such file."""
+def _end_tokens(source: str) -> list[int]:
+    """Ids that end a turn by a model's generation settings; many models have none."""
     try:
-        ends = GenerationConfig.from_pretrained(source).eos_token_id
+        ids = GenerationConfig.from_pretrained(source).eos_token_id
     except OSError:
         return []
-    return [ends] if isinstance(ends, int) else [*(ends or ())]
+    return [ids] if isinstance(ids, int) else [*(ids or ())]
 
 
-_loading = threading.Lock()
+# Engines.
+
+
+class EngineKey(NamedTuple):
+    """Requests that agree in these share an engine."""
+
+    source: str
+    device: str
+    dtype: str
+
+
+_load_lock = threading.Lock()
 _engines: dict[EngineKey, Engine] = {}
-_of_parent: list[Engine] = []
-"""In a forked process: engines that are not its own to free, as a GPU knows their parent only."""
+_parent_engines: list[Engine] = []
+"""In a forked process: its parent's engines, which only the parent may free."""
 
 
-def engine_of(model: str, device: str | None = None, dtype: str = "auto") -> Engine:
-    """The engine for a model, started on first use and shared by all who ask for the same.
+def get_engine(model: str, device: str | None = None, dtype: str = "auto") -> Engine:
+    """The engine of a model, started on first use and shared from then on.
 
-    Blocks while the model is loaded; one that has broken down or was closed is started anew.
+    Blocks while the model is loaded. An engine that failed or was closed is replaced by a new one.
+
+    Args:
+        model: Its name or folder.
+        device: `cpu`, `cuda`, `cuda:1`, ...; a CUDA card if there is one and this is None.
+        dtype: Of the weights, or `auto` for the checkpoint's own.
 
     Raises:
-        InvalidRequestError: There is no such device, or type of weights.
+        InvalidRequestError: There is no such device or dtype.
         ModelLoadError: There is no such model.
-        UnsupportedModelError: It cannot run on a shared cache.
+        UnsupportedModelError: The model cannot run on a shared cache.
     """
     key = _key(model, device, dtype)
     engine = _engines.get(key)
     if engine is not None and not engine.closed:
         return engine
-    with _loading:
+    with _load_lock:
         engine = _engines.get(key)
         if engine is None or engine.closed:
-            _engines.pop(key, None)  # two copies of the weights may be too much
+            _engines.pop(key, None)  # frees the old weights: both may not fit into memory
             try:
                 choose_device(key.device)
                 parse_dtype(dtype)
-            except ModelLoadError as error:  # this is no fault of the model's
+            except ModelLoadError as error:  # the arguments are wrong, not the model
                 raise InvalidRequestError(str(error)) from error
             shared = SharedCacheModel.from_pretrained(key.source, device=key.device, dtype=dtype)
             engine = _engines[key] = Engine(shared)
@@ -171,8 +230,8 @@ def engine_of(model: str, device: str | None = None, dtype: str = "auto") -> Eng
 
 
 def unload_engine(model: str, device: str | None = None, dtype: str = "auto") -> None:
-    """Closes the shared engine of a model, if there is one, and gives its memory back."""
-    with _loading:
+    """Closes the shared engine of a model, if there is one, and frees its memory."""
+    with _load_lock:
         engine = _engines.pop(_key(model, device, dtype), None)
     if engine is None:
         return
@@ -184,10 +243,10 @@ def unload_engine(model: str, device: str | None = None, dtype: str = "auto") ->
 
 
 def parse_device(device: str) -> torch.device:
-    """The device meant, which may be missing here.
+    """The device with a name, whether or not this machine has it.
 
     Raises:
-        InvalidRequestError: No device is called so.
+        InvalidRequestError: No device has this name.
     """
     try:
         return torch.device(device)
@@ -199,16 +258,16 @@ def parse_device(device: str) -> torch.device:
 
 def _key(model: str, device: str | None, dtype: str) -> EngineKey:
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return EngineKey(source_of(model), device, dtype)
+    return EngineKey(resolve_source(model), device, dtype)
 
 
 def _after_fork() -> None:
-    """In a forked process: it has no engine's thread, so it loads models anew."""
-    global _loading  # another thread, which stayed in the parent, may hold it
-    _loading = threading.Lock()
-    _of_parent.extend(_engines.values())
+    """A forked process has no engine threads, so it loads models again."""
+    global _load_lock  # a thread of the parent may have held it
+    _load_lock = threading.Lock()
+    _parent_engines.extend(_engines.values())
     _engines.clear()
 
 
-if hasattr(os, "register_at_fork"):  # after the engines' own, which makes them safe to drop
+if hasattr(os, "register_at_fork"):  # runs after the hook of engine.py
     os.register_at_fork(after_in_child=_after_fork)

@@ -26,6 +26,7 @@ from hogwild_agents.bench.contenders import (
     fill,
     make_contender,
 )
+from hogwild_agents.bench.shapes import SHAPES
 from hogwild_agents.engine.attention.interface import Pass, Scoring
 from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.limits import default_cache_bytes
@@ -36,50 +37,6 @@ from hogwild_agents.errors import (
     ModelLoadError,
     OutOfCacheMemoryError,
 )
-
-SHAPES: dict[str, dict[str, Any]] = {
-    "5m": {
-        "hidden_size": 256,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 32,
-        "intermediate_size": 768,
-        "vocab_size": 512,
-        "tie_word_embeddings": True,
-    },
-    "qwen3-0.6b": {
-        "hidden_size": 1024,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "intermediate_size": 3072,
-        "vocab_size": 151936,
-        "tie_word_embeddings": True,
-    },
-    "qwen3-8b": {
-        "hidden_size": 4096,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "intermediate_size": 12288,
-        "vocab_size": 151936,
-        "tie_word_embeddings": False,
-    },
-    "qwen3-32b": {
-        "hidden_size": 5120,
-        "num_hidden_layers": 64,
-        "num_attention_heads": 64,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "intermediate_size": 25600,
-        "vocab_size": 151936,
-        "tie_word_embeddings": False,
-    },
-}
-"""Qwen3 models by size (from their published configurations), and a small one for quick looks."""
 
 COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}
 """Size of the copy that measures a machine's bandwidth: many times its caches."""

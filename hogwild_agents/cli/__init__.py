@@ -1,49 +1,61 @@
-"""The command `hogwild`. Heavy imports wait until a command needs them, so that --help is quick."""
+"""The command `hogwild`, with a file for each of its commands.
+
+The commands import torch, and all that needs it, only when they run: --help and arguments that are
+refused need none of it.
+"""
 
 from __future__ import annotations
 
 import sys
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Any
 
-import typer
+import click
 
-from hogwild_agents import __version__
 from hogwild_agents.cli.bench import bench
 from hogwild_agents.cli.chat import chat
 from hogwild_agents.cli.check import check
-from hogwild_agents.cli.common import console
-from hogwild_agents.cli.evaluation import evaluate
+from hogwild_agents.cli.eval import evaluate
 from hogwild_agents.cli.solve import solve
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",  # joins the lines of a paragraph
+
+def _print_version(context: click.Context, _option: Any, is_set: bool) -> None:
+    if is_set:
+        from hogwild_agents import __version__
+
+        click.echo(f"hogwild_agents {__version__}")
+        context.exit()
+
+
+class _Commands(click.Group):
+    """Lists commands in the order in which they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click passes it
+        return [*self.commands]
+
+
+@click.group(cls=_Commands, context_settings={"max_content_width": 100})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version.",
 )
-for command in (solve, chat, check, bench):
-    app.command()(command)
-app.command("eval")(evaluate)
+def app() -> None:
+    """Let several copies of one language model solve a problem together.
 
+    The copies are called workers. They share one key-value cache, so each of them reads what the
+    others write while they write it. All commands work without a download, on a small model that
+    ships inside.
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        console.print(f"hogwild_agents {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool,
-        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
-    ] = False,
-) -> None:
-    """Several copies of one language model think about a problem together, over one cache.
-
-    Begin with: hogwild solve "(a) 4731 + 2869 (b) reverse nirok"
+    Try: hogwild solve "(a) 4731 + 2869 (b) reverse nirok"
     """
+
+
+for command in (solve, chat, check, bench, evaluate):
+    app.add_command(command)
 
 
 def main() -> None:

@@ -2,53 +2,59 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 from rich.markup import escape
-from rich.table import Table
 
-from hogwild_agents.cli.common import Device, Dtype, console, errors
+from hogwild_agents.cli.options import device_option, dtype_option
+from hogwild_agents.cli.output import exit_on_error, print_error, stdout
+from hogwild_agents.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
     from hogwild_agents.engine import Report
 
 
-def check(
-    model: Annotated[str, typer.Argument(help="A model's folder or hub name.")],
-    device: Device = None,
-    dtype: Dtype = "auto",
-) -> None:
-    """Examine whether a model can run on a shared cache, and show what was measured.
+@click.command()
+@click.argument("model")
+@device_option
+@dtype_option
+def check(model: str, device: str | None, dtype: str) -> None:
+    """Check whether MODEL can run on a shared cache.
 
-    A model proves itself: blocks of its cache laid end to end must give the logits of its own plain
-    forward. Exits with 1 if the model is refused, with 2 if it cannot be loaded.
+    MODEL is a folder or a name on the Hugging Face hub; or pocket, the small model that ships
+    inside.
+
+    The engine must compute the same logits from a cache in several blocks as the model's own code
+    does without them. The exit code is 0 if the model passes, 1 if it does not, and 2 if it cannot
+    be loaded.
+
+    Example: hogwild check path/or/hub-name
     """
-    from hogwild_agents.engine import SharedCacheModel
-    from hogwild_agents.errors import ModelLoadError, UnsupportedModelError
+    with exit_on_error():
+        try:
+            with stdout.status(f"Loading and checking {escape(model)} ..."):
+                from hogwild_agents.cli.loading import load_model
 
-    try:
-        with console.status(f"Loading and examining {escape(model)} ..."):
-            shared = SharedCacheModel.from_pretrained(model, device=device, dtype=dtype)
-    except ModelLoadError as error:
-        errors.print(f"[red]{escape(str(error))}[/red]")
-        raise typer.Exit(2) from None
-    except UnsupportedModelError as error:
-        if error.report is not None:
-            print_report(error.report)
-        errors.print(f"[red]{escape(str(error))}[/red]")
-        raise typer.Exit(1) from None
-    print_report(shared.report)
-    limit, per_token = shared.pool.limit_bytes, shared.pool.bytes_per_token
-    console.print(
-        f"[green]Accepted[/green]: {len(shared.layers)} layers, views of up to "
-        f"{shared.max_length:,} tokens. A token takes {per_token / 2**10:.4g} KiB of cache; "
-        f"{limit // per_token:,} fit into {limit / 2**30:.3g} GiB."
-    )
+                shared = load_model(model, device, dtype)
+        except UnsupportedModelError as error:
+            if error.report is not None:
+                print_report(error.report)
+            print_error(error)
+            raise SystemExit(1) from None
+        print_report(shared.report)
+        limit, per_token = shared.pool.limit_bytes, shared.pool.bytes_per_token
+        stdout.print(
+            f"[green]Accepted[/green]: {len(shared.layers)} layers, views of up to "
+            f"{shared.max_length:,} tokens. A token takes {per_token / 2**10:.4g} KiB of cache; "
+            f"{limit // per_token:,} fit into {limit / 2**30:.3g} GiB."
+        )
 
 
 def print_report(report: Report) -> None:
-    """What was examined, with what it cost."""
+    """Prints each part of a model's check with its verdict and the time that it took."""
+    from rich.table import Table
+
     table = Table(title=escape(report.name), title_justify="left")
     table.add_column("check")
     table.add_column("verdict", overflow="fold")
@@ -56,5 +62,5 @@ def print_report(report: Report) -> None:
     for finding in report.findings:
         mark = "[green]✓[/green]" if finding.passed else "[red]✗[/red]"
         table.add_row(f"{mark} {finding.part}", escape(finding.verdict), f"{finding.seconds:.2f}")
-    console.print(table)
-    console.print(f"The check cost {report.seconds:.2f} s.")
+    stdout.print(table)
+    stdout.print(f"The check cost {report.seconds:.2f} s.")

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hogwild_agents.cli.options import Choices
+from hogwild_agents.cli.options import TeamOptions
 
 if TYPE_CHECKING:
     from hogwild_agents.engine import SharedCacheModel
     from hogwild_agents.team import Team
 
 
-def load_team(model: str, choices: Choices) -> Team:
-    """The team for a model, of which only the tokenizer is read.
+def load_team(model: str, options: TeamOptions) -> Team:
+    """The team for a model; reads the model's tokenizer, not its weights.
 
     Raises:
-        ModelLoadError: There is no tokenizer.
-        HogwildError: A choice makes no sense.
+        HogwildError: The model has no tokenizer, or an option is not valid.
     """
-    from hogwild_agents.registry import tokenizer_of
-    from hogwild_agents.team import Team
+    from hogwild_agents.registry import build_team
+    from hogwild_agents.team import RedundancyCheck
 
-    settings = _settings(model, choices)
-    team = Team(tokenizer_of(model), **settings)
-    return team if len(team.workers) > 1 else one_worker(team)
+    interrupts = None
+    if options.interrupt_every is not None:
+        every = options.interrupt_every
+        interrupts = [RedundancyCheck(every=every)] if every else []
+    team = build_team(
+        model,
+        2 if options.workers is None else options.workers,
+        layout=options.layout,
+        budget=options.budget,
+        interrupts=interrupts,
+        temperature=options.temperature,
+        seed=options.seed,
+    )
+    return team if len(team.workers) > 1 else single_worker(team)
 
 
 def load_model(model: str, device: str | None, dtype: str) -> SharedCacheModel:
-    """The model itself.
+    """The model with its weights.
 
     Raises:
         HogwildError: It cannot be loaded, or cannot run on a shared cache.
@@ -36,17 +45,16 @@ def load_model(model: str, device: str | None, dtype: str) -> SharedCacheModel:
     from transformers.utils import logging
 
     from hogwild_agents.engine import SharedCacheModel
-    from hogwild_agents.registry import source_of
+    from hogwild_agents.registry import resolve_source
 
-    # The command shows by itself what it is doing.
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    return SharedCacheModel.from_pretrained(source_of(model), device=device, dtype=dtype)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the command shows its own
+    return SharedCacheModel.from_pretrained(resolve_source(model), device=device, dtype=dtype)
 
 
-def one_worker(team: Team) -> Team:
-    """The first of a team alone, which may write as many tokens as all of them together.
+def single_worker(team: Team) -> Team:
+    """The first worker of a team alone, allowed as many tokens as the whole team.
 
-    Nobody asks it about redundant work, as nobody else does any.
+    It is not asked about redundant work.
     """
     from hogwild_agents.team import Team
 
@@ -62,33 +70,3 @@ def one_worker(team: Team) -> Team:
         stop=team.stop,
         sampling=team.sampling,
     )
-
-
-def _settings(model: str, choices: Choices) -> dict[str, Any]:
-    """What a team is made with: what suits the model, and above it what the user chose."""
-    from hogwild_agents.registry import settings_of
-    from hogwild_agents.team import RedundancyCheck
-    from hogwild_agents.team.config import DEFAULT_SAMPLING
-
-    settings = settings_of(model, 2 if choices.workers is None else _workers(choices.workers))
-    if choices.layout is not None:
-        settings["layout"] = choices.layout
-    if choices.budget is not None:
-        settings["budget"] = choices.budget
-    if choices.interrupt_every is not None:
-        every = choices.interrupt_every
-        settings["interrupts"] = [RedundancyCheck(every=every)] if every else []
-    chosen = {"temperature": choices.temperature, "seed": choices.seed}
-    settings["sampling"] = replace(
-        settings.get("sampling", DEFAULT_SAMPLING),
-        **{name: value for name, value in chosen.items() if value is not None},
-    )
-    return settings
-
-
-def _workers(text: str) -> int | list[str]:
-    """A number of workers, or their names."""
-    try:
-        return int(text)
-    except ValueError:
-        return [name.strip() for name in text.split(",")]

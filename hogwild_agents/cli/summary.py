@@ -1,4 +1,4 @@
-"""What came of a session, for people to read."""
+"""A session's result for people to read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hogwild_agents.cli.common import readable, say
+from hogwild_agents.cli.output import print_text, readable
 
 if TYPE_CHECKING:
     from hogwild_agents.team import Result, Team
@@ -23,34 +23,34 @@ REASONS: dict[FinishReason, str] = {
     "cancelled": "it was cancelled",
     "error": "it failed",
 }
-"""Why a team stopped thinking, in words."""
+"""Why a team stopped thinking."""
 
 _ADVICE: dict[FinishReason, str] = {
-    "ended": "Ask again with another --seed and a --temperature above 0, or say more precisely "
-    "what is wanted.",
+    "ended": "Try another --seed with a --temperature above 0, or describe the problem in more "
+    "detail.",
     "budget": "Raise --budget.",
     "length": "Shorten the problem, or use fewer --workers.",
-    "error": "What was reached until then stands above.",
+    "error": "Everything up to the failure is shown above.",
 }
 
 
 def reply_of(result: Result, team: Team) -> str:
-    """The reply that a user should read; empty if there is none, or the answer is all there is."""
+    """The reply that a user should read; empty if there is only an answer, or nothing."""
     return result.reply.strip() if team.finisher == "reply" else ""
 
 
 def passes_of(result: Result) -> int:
-    """Forward passes until the answer stood: thinking and writing it."""
+    """Forward passes of thinking and of writing the reply or answer."""
     return result.passes + result.reply_passes
 
 
 def tokens_of(result: Result) -> int:
-    """Tokens that were written in them."""
+    """Tokens written in these passes."""
     return sum(result.tokens.values()) + result.reply_tokens
 
 
-def outcome(result: Result, team: Team) -> Text:
-    """The reply, the answer, or why there is none and what helps."""
+def describe_outcome(result: Result, team: Team) -> Text:
+    """The reply and the answer, or why there is none and what may help."""
     reply = reply_of(result, team)
     parts = [Text(readable(reply))] if reply else []
     if result.answer is not None:
@@ -66,8 +66,8 @@ def outcome(result: Result, team: Team) -> Text:
     return Text("\n\n").join(parts)
 
 
-def figures(result: Result) -> str:
-    """Why it ended, and what it took."""
+def describe_cost(result: Result) -> str:
+    """Why the thinking ended, and how many passes, tokens and seconds it took."""
     total, seconds = tokens_of(result), result.timings.total
     each = [f"{name} {count:,}" for name, count in result.tokens.items()]
     each += [f"reply {result.reply_tokens:,}"] if result.reply_tokens else []
@@ -80,29 +80,29 @@ def figures(result: Result) -> str:
         f"{result.reply_passes:,} replying), {total:,} tokens ({', '.join(each)}), "
         f"{seconds:.1f} s{rate}"
     )
-    asked = [check.answer for check in result.interruptions]
-    if asked:
-        yes, no = asked.count(True), asked.count(False)
-        unclear = f", {len(asked) - yes - no} unclear" if yes + no < len(asked) else ""
-        lines.append(f"Asked for redundant work: {yes} yes (pivots), {no} no{unclear}")
+    answers = [check.answer for check in result.interruptions]
+    if answers:
+        yes, no = answers.count(True), answers.count(False)
+        unclear = f", {len(answers) - yes - no} unclear" if yes + no < len(answers) else ""
+        lines.append(f"Asked about redundant work: {yes} yes (pivots), {no} no{unclear}")
     return "\n".join(lines)
 
 
-def show(console: Console, result: Result, team: Team) -> None:
-    """Prints what came of a session below what was shown of it."""
+def print_summary(console: Console, result: Result, team: Team) -> None:
+    """Prints the outcome of a session and its cost."""
     console.print()
-    say(console, outcome(result, team))
+    print_text(console, describe_outcome(result, team))
     console.print()
-    say(console, Text(figures(result), "dim"))
+    print_text(console, Text(describe_cost(result), "dim"))
 
 
-def comparison(team: Result, one: Result) -> tuple[Table, Text]:
-    """A team's result beside that of one worker: a table, and what it says in a sentence."""
+def print_comparison(console: Console, team: Result, single: Result) -> None:
+    """Prints a team's result and that of one worker: a table, and a sentence on the ratio."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("workers", "forward passes", "tokens", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("answer", overflow="fold")
-    for result in (team, one):
+    for result in (team, single):
         table.add_row(
             f"{len(result.workers)}",
             f"{passes_of(result):,}",
@@ -111,13 +111,15 @@ def comparison(team: Result, one: Result) -> tuple[Table, Text]:
             Text("none" if result.answer is None else readable(str(result.answer))),
         )
     cut = [
-        "one worker" if result is one else f"{len(result.workers)} workers"
-        for result in (team, one)
+        "one worker" if result is single else f"{len(result.workers)} workers"
+        for result in (team, single)
         if result.finish_reason in ("budget", "length")
     ]
     if cut:
-        said = f"Cut off while thinking: {' and '.join(cut)}. Raise --budget to compare."
+        sentence = f"Cut off while thinking: {' and '.join(cut)}. Raise --budget to compare."
     else:
-        ratio = passes_of(team) / max(1, passes_of(one))
-        said = f"{len(team.workers)} workers needed {ratio:.2f}x the forward passes of one."
-    return table, Text(said, "bold")
+        ratio = passes_of(team) / max(1, passes_of(single))
+        sentence = f"{len(team.workers)} workers needed {ratio:.2f}x the forward passes of one."
+    console.print()
+    console.print(table)
+    print_text(console, Text(sentence, "bold"))

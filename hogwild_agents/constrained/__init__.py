@@ -1,1 +1,1 @@
-"""Replies that must fit a form: grammars, JSON schemas, and reading calls of tools."""
+"""Replies that must be tool calls or fit a JSON schema: grammars, and a parser of calls."""

@@ -1,14 +1,14 @@
-"""Grammars: what keeps a reply to a call of a tool or to a JSON schema.
+"""Grammars that restrict a reply to tool calls, or to JSON that fits a schema.
 
-A grammar is compiled before any work, and fails there if it must. While the reply is written it
-masks the tokens that may come next, and whatever can come in one way only is written at once,
-without a forward pass of its own.
+A grammar is compiled before any work, so what it cannot express is refused early. While the reply
+is written, it masks the tokens that may come next; tokens without an alternative are added at once,
+without a forward pass of their own.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -20,165 +20,180 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from hogwild_agents.constrained.completion import (
-    Alphabet,
-    Hints,
-    Pathfinder,
-    least_text,
-    matcher_of_bytes,
+    ByteTokens,
+    Completer,
+    CompletionHints,
+    byte_matcher,
+    shortest_text,
 )
-from hogwild_agents.constrained.json_schema import LeastTexts, Separators, closed, parts_of
+from hogwild_agents.constrained.json_schema import (
+    Separators,
+    ShortestTexts,
+    close_objects,
+    subschemas,
+)
 from hogwild_agents.errors import GrammarError
 from hogwild_agents.team import TeamTokenizer
 from hogwild_agents.team.tool_format import HERMES, ToolCallFormat
 
-DEFAULT = Separators(*HERMES.separators)
+DEFAULT_SEPARATORS = Separators(*HERMES.separators)
 
 
-class Tool(NamedTuple):
-    """Something that a reply may call; `parameters` is the JSON schema of its arguments."""
+class ToolSchema(NamedTuple):
+    """A tool that a reply may call; `parameters` is the JSON schema of its arguments."""
 
     name: str
     parameters: Mapping[str, Any]
 
     @property
-    def schema(self) -> Mapping[str, Any]:
-        """Of the arguments, which are an object even where that is not said."""
+    def arguments(self) -> Mapping[str, Any]:
+        """The schema of the arguments, which are an object even if `parameters` do not say so."""
         return {"type": "object", **self.parameters}
 
 
-class Study(NamedTuple):
-    """A schema that a grammar can hold.
+class SchemaAnalysis(NamedTuple):
+    """A schema that a grammar can express, with what helps to complete texts that fit it.
 
     Attributes:
-        schema: Closed, and without parts that have no end.
-        words: Texts that may come next on the way to an end, the shortest first.
-        contents: What strings with limits may hold.
+        schema: The schema with closed objects, without endless parts.
+        candidates: Texts that may come next on the way to the end, the shortest first.
+        strings: Contents of strings that have limits.
     """
 
     schema: Mapping[str, Any]
-    words: Sequence[str]
-    contents: Sequence[str]
+    candidates: Sequence[str]
+    strings: Sequence[str]
 
 
-def study(schema: Mapping[str, Any], separators: Separators = DEFAULT) -> Study:
-    """Looks whether a grammar can hold a schema; needs no model, not even its tokenizer.
+def analyze_schema(
+    schema: Mapping[str, Any], separators: Separators = DEFAULT_SEPARATORS
+) -> SchemaAnalysis:
+    """Finds out whether a grammar can express a schema; needs no model and no tokenizer.
 
     Args:
-        schema: Of JSON.
-        separators: As the JSON is to have them.
+        schema: A JSON schema.
+        separators: Those that the JSON must have.
 
     Raises:
-        GrammarError: It cannot, or nothing fits the schema that ever ends.
+        GrammarError: No grammar can express it, or no finite text fits it.
     """
-    return _study(json.dumps(schema), separators)
+    return _analyze(json.dumps(schema), separators)
 
 
 @lru_cache(maxsize=256)
-def _study(dumped: str, separators: Separators) -> Study:
-    schema = json.loads(dumped)
-    if reason := _refusal(closed(schema)):
-        raise GrammarError(_REFUSED.format(_named(schema, reason)))
-    least = LeastTexts(schema, least_text, separators)
-    if "" in least.endless:
-        raise GrammarError(_REFUSED.format(_endless(schema, least.endless)))
-    return Study(closed(schema, least.endless), least.words(), least.contents())
+def _analyze(schema_json: str, separators: Separators) -> SchemaAnalysis:
+    schema = json.loads(schema_json)
+    if error := _schema_error(close_objects(schema)):
+        raise GrammarError(_REFUSAL.format(_locate(error, schema)))
+    texts = ShortestTexts(schema, shortest_text, separators)
+    if "" in texts.endless:
+        raise GrammarError(_REFUSAL.format(_describe_endless(schema, texts.endless)))
+    return SchemaAnalysis(close_objects(schema, texts.endless), texts.candidates(), texts.strings())
 
 
-_REFUSED = (
-    "No grammar can hold what was asked for: {}. Simplify the schema, or leave out what is named "
-    "here."
+_REFUSAL = (
+    "No grammar can express the schema: {}. Simplify it, or leave out the part that is named here."
 )
 
 
-def _refusal(schema: Any) -> str | None:
-    """Why no grammar can hold a schema; None if one can."""
-    return _reason(matcher_of_bytes(schema))
+def _schema_error(schema: Any) -> str | None:
+    """Why no grammar can express a schema; None if one can."""
+    return _matcher_error(byte_matcher(schema))
 
 
-def _reason(matcher: LLMatcher) -> str | None:
-    """What a matcher says is wrong with its grammar, in one line."""
+def _matcher_error(matcher: LLMatcher) -> str | None:
+    """What a matcher reports as wrong with its grammar, in one line."""
     if not matcher.is_error():
         return None
-    told, _, _ = matcher.get_error().partition("\n   1 | ")
-    told = told.partition("JSON schema: ")[2] or told
-    lines = [line.strip() for line in told.splitlines() if line.strip(" ^")]
+    message, _, _ = matcher.get_error().partition("\n   1 | ")
+    message = message.partition("JSON schema: ")[2] or message
+    lines = [line.strip() for line in message.splitlines() if line.strip(" ^")]
     return f"{lines[0]} {lines[-1]}"[:240] if len(lines) > 1 else lines[0][:240]
 
 
-def _named(schema: Any, reason: str) -> str:
-    """A reason why no grammar can hold a schema, with the part that is to blame."""
-    shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
-    for pointer, part in parts_of(schema):
-        own = _refusal({**shared, **part}) if isinstance(part, Mapping) else None
+def _locate(error: str, schema: Any) -> str:
+    """The error of a schema, with the innermost part that causes it."""
+    definitions = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    for pointer, part in subschemas(schema):
+        own_error = _schema_error({**definitions, **part}) if isinstance(part, Mapping) else None
         if (
-            own
+            own_error
             and pointer
-            and (own == reason or ("nsatisfiable" in own and "nsatisfiable" in reason))
+            and (own_error == error or ("nsatisfiable" in own_error and "nsatisfiable" in error))
         ):
             pattern = f", pattern {part['pattern']!r:.80}" if "pattern" in part else ""
-            return f"{own} (at #{pointer}{pattern})"
-    return reason
+            return f"{own_error} (at #{pointer}{pattern})"
+    return error
 
 
-def _endless(schema: Any, endless: Iterable[str]) -> str:
-    """Which part of a schema holds itself."""
-    parts = dict(parts_of(schema))
-    refers = [one for one in parts if one in endless and "$ref" in json.dumps(parts[one])]
-    inside = [one for one in refers if one.startswith(str(parts[one].get("$ref")).lstrip("#"))]
-    told = next(iter([*inside, *refers]), "")
-    return f"no text fits it that ends, as #{told} holds itself ({json.dumps(parts[told]):.80})"
+def _describe_endless(schema: Any, endless: Collection[str]) -> str:
+    """Which part of a schema contains itself."""
+    parts = dict(subschemas(schema))
+    references = [
+        pointer for pointer in parts if pointer in endless and "$ref" in json.dumps(parts[pointer])
+    ]
+    inside = [
+        pointer
+        for pointer in references
+        if pointer.startswith(str(parts[pointer].get("$ref")).lstrip("#"))
+    ]
+    pointer = next(iter([*inside, *references]), "")
+    part = f"{json.dumps(parts[pointer]):.80}"
+    return f"no finite text fits it, as #{pointer} contains itself ({part})"
 
 
 class Grammar:
-    """A grammar, ready for any number of replies.
+    """A compiled grammar, for any number of replies.
 
     Args:
-        compiler: Of the tokenizer whose tokens it allows.
-        lark: The grammar in llguidance's Lark.
-        studies: Of the schemas in it.
-        opening: Where free text ends, if replies may begin with some.
-        marks: Control tokens that bring a reply to its end.
+        compiler: The compiler for the tokenizer whose tokens it allows.
+        lark: The grammar in llguidance's dialect of Lark.
+        analyses: Those of the schemas in it.
+        opening: The text that ends free text, if replies may begin with free text.
+        closing_ids: Control tokens that bring a reply to its end.
 
     Raises:
-        GrammarError: It asks for something that no grammar can express.
+        GrammarError: The grammar cannot be compiled.
     """
 
     def __init__(
         self,
         compiler: GrammarCompiler,
         lark: str,
-        studies: Sequence[Study],
+        analyses: Sequence[SchemaAnalysis],
         opening: str | None = None,
-        marks: Sequence[int] = (),
+        closing_ids: Sequence[int] = (),
     ) -> None:
         self.compiler = compiler
         self.opening = opening
-        self._studies = studies
-        self._marks = marks
+        self._analyses = analyses
+        self._closing_ids = closing_ids
         source = LLMatcher.grammar_from_lark(lark)
         self._matcher = LLMatcher(compiler.tokenizer, source, log_level=0)
-        if reason := _reason(self._matcher):
-            raise GrammarError(_REFUSED.format(reason))
+        if error := _matcher_error(self._matcher):
+            raise GrammarError(_REFUSAL.format(error))
 
     def guide(self) -> GrammarGuide:
         """A guide for one reply."""
         return GrammarGuide(self, self._matcher.deep_copy())
 
     @cached_property
-    def hints(self) -> Hints:
-        """What is likely to lead to the end."""
-        words = {word.encode() for study in self._studies for word in study.words}
-        contents = {text.encode() for study in self._studies for text in study.contents}
-        end = self.compiler.tokenizer.eos_token
-        return Hints(sorted(words, key=len), sorted(contents, key=len), self._marks, end)
+    def hints(self) -> CompletionHints:
+        """What is likely to lead to the end of a reply."""
+        texts = {text.encode() for analysis in self._analyses for text in analysis.candidates}
+        strings = {text.encode() for analysis in self._analyses for text in analysis.strings}
+        end_id = self.compiler.tokenizer.eos_token
+        return CompletionHints(
+            sorted(texts, key=len), sorted(strings, key=len), self._closing_ids, end_id
+        )
 
 
 class GrammarGuide:
-    """Keeps one reply to a grammar, as `hogwild_agents.team.reply_writer.Guide` describes.
+    """Restricts one reply to a grammar, as `hogwild_agents.team.reply_writer.Guide` describes.
 
     Args:
-        grammar: Of the reply.
-        matcher: At the grammar's beginning.
+        grammar: The grammar.
+        matcher: A matcher of it, at the beginning.
     """
 
     def __init__(self, grammar: Grammar, matcher: LLMatcher) -> None:
@@ -187,15 +202,15 @@ class GrammarGuide:
         self._compiler = grammar.compiler
         self._matcher = matcher
         self._written: list[int] = []
-        self._ending: list[int] | None = None
+        self._completion: list[int] | None = None
 
     @property
     def done(self) -> bool:
-        """Whether the reply is whole, with nothing that could follow."""
+        """Whether the reply is complete and nothing can follow."""
         return bool(self._matcher.is_stopped())
 
     def begin(self) -> Sequence[int]:
-        """The ids that the reply must begin with; at least one token is left to be drawn."""
+        """The ids that the reply must begin with. At least one token remains to be drawn."""
         forced = self._compiler.take_forced(self._matcher)
         if self.done:
             self._matcher.rollback(1)
@@ -204,49 +219,51 @@ class GrammarGuide:
         return forced
 
     def allowed(self) -> Tensor:
-        """What may be drawn next, bool [vocab]."""
+        """The tokens that may be drawn next, bool [vocab]."""
         size = self._compiler.tokenizer.vocab_size
-        if self._ending:
-            only = torch.zeros(size, dtype=torch.bool)
-            only[self._ending[0]] = True
-            return only
+        if self._completion:
+            mask = torch.zeros(size, dtype=torch.bool)
+            mask[self._completion[0]] = True
+            return mask
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         return torch.from_numpy(np.unpackbits(bits, count=size, bitorder="little")).bool()
 
     def take(self, token: int) -> Sequence[int]:
-        """Follows the token drawn; returns the ids that must come after it."""
+        """Accepts the drawn token; returns the ids that must follow it and are not drawn."""
         self._matcher.consume_token(token)
-        if self._ending and not self._matcher.is_error():
-            follow = [one for one in self._ending[1:] if one not in self._compiler.ends]
-            self._ending = self._ending[1 + len(follow) :]
-            self._matcher.consume_tokens(follow)
-        else:
-            follow = [] if self._matcher.is_error() else self._compiler.take_forced(self._matcher)
+        following: list[int] = []
+        if self._completion and not self._matcher.is_error():
+            ends = self._compiler.ends
+            following = [next_id for next_id in self._completion[1:] if next_id not in ends]
+            self._completion = self._completion[1 + len(following) :]
+            self._matcher.consume_tokens(following)
+        elif not self._matcher.is_error():
+            following = self._compiler.take_forced(self._matcher)
         if self._matcher.is_error():
             raise GrammarError(f"The grammar broke down: {self._matcher.get_error().strip()}.")
-        self._written += [token, *follow]
-        return follow
+        self._written += [token, *following]
+        return following
 
     def hurry(self, room: int) -> bool:
-        """Heads for the end; whether it can be reached in so many more tokens."""
-        if self._ending is None:
-            finder = Pathfinder(
-                self._compiler.alphabet, self._grammar.hints, self._compiler.take_forced
+        """From now on allows only what leads to the end; says if `room` more tokens reach it."""
+        if self._completion is None:
+            completer = Completer(
+                self._compiler.byte_tokens, self._grammar.hints, self._compiler.take_forced
             )
-            self._ending = finder.ending(self._matcher, self._form(), room)
-        return self._ending is not None
+            self._completion = completer.complete(self._matcher, self._restricted_text(), room)
+        return self._completion is not None
 
-    def _form(self) -> bytes:
+    def _restricted_text(self) -> bytes:
         """What was written, without the free text that it may begin with."""
         written = self._compiler.tokenizer.decode_bytes(self._written)
         return written[max(0, written.find((self.opening or "").encode())) :]
 
 
 class GrammarCompiler:
-    """Makes grammars for one tokenizer; costly to make for a large vocabulary.
+    """Makes grammars for one tokenizer; slow to make for a large vocabulary.
 
     Args:
-        tokenizer: The model's.
+        tokenizer: The model's tokenizer.
 
     Raises:
         GrammarError: The tokenizer is not a fast one.
@@ -256,105 +273,117 @@ class GrammarCompiler:
         plain = tokenizer.plain
         if not isinstance(plain, PreTrainedTokenizerFast):
             raise GrammarError(
-                f"Tools and schemas need a fast tokenizer, and {type(plain).__name__} is none: "
+                f"Tools and schemas need a fast tokenizer, and {type(plain).__name__} is not one: "
                 "convert it with AutoTokenizer.from_pretrained(..., use_fast=True)."
             )
         ends = sorted(tokenizer.ends)
         self.tokenizer: LLTokenizer = from_tokenizer(plain, eos_token=ends)
-        self.alphabet = Alphabet(self.tokenizer)
+        self.byte_tokens = ByteTokens(self.tokenizer)
         self.ends = tokenizer.ends
-        self._text = tokenizer
+        self._team_tokenizer = tokenizer
 
     def take_forced(self, matcher: LLMatcher) -> list[int]:
-        """Takes all that can come in one way only, and returns its ids."""
+        """Moves a matcher past all tokens that have no alternative, and returns them."""
         taken: list[int] = []
         while not matcher.is_stopped() and (forced := matcher.compute_ff_tokens()):
             for token in forced:
                 ids = [token]
-                if matcher.validate_tokens(ids) == 0:  # it looks like a mark
-                    ids = self._text.encode(self._text.decode([token]))
+                if matcher.validate_tokens(ids) == 0:  # text that looks like a control token
+                    ids = self._team_tokenizer.encode(self._team_tokenizer.decode([token]))
                 if not matcher.consume_tokens(ids):
                     raise GrammarError(f"The grammar broke down: {matcher.get_error()}.")
                 taken += ids
         return taken
 
-    def structure(self, schema: Mapping[str, Any]) -> Grammar:
-        """JSON that fits a schema, and nothing else."""
-        studied = study(schema, Separators(*HERMES.separators))
-        return Grammar(self, f"start: json\n{_json('json', studied, HERMES)}", [studied])
+    def compile_schema(self, schema: Mapping[str, Any]) -> Grammar:
+        """A grammar of JSON that fits a schema.
 
-    def calls(
+        Raises:
+            GrammarError: No grammar can express it.
+        """
+        analysis = analyze_schema(schema)
+        return Grammar(self, f"start: json\n{_json_rule('json', analysis, HERMES)}", [analysis])
+
+    def compile_calls(
         self,
-        tools: Sequence[Tool],
-        form: ToolCallFormat,
+        tools: Sequence[ToolSchema],
+        call_format: ToolCallFormat,
         *,
         forced: bool,
         several: bool = True,
         schema: Mapping[str, Any] | None = None,
     ) -> Grammar:
-        """Calls of tools in a model's own form.
+        """A grammar of tool calls.
 
         Args:
-            tools: What may be called.
-            form: How calls are written.
+            tools: The tools that may be called.
+            call_format: How the model writes calls.
             forced: Whether there must be a call; else there may be text, before calls or alone.
-            several: Whether there may be more calls than one.
-            schema: What a reply without a call must fit, if anything.
+            several: Whether there may be more than one call.
+            schema: What a reply without a call must fit; None allows any text.
+
+        Raises:
+            GrammarError: No grammar can express it.
         """
-        separators = Separators(*form.separators)
-        studies = [study(tool.schema, separators) for tool in tools]
+        separators = Separators(*call_format.separators)
+        analyses = [analyze_schema(tool.arguments, separators) for tool in tools]
         rules = [
-            f"one_{n}: {json.dumps(tool.name)} {self._literal(form.between)} arguments_{n}\n"
-            + _json(f"arguments_{n}", studied, form)
-            for n, (tool, studied) in enumerate(zip(tools, studies, strict=True))
+            f"one_{n}: {json.dumps(tool.name)} {self._literal(call_format.between)} arguments_{n}\n"
+            + _json_rule(f"arguments_{n}", analysis, call_format)
+            for n, (tool, analysis) in enumerate(zip(tools, analyses, strict=True))
         ]
         rules.append("one: " + " | ".join(f"one_{n}" for n in range(len(tools))))
-        more = f" ({self._literal(form.link)} one)*" if several and form.link else ""
-        after = f"one{more} {self._literal(form.closing)}"
+        link, closing = call_format.link, call_format.closing
+        more = f" ({self._literal(link)} one)*" if several and link else ""
+        calls = f"one{more} {self._literal(closing)}"
         if forced:
-            start = f"start: {self._literal(form.opening)} {after}"
+            start = f"start: {self._literal(call_format.opening)} {calls}"
         elif schema is not None:
-            studies.append(study(schema, separators))
-            json_rule = _json("json", studies[-1], form)
-            start = f"start: {self._literal(form.opening)} {after} | json\n{json_rule}"
+            analyses.append(analyze_schema(schema, separators))
+            json_rule = _json_rule("json", analyses[-1], call_format)
+            start = f"start: {self._literal(call_format.opening)} {calls} | json\n{json_rule}"
         else:
-            start = self._text_and_calls(form.opening, after)
-        opening = None if forced or schema is not None else _mark(form.opening)
-        links = [*self._text.pieces(form.link or "")]
-        closing = [piece for piece in self._text.pieces(form.closing) if isinstance(piece, int)]
-        marks = [piece for piece in closing if piece not in links]  # no further call, if it may
-        return Grammar(self, "\n".join([start, *rules]), studies, opening, marks)
+            start = self._text_and_calls(call_format.opening, calls)
+        opening = None if forced or schema is not None else _first_word(call_format.opening)
+        pieces = self._team_tokenizer.pieces
+        link_pieces = [*pieces(link or "")]  # these would begin another call
+        closing_ids = [
+            piece
+            for piece in pieces(closing)
+            if isinstance(piece, int) and piece not in link_pieces
+        ]
+        return Grammar(self, "\n".join([start, *rules]), analyses, opening, closing_ids)
 
     def _literal(self, text: str) -> str:
-        """A form's own text in Lark, with control tokens by their ids."""
+        """A text of the call format in Lark, with control tokens by their ids."""
         parts = [
             f"<[{piece}]>" if isinstance(piece, int) else json.dumps(piece, ensure_ascii=False)
-            for piece in self._text.pieces(text)
+            for piece in self._team_tokenizer.pieces(text)
         ]
         return " ".join(parts) or '""'
 
-    def _text_and_calls(self, opening: str, after: str) -> str:
-        """The rules for free text, which may turn into calls where a call's opening begins."""
-        first = next(self._text.pieces(opening))
-        if isinstance(first, int):  # text never holds a control token
-            return f"start: TEXT ({self._literal(opening)} {after})?\nTEXT: /(?s:.*)/"
-        mark = _mark(opening)
-        rest = self._literal(opening[opening.index(mark) + len(mark) :])
-        escaped = "".join(f"\\x{{{ord(letter):x}}}" for letter in mark)
+    def _text_and_calls(self, opening: str, calls: str) -> str:
+        """The rules for free text that may turn into calls where the opening of a call begins."""
+        first = next(self._team_tokenizer.pieces(opening))
+        if isinstance(first, int):  # free text never contains a control token
+            return f"start: TEXT ({self._literal(opening)} {calls})?\nTEXT: /(?s:.*)/"
+        word = _first_word(opening)
+        rest = self._literal(opening[opening.index(word) + len(word) :])
+        escaped = "".join(f"\\x{{{ord(letter):x}}}" for letter in word)
         return (
-            f"start: TEXT | before {rest} {after}\n"
+            f"start: TEXT | before {rest} {calls}\n"
             f"TEXT: /(?s:.*)/ & ~/(?s:.*){escaped}(?s:.*)/\n"
             f"before[lazy]: /(?s:.*){escaped}/"
         )
 
 
-def _mark(opening: str) -> str:
-    """What shows that a call begins, whatever white space a model puts after it."""
+def _first_word(opening: str) -> str:
+    """The part of an opening that shows that a call begins, without white space around it."""
     return opening.split()[0]
 
 
-def _json(rule: str, studied: Study, form: ToolCallFormat) -> str:
-    """The rule for JSON that fits a schema, with a form's white space."""
-    item, key = form.separators
+def _json_rule(rule: str, analysis: SchemaAnalysis, call_format: ToolCallFormat) -> str:
+    """The rule for JSON that fits a schema, with the white space of a call format."""
+    item, key = call_format.separators
     spaces = {"whitespace_flexible": False, "item_separator": item, "key_separator": key}
-    return f"{rule}: %json {json.dumps({**studied.schema, 'x-guidance': spaces})}"
+    return f"{rule}: %json {json.dumps({**analysis.schema, 'x-guidance': spaces})}"

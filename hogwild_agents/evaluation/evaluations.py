@@ -24,7 +24,7 @@ from hogwild_agents.evaluation.records import Record, Transcript
 from hogwild_agents.evaluation.runs import IN_FLIGHT, RunFolder, run_trials, trials_of
 from hogwild_agents.evaluation.sessions import Setting
 from hogwild_agents.evaluation.strategies import Strategy
-from hogwild_agents.registry import source_of
+from hogwild_agents.registry import resolve_source
 
 if TYPE_CHECKING:
     from hogwild_agents.evaluation.statistics import Analysis
@@ -145,7 +145,7 @@ async def aevaluate(
         "data": data,
         "problems": [problem.id for problem in problems],
         "questions and truths": digest_of(problems),
-        "model": source_of(setting.model),
+        "model": resolve_source(setting.model),
         "device": setting.device or "chosen by itself",
         "dtype": setting.dtype,
         "strategies": names,

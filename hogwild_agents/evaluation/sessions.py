@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from hogwild_agents.engine import Engine
 from hogwild_agents.evaluation.problems import Problem
-from hogwild_agents.registry import engine_of, settings_of, tokenizer_of
-from hogwild_agents.team import Result, Team
+from hogwild_agents.registry import build_team, get_engine
+from hogwild_agents.team import CollaborationPrompt, Result, Team
 from hogwild_agents.team import events as ev
 
 
@@ -22,7 +22,7 @@ class Setting:
         model: Its name or folder.
         device: Where it runs; chosen by itself if None.
         dtype: Of its weights.
-        options: Arguments of `Team` for every strategy, over what suits the model.
+        options: Arguments of `build_team` for every strategy.
     """
 
     model: str = "pocket"
@@ -33,14 +33,11 @@ class Setting:
     @property
     def engine(self) -> Engine:
         """Its engine; loads the weights when it is first asked for."""
-        return engine_of(self.model, self.device, self.dtype)
+        return get_engine(self.model, self.device, self.dtype)
 
     def team(self, workers: int, seed: int, **options: Any) -> Team:
         """A team on this model."""
-        settings = settings_of(self.model, workers) | self.options | options
-        team = Team(tokenizer_of(self.model), **settings)
-        team.sampling = replace(team.sampling, seed=seed)
-        return team
+        return build_team(self.model, workers, seed=seed, **(self.options | options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +132,13 @@ class Said:
 async def say(setting: Setting, asked: str, seed: int, most: int) -> Said:
     """What one worker replies at once."""
     team = setting.team(
-        1, seed, finisher="reply", budget=most, reply_tokens=most, snapshots=[], prompt=None
+        1,
+        seed,
+        finisher="reply",
+        budget=most,
+        reply_tokens=most,
+        snapshots=[],
+        prompt=CollaborationPrompt(),
     )
     async with setting.engine.submit(team.session(asked)) as handle:
         pieces = [e.text async for e in handle if isinstance(e, ev.Token | ev.ReplyToken)]

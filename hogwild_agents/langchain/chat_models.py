@@ -39,7 +39,7 @@ from hogwild_agents.langchain.request import described, form_of
 from hogwild_agents.langchain.responses import ChunkMaker, Shape, whole_message
 from hogwild_agents.langchain.structured_output import Method, structured_output
 from hogwild_agents.langchain.teams import cut_answer, team_of
-from hogwild_agents.registry import compiler_of, engine_of, tokenizer_of, unload_engine
+from hogwild_agents.registry import get_compiler, get_engine, get_tokenizer, unload_engine
 from hogwild_agents.team import Event, Result, Session
 from hogwild_agents.team.tool_format import HERMES, ToolCallFormat
 
@@ -176,7 +176,7 @@ class ChatHogwild(Options):
         session, calls = self._prepare(messages, stop, kwargs)
         with as_langchain_errors():
             if self.engine is None:
-                return engine_of(self.model, self.device, self.dtype), session, calls
+                return get_engine(self.model, self.device, self.dtype), session, calls
         try:
             self.engine.require_open()
         except EngineClosedError as error:  # to try again would not help
@@ -200,12 +200,12 @@ class ChatHogwild(Options):
             conversation = to_conversation(messages)
             if form.told:
                 conversation.insert(0, {"role": "system", "content": form.told})
-            tokenizer = tokenizer_of(self.model)
+            tokenizer = get_tokenizer(self.model)
             team = team_of(self, tokenizer, form, self.stop if stop is None else stop, told)
             if form.free:
                 return team.session(conversation), None
             calls = tokenizer.tool_call_format or HERMES
-            guide = form.grammar(compiler_of(self.model), calls).guide()
+            guide = form.grammar(get_compiler(self.model), calls).guide()
             session = team.session(conversation, tools=form.tools, guide=guide)
             return session, calls if form.callable else None
 
@@ -346,7 +346,7 @@ class ChatHogwild(Options):
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         with as_langchain_errors():
-            return tokenizer_of(self.model).encode(text)
+            return get_tokenizer(self.model).encode(text)
 
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
@@ -354,7 +354,7 @@ class ChatHogwild(Options):
         """Tokens of a conversation in the model's chat template, without what a team is told."""
         with as_langchain_errors():
             form = form_of(tools)
-            tokens = tokenizer_of(self.model).prompt(to_conversation(messages), tools=form.tools)
+            tokens = get_tokenizer(self.model).prompt(to_conversation(messages), tools=form.tools)
         return len(tokens)
 
 

@@ -24,7 +24,7 @@ from langchain_core.messages import content as types
 from langchain_core.messages.block_translators import register_translator
 
 from hogwild_agents.langchain.errors import InvalidRequestError
-from hogwild_agents.team.prompts import MAX_WORKERS
+from hogwild_agents.names import MAX_WORKERS
 
 Content: TypeAlias = str | Sequence[str | Mapping[str, Any]]
 """A message's content: a text, or a list of texts and blocks."""

@@ -24,10 +24,10 @@ from hogwild_agents.langchain.errors import InvalidRequestError
 from hogwild_agents.langchain.runnables import as_interrupt
 from hogwild_agents.langchain.runnables.answers import format_of
 from hogwild_agents.langchain.teams import team_prompt
-from hogwild_agents.registry import POCKET, parse_device, settings_of
+from hogwild_agents.names import POCKET, worker_names
+from hogwild_agents.registry import parse_device, team_defaults
 from hogwild_agents.team.interrupts import choose_interrupts
 from hogwild_agents.team.layouts import choose_layout
-from hogwild_agents.team.prompts import worker_names
 
 FORM = ("tools", "tool_choice", "response_format", "parallel_tool_calls")
 """What a call may be given beside options."""
@@ -131,7 +131,7 @@ class Options(BaseChatModel):
         self._add_version("hogwild-agents", __version__)
         if self.engine is not None and "model" not in self.model_fields_set:
             self.model = self.engine.model.report.name
-        settings_of(self.model, self.workers)
+        team_defaults(self.model, self.workers)
         return self
 
     def _for_call(self, kwargs: dict[str, Any]) -> Self:

@@ -9,7 +9,7 @@ from typing import Any
 
 from langchain_core.language_models import ModelProfile
 
-from hogwild_agents.registry import source_of
+from hogwild_agents.registry import resolve_source
 
 
 def profile_of(model: str) -> ModelProfile | None:
@@ -39,7 +39,7 @@ def profile_of(model: str) -> ModelProfile | None:
 @lru_cache(maxsize=16)
 def _config_of(model: str) -> dict[str, Any] | None:
     """What a model's configuration says of its text part."""
-    file = Path(source_of(model)) / "config.json"
+    file = Path(resolve_source(model)) / "config.json"
     if not file.is_file():
         return None
     config: dict[str, Any] = json.loads(file.read_text())

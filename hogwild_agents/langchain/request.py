@@ -13,8 +13,8 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 
-from hogwild_agents.constrained.grammars import Grammar, GrammarCompiler, Tool, study
-from hogwild_agents.constrained.json_schema import parts_of
+from hogwild_agents.constrained.grammars import Grammar, GrammarCompiler, ToolSchema, analyze_schema
+from hogwild_agents.constrained.json_schema import subschemas
 from hogwild_agents.errors import GrammarError
 from hogwild_agents.langchain.errors import InvalidRequestError
 from hogwild_agents.team.prompts import STRUCTURE
@@ -80,8 +80,8 @@ class ReplyFormat:
             raise InvalidRequestError(f"Two tools are called {twice!r}: rename one of them.")
         if not self.callable:
             assert self.schema is not None
-            return compiler.structure(self.schema)
-        return compiler.calls(
+            return compiler.compile_schema(self.schema)
+        return compiler.compile_calls(
             self._tools, calls, forced=self.forced, several=self.several, schema=self.schema
         )
 
@@ -91,19 +91,21 @@ class ReplyFormat:
         Raises:
             InvalidRequestError: One cannot be held, or nothing fits it that ever ends.
         """
-        named = [(f"The tool {tool.name!r}: ", tool.schema) for tool in self._tools]
+        named = [(f"The tool {tool.name!r}: ", tool.arguments) for tool in self._tools]
         named += [] if self.schema is None else [("", self.schema)]
         for name, schema in named:
             try:
-                study(schema)
+                analyze_schema(schema)
             except GrammarError as error:
                 raise InvalidRequestError(f"{name}{error}") from error
 
     @property
-    def _tools(self) -> list[Tool]:
+    def _tools(self) -> list[ToolSchema]:
         """Those that this reply may call."""
         return [
-            Tool(given["name"], given.get("parameters") or {"type": "object", "properties": {}})
+            ToolSchema(
+                given["name"], given.get("parameters") or {"type": "object", "properties": {}}
+            )
             for given in (tool["function"] for tool in self.tools)
             if given["name"] in self.callable
         ]
@@ -173,7 +175,7 @@ def _own_schema(tool: Any) -> dict[str, Any] | None:
 
 def _empty_parts(schema: Any) -> int:
     """How many parts of a schema say nothing: LangChain leaves them where a class holds itself."""
-    parts = [part for _, part in parts_of(schema)]
+    parts = [part for _, part in subschemas(schema)]
     return sum(isinstance(part, Mapping) and _SILENT.issuperset(part) for part in parts)
 
 

@@ -24,7 +24,7 @@ from hogwild_agents.langchain.call import Run
 from hogwild_agents.langchain.chat_models import ChatHogwild
 from hogwild_agents.langchain.errors import AnswerTimeoutError
 from hogwild_agents.langchain.responses import Shape, as_text, content_of, metadata_of
-from hogwild_agents.registry import settings_of
+from hogwild_agents.registry import team_defaults
 from hogwild_agents.team import Event, Result, StepCommitted
 from hogwild_agents.team.config import DEFAULT_BUDGET
 
@@ -148,7 +148,7 @@ class TeamTool(BaseTool):
         """The budget at some effort."""
         budget = self.budget or self.model.budget
         if budget is None:
-            settings = settings_of(self.model.model, self.model.workers)
+            settings = team_defaults(self.model.model, self.model.workers)
             budget = settings.get("budget", DEFAULT_BUDGET)
         return max(1, round(budget * _SHARES[effort]))
 

@@ -12,11 +12,11 @@ from hogwild_agents.langchain.messages import Collaboration
 from hogwild_agents.langchain.request import ReplyFormat
 from hogwild_agents.langchain.runnables import CollaborationPrompt, as_interrupt
 from hogwild_agents.langchain.runnables.answers import format_of
-from hogwild_agents.registry import settings_of
+from hogwild_agents.names import worker_names
+from hogwild_agents.registry import team_defaults
 from hogwild_agents.team import CollaborationPrompt as TeamPrompt
 from hogwild_agents.team import Team, TeamTokenizer
 from hogwild_agents.team.config import DEFAULT_SAMPLING, TeamConfig
-from hogwild_agents.team.prompts import worker_names
 
 if TYPE_CHECKING:
     from hogwild_agents.langchain.options import Options
@@ -46,7 +46,7 @@ def team_of(
         InvalidRequestError: Options contradict one another.
         HogwildError: One makes no sense.
     """
-    settings = settings_of(options.model, options.workers)
+    settings = team_defaults(options.model, options.workers)
     settings |= _given(options, _SETTINGS)
     if options.answer is not None:
         settings["answer"] = format_of(options.answer)

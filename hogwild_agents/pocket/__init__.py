@@ -22,10 +22,10 @@ from typing import Any
 
 from hogwild_agents.engine import SamplingParams
 from hogwild_agents.errors import InvalidTeamError
+from hogwild_agents.names import NAMES, worker_names
 from hogwild_agents.pocket.tasks import read_answers
 from hogwild_agents.team import CollaborationPrompt, RedundancyCheck
 from hogwild_agents.team.answers import answer_format
-from hogwild_agents.team.prompts import NAMES, worker_names
 
 FOLDER = Path(__file__).parent / "model"
 """The checkpoint: weights, configuration, tokenizer and model card."""

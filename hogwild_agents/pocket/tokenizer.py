@@ -12,10 +12,11 @@ from typing import Any, cast
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from hogwild_agents.names import NAMES
 from hogwild_agents.pocket.tasks import LABELS
 from hogwild_agents.team import steps
 from hogwild_agents.team.interrupts import QUESTION
-from hogwild_agents.team.prompts import NAMES, STRUCTURE
+from hogwild_agents.team.prompts import STRUCTURE
 
 CONTEXT = 4096
 """Length of the model's context in tokens."""

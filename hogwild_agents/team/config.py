@@ -9,12 +9,13 @@ from transformers import PreTrainedTokenizerBase
 
 from hogwild_agents.engine import SamplingParams
 from hogwild_agents.errors import InvalidTeamError
+from hogwild_agents.names import worker_names
 from hogwild_agents.team import steps
 from hogwild_agents.team.answers import AnswerFormat, answer_format
 from hogwild_agents.team.events import Finisher
 from hogwild_agents.team.interrupts import Interrupt, RedundancyCheck, choose_interrupts
 from hogwild_agents.team.layouts import Layout, TeamBlocks, Views, choose_layout
-from hogwild_agents.team.prompts import CollaborationPrompt, worker_names
+from hogwild_agents.team.prompts import CollaborationPrompt
 from hogwild_agents.team.sanitize import Sanitizer
 from hogwild_agents.team.tokenizer import TeamTokenizer
 

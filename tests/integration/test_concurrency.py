@@ -14,7 +14,7 @@ import torch
 from hogwild_agents import ChatHogwild
 from hogwild_agents.langchain.errors import AnswerTimeoutError
 from hogwild_agents.pocket.tasks import make_task_list
-from hogwild_agents.registry import engine_of
+from hogwild_agents.registry import get_engine
 from tests.unit.langchain.test_request import FORMAT, RAW
 from tests.unit.small_models import chat, counted_passes, shared_engine, soon
 
@@ -147,4 +147,4 @@ def test_the_pocket_model_in_a_crowd() -> None:
     problems = [make_task_list(seed, 2).text for seed in range(6)]
     alone = [said(pocket.invoke(problem)) for problem in problems]
     assert [*map(said, pocket.batch(problems))] == alone
-    assert engine_of("pocket")._loop.idle or soon(lambda: engine_of("pocket")._loop.idle)
+    assert get_engine("pocket")._loop.idle or soon(lambda: get_engine("pocket")._loop.idle)

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from hogwild_agents import Engine, SharedCacheModel
 from hogwild_agents.engine.attention.interface import Row
 from hogwild_agents.langchain.chat_models import ChatHogwild
-from hogwild_agents.registry import engine_of
+from hogwild_agents.registry import get_engine
 from tests.unit.engine.families import Family, build
 from tests.unit.team import tokenizers as small
 from tests.unit.team import tool_formats
@@ -90,7 +90,7 @@ def chat(name: str = "qwen", **options: Any) -> ChatHogwild:
 
 def shared_engine(model: ChatHogwild) -> Engine:
     """The engine of a chat model."""
-    return engine_of(model.model, model.device, model.dtype)
+    return get_engine(model.model, model.device, model.dtype)
 
 
 def soon(condition: Callable[[], bool], seconds: float = WAIT) -> bool:

@@ -1,1 +1,5 @@
-"""How `hogwild solve` and `hogwild chat` show a session."""
+"""Views: what a user sees of a session while it runs.
+
+`base` says what a view is, `plain` prints lines, `live` draws on a terminal, and `board` holds what
+`live` draws.
+"""

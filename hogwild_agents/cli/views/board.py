@@ -1,4 +1,4 @@
-"""Board: where a session stands, as far as its events have told. Knows nothing of screens."""
+"""The board: the state of a session as its events tell it. Knows nothing of terminals."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ if TYPE_CHECKING:
 
 
 class Board:
-    """What there is to show of a session.
+    """What the live view draws of a session.
 
     Args:
-        workers: The team's names.
-        budget: Forward passes that it may think for.
+        workers: Names of the workers.
+        budget: Forward passes that the team may think for.
 
     Attributes:
-        workers: The team's names.
-        budget: Forward passes that it may think for.
-        begun: Whether the problem is read.
+        workers: Names of the workers.
+        budget: Forward passes that the team may think for.
+        begun: Whether the problem has been read.
         passes: Forward passes of thinking so far.
-        tokens: How many the workers drew.
+        tokens: How many tokens the workers have drawn.
         history: Finished steps and notes, in order.
-        writing: Per worker, the index of its step under way and the text of it.
-        checks: What was asked at the beginning of a step, by worker and index.
-        answer: Who stated the final answer (None: the finisher), and the answer.
+        writing: For each worker, the index and text of the step that it is writing.
+        checks: Questions at the beginning of steps, by worker and index of the step.
+        answer: The final answer, after the worker that stated it; None for the finisher.
         replying: Whether the thinking is over.
         reply: What the finisher has written so far.
         reply_tokens: How many tokens that took.
-        result: What came of it, once it is over.
+        result: The result, once the session is over.
     """
 
     def __init__(self, workers: tuple[str, ...], budget: int) -> None:
@@ -46,8 +46,8 @@ class Board:
         self.reply_tokens = 0
         self.result: Result | None = None
 
-    def hear(self, event: Event) -> None:
-        """Takes in what happened."""
+    def update(self, event: Event) -> None:
+        """Takes an event into account."""
         from hogwild_agents import team
 
         self.passes = event.at
@@ -66,11 +66,11 @@ class Board:
             case team.NoteRead(note=note):
                 self.history.append(note)
             case (
-                team.InterruptAsked(interruption=asked) | team.InterruptAnswered(interruption=asked)
+                team.InterruptAsked(interruption=check) | team.InterruptAnswered(interruption=check)
             ):
-                self.checks[asked.worker, asked.index] = asked
-            case team.AnswerFound(worker=by, answer=answer):
-                self.answer = (by, answer)
+                self.checks[check.worker, check.index] = check
+            case team.AnswerFound(worker=worker, answer=answer):
+                self.answer = (worker, answer)
             case team.ThinkingEnded():
                 self.replying = True
             case team.ReplyToken(text=text):

@@ -1,4 +1,4 @@
-"""The live view: a column for each worker, the shared history above them, redrawn as they think."""
+"""The live view: a column for each worker below the shared history, redrawn as they write."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from hogwild_agents.cli.common import readable
+from hogwild_agents.cli.output import readable
 from hogwild_agents.cli.views.board import Board
 
 if TYPE_CHECKING:
     from hogwild_agents.team import Event, Note, Step, Team
 
 COLOURS = ("cyan", "magenta", "green", "blue")
-"""Of the workers, in order; then the same in bright. Yellow and red mean something else."""
+"""Colours of the workers, in order; more workers get the same in bright. Yellow is for checks."""
 
-NARROWEST = 30
-"""Characters of a column below which workers stand under one another."""
+MIN_COLUMN = 30
+"""Characters of a column. If there are fewer, workers are shown one below the other."""
 
-FRAME = 2
-"""Lines that a panel takes beside its contents."""
+PANEL_LINES = 2
+"""Lines of a panel's border."""
 
-EDGES = 4
-"""Characters of a line that a panel takes."""
+PANEL_CHARACTERS = 4
+"""Characters of a panel's border and padding in each line."""
 
 
 class LiveView:
-    """Shows a session on a terminal while it runs.
+    """Draws a session on a terminal, over and over while it runs.
 
     Args:
         console: The terminal.
-        problem: What is to be solved.
-        team: Who works on it.
-        hint: What Ctrl-C does.
-        transient: Whether it vanishes at the end.
+        problem: The problem that the team solves.
+        team: The team.
+        hint: What Ctrl-C does, shown in the last line.
+        transient: Whether the view is removed at the end.
     """
 
     def __init__(
@@ -48,26 +48,26 @@ class LiveView:
         self._problem = readable(problem.strip())
         self._board = Board(team.workers, team.budget)
         self._hint = hint
-        self._since = time.monotonic()
-        self._lock = RLock()  # it is drawn by a thread of rich's
+        self._started = time.monotonic()
+        self._lock = RLock()  # rich draws from a thread of its own
         self._live = Live(self, console=console, refresh_per_second=10, transient=transient)
 
     def __enter__(self) -> Self:
-        """The view; it draws itself from now on."""
+        """Starts drawing."""
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Draws the last frame and leaves it there."""
+        """Draws the last frame, and stops."""
         self._live.stop()
 
-    def hear(self, event: Event) -> None:
-        """Takes in what happened; it shows in the next frame."""
+    def show(self, event: Event) -> None:
+        """Shows an event in the next frame."""
         with self._lock:
-            self._board.hear(event)
+            self._board.update(event)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The frame: problem, history, work under way, status; a line of the screen stays free."""
+        """A frame: problem, history, work in progress, status. The last line stays free."""
         width, height = options.max_width, options.max_height - 1
         with self._lock:
             problem = self._header(console, width, max(1, height // 4))
@@ -77,13 +77,13 @@ class LiveView:
             parts: list[RenderableType] = [problem]
             if not alone:
                 used = len(console.render_lines(work, options)) if work else 0
-                parts.append(self._history(console, width, rest - used - FRAME))
+                parts.append(self._history(console, width, rest - used - PANEL_LINES))
             parts += [work] if work else []
             parts.append(self._status())
         yield Group(*parts)
 
     def _header(self, console: Console, width: int, rows: int) -> Text:
-        """The problem, as much of it as fits."""
+        """As much of the problem as fits."""
         lines = list(Text(self._problem, style="bold").wrap(console, width))
         if len(lines) > rows:
             lines = lines[:rows]
@@ -92,14 +92,14 @@ class LiveView:
         return _lines(lines)
 
     def _history(self, console: Console, width: int, rows: int) -> Panel:
-        """Finished steps, the newest at the bottom."""
+        """The finished steps that fit, the newest at the bottom."""
         rows = max(1, rows)
         shown: list[Text] = []
         left = len(self._board.history)
         for part in reversed(self._board.history):
-            lines = list(self._entry(part).wrap(console, max(1, width - EDGES)))
+            lines = list(self._entry(part).wrap(console, max(1, width - PANEL_CHARACTERS)))
             if len(shown) + len(lines) > rows:
-                if not shown:  # a step that is longer than the panel: its end
+                if not shown:  # only the end of this step fits
                     shown, left = lines[-rows:], left - 1
                 break
             shown[:0] = lines
@@ -109,7 +109,7 @@ class LiveView:
         return Panel(_lines(shown) if shown else nothing, title=title, border_style="dim")
 
     def _entry(self, part: Step | Note) -> Text:
-        """A finished step, marked if a check was asked in it; or a note."""
+        """A finished step, or a note."""
         from hogwild_agents.team import Note
 
         if isinstance(part, Note):
@@ -118,7 +118,7 @@ class LiveView:
         return Text.assemble(name, self._step(part.worker, part.index, part.text))
 
     def _step(self, worker: str, index: int, text: str) -> Text:
-        """A step's text, with the question of a check and what came of it in a style of its own."""
+        """A step's text, in which the question of a check is marked with its outcome."""
         check = self._board.checks.get((worker, index))
         if check is None or not text.startswith(check.text):
             return Text(readable(text.strip()))
@@ -128,19 +128,19 @@ class LiveView:
         return Text.assemble((f"<{mark}> {readable(check.text)}", style), rest)
 
     def _work(self, console: Console, width: int, rest: int, alone: bool) -> Panel | Table | None:
-        """What is being written: a column for each worker, or the reply; None if nothing is."""
+        """The work in progress, or the reply; None if there is neither."""
         board = self._board
         team = len(board.workers)
         written = any(text for _, text in board.writing.values()) or (alone and board.history)
         if board.result is not None and not written:
             return None
-        rows = max(1, rest - FRAME if alone else min(12, (rest - 2 * FRAME) // 3))
-        height = None if alone else rows + FRAME  # of a team it stays, so that nothing jumps
+        rows = max(1, rest - PANEL_LINES if alone else min(12, (rest - 2 * PANEL_LINES) // 3))
+        height = None if alone else rows + PANEL_LINES  # constant, so that nothing jumps
         if board.replying and board.reply and board.result is None:
-            reply = _tail(Text(readable(board.reply)), console, width - EDGES, rows)
+            reply = _tail(Text(readable(board.reply)), console, width - PANEL_CHARACTERS, rows)
             return Panel(reply, title="Reply", border_style="bold", height=height)
-        if width // team < NARROWEST and not alone:
-            rows = max(1, (rest - 2 * FRAME) // 2 // team)
+        if width // team < MIN_COLUMN and not alone:
+            rows = max(1, (rest - 2 * PANEL_LINES) // 2 // team)
             return Panel(
                 Text("\n").join(
                     Text.assemble(
@@ -168,22 +168,22 @@ class LiveView:
         return table
 
     def _writing(self, name: str, console: Console, width: int, rows: int) -> Text:
-        """The end of what a worker is writing; one alone has no history beside it."""
+        """The end of what a worker is writing; for a single worker, of all that it wrote."""
         index, text = self._board.writing[name]
         now = self._step(name, index, text)
         if len(self._board.workers) == 1:
             before = (self._entry(part) for part in self._board.history[-rows:])
             now = Text("\n").join([*before, now])
-        return _tail(now, console, width - EDGES, rows)
+        return _tail(now, console, width - PANEL_CHARACTERS, rows)
 
     def _title(self, name: str) -> Text:
-        """Who writes which step."""
+        """The name of a worker and the index of its step."""
         return Text(f"{name} [{self._board.writing[name][0]}]", f"bold {self._colour(name)}")
 
     def _status(self) -> Text:
-        """How far it is."""
+        """How far the session is, and what Ctrl-C does."""
         board = self._board
-        seconds = time.monotonic() - self._since
+        seconds = time.monotonic() - self._started
         if board.result is not None:
             seconds = board.result.timings.total
         parts = [f"{board.passes:,} of {board.budget:,} passes", f"{board.tokens:,} tokens"]
@@ -202,17 +202,17 @@ class LiveView:
         return Text(" · ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")
 
     def _colour(self, name: str) -> str:
-        """The colour of a worker."""
+        """The colour of a worker's name."""
         bright, place = divmod(self._board.workers.index(name), len(COLOURS))
         return "bright_" * bright + COLOURS[place]
 
 
 def _tail(text: Text, console: Console, width: int, rows: int) -> Text:
-    """The last lines of a text."""
+    """The last lines of a text, wrapped."""
     width = max(1, width)
     return _lines(list(text[-width * rows :].wrap(console, width))[-rows:])
 
 
 def _lines(lines: list[Text]) -> Text:
-    """Lines that are wrapped already, as one text."""
+    """Joins lines that are wrapped already."""
     return Text("\n", no_wrap=True, overflow="crop").join(lines)

@@ -16,8 +16,9 @@ from typing_extensions import TypedDict
 from hogwild_agents.errors import InvalidMessageError
 from hogwild_agents.langchain.runnables.answers import format_of
 from hogwild_agents.langchain.runnables.base import HogwildRunnable
+from hogwild_agents.names import worker_names
 from hogwild_agents.team import prompts
-from hogwild_agents.team.prompts import Style, worker_names
+from hogwild_agents.team.prompts import Style
 from hogwild_agents.team.steps import SEPARATOR
 
 PROBLEM_KEYS = ("question", "problem", "messages")

@@ -21,7 +21,7 @@ from hogwild_agents.langchain.errors import (
     InvalidRequestError,
     as_langchain_errors,
 )
-from hogwild_agents.registry import engine_of, source_of
+from hogwild_agents.registry import get_engine, resolve_source
 from hogwild_lm_eval.options import call_options
 from hogwild_lm_eval.scoring import Pair, Score, Scoring, batches
 
@@ -76,7 +76,7 @@ class HogwildLM(TemplateLM):
         if device is not None and (device != LM_EVALS_DEVICE or torch.cuda.is_available()):
             options["device"] = device
         self.chat = ChatHogwild(model=pretrained, **options)
-        self.tokenizer = AutoTokenizer.from_pretrained(source_of(pretrained))
+        self.tokenizer = AutoTokenizer.from_pretrained(resolve_source(pretrained))
         self.rows = ROWS if batch_size in (None, "auto") else max(1, int(str(batch_size)))
         self._max_length = max_length
         self._passes: list[int] = []
@@ -85,7 +85,7 @@ class HogwildLM(TemplateLM):
     def engine(self) -> Engine:
         """What scores; the one that teams of this model run on, too."""
         with as_langchain_errors():
-            return engine_of(self.chat.model, self.chat.device, self.chat.dtype)
+            return get_engine(self.chat.model, self.chat.device, self.chat.dtype)
 
     @property
     def max_length(self) -> int:

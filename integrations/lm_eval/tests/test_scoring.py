@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from hogwild_agents import ChatHogwild, Engine, SharedCacheModel
 from hogwild_agents.errors import ContextLengthError
 from hogwild_agents.pocket import FOLDER
-from hogwild_agents.registry import engine_of
+from hogwild_agents.registry import get_engine
 
 WORDS = 350
 """Ids below this are words of the pocket model."""
@@ -50,7 +50,7 @@ def likeliest(context: Sequence[int], length: int) -> tuple[int, ...]:
 
 def check(pairs: Sequence[Pair]) -> None:
     """Compares a batch with plain transformers, to 1e-4, or to 1e-6 of what is beyond 100."""
-    found = engine_of("pocket").submit(Scoring(pairs)).result()
+    found = get_engine("pocket").submit(Scoring(pairs)).result()
     for pair, score in zip(pairs, found, strict=True):
         wanted = reference(pair)
         assert score.greedy == wanted.greedy
@@ -83,7 +83,7 @@ def test_greedy() -> None:
     wrong = [(*best[:at], (best[at] + 1) % WORDS, *best[at + 1 :]) for at in (0, 40, 63)]
     pairs = [Pair(context, one) for one in (best, best[:1], *wrong)]
     check(pairs)
-    assert [s.greedy for s in engine_of("pocket").submit(Scoring(pairs)).result()] == [
+    assert [s.greedy for s in get_engine("pocket").submit(Scoring(pairs)).result()] == [
         *(True, True, False, False, False)
     ]
 
@@ -119,7 +119,7 @@ def test_beside_teams() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     """Before any work."""
     with pytest.raises(ContextLengthError, match="4,097"):
-        engine_of("pocket").submit(Scoring([Pair(text(1, 98), text(2, 4000))]))
+        get_engine("pocket").submit(Scoring([Pair(text(1, 98), text(2, 4000))]))
     fits = Pair(text(1, 4090), text(2, 7))
-    (score,) = engine_of("pocket").submit(Scoring([fits])).result()
+    (score,) = get_engine("pocket").submit(Scoring([fits])).result()
     assert score.log_probability == pytest.approx(reference(fits).log_probability, abs=1e-3)

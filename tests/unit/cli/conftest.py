@@ -8,8 +8,7 @@ from typing import Any, TypeAlias
 
 import pytest
 import torch
-from click.testing import Result
-from typer.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from hogwild_agents import pocket
 from hogwild_agents.cli import app

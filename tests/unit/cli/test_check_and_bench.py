@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from hogwild_agents import __version__
 from hogwild_agents.cli import app
@@ -93,18 +93,18 @@ def test_bench_measures_all_engines_in_one_run(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ([], "give either a model or --shape"),
-        (["--shape", "5m", "--workers", "0"], "no list of whole numbers"),
-        (["--shape", "5m", "--contexts", "many"], "no list of whole numbers"),
-        (["--shape", "giant"], "Unknown shape"),
+        (["--shape", "5m", "--workers", "0"], "not a list of whole numbers"),
+        (["--shape", "5m", "--contexts", "many"], "not a list of whole numbers"),
+        (["--shape", "giant"], "not one of '5m'"),
         (["--shape", "5m", "--dtype", "int3"], "Unknown dtype"),
-        (["--shape", "5m", "--device", "cpu", "--cache-dtype", "fp4"], "Unknown cache_dtype"),
+        (["--shape", "5m", "--device", "cpu", "--cache-dtype", "fp4"], "not one of 'auto', 'fp8'"),
     ],
 )
 def test_bench_with_wrong_arguments(arguments: list[str], message: str) -> None:
     """One line that says what is expected."""
     result = runner.invoke(app, ["bench", *arguments])
     assert result.exit_code == 2
-    assert message in " ".join(result.output.replace("│", " ").split())
+    assert message in " ".join(result.output.split())
 
 
 def test_skipping_the_check_says_so(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from hogwild_agents.cli import evaluation
+import hogwild_agents.cli.eval as eval_command
 from hogwild_agents.evaluation.records import Record
 from hogwild_agents.evaluation.runs import RunFolder
 from tests.unit.cli.conftest import Invoke
@@ -67,8 +67,8 @@ def test_data_of_one_s_own(invoke: Invoke, tmp_path: Path) -> None:
     ("given", "words"),
     [
         (("--strategies", "voting"), "no strategy 'voting'"),
-        (("--budgets", "64,none"), "no list of whole numbers"),
-        (("--workers", "0"), "no list of whole numbers"),
+        (("--budgets", "64,none"), "not a list of whole numbers"),
+        (("--workers", "0"), "not a list of whole numbers"),
         (("--dataset", "nowhere.jsonl"), "no file nowhere.jsonl"),
         (("--dataset", "gsm9k"), "gsm9k"),
         (("--dataset", "mine.jsonl", "--scorer", "taste"), "taste"),
@@ -101,7 +101,7 @@ def test_what_draws_the_report_is_missing(
 ) -> None:
     """It is said before the work, not after."""
     monkeypatch.setattr(
-        evaluation, "find_spec", lambda asked: None if asked == name else find_spec(asked)
+        eval_command, "find_spec", lambda asked: None if asked == name else find_spec(asked)
     )
     result = invoke("eval", *SMALL, "--out", str(tmp_path / "run"))
     assert result.exit_code == 2
@@ -122,7 +122,7 @@ def test_ctrl_c(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         patch.setattr(RunFolder, "add", pressed)
         result = invoke("eval", *SMALL, "--in-flight", "1", "--out", str(out))
     assert result.exit_code == 130
-    assert "The same command goes on" in result.stderr
+    assert "the same command goes on" in result.stderr
     assert 0 < len((out / "records.jsonl").read_text().splitlines()) < 8
     result = invoke("eval", *SMALL, "--out", str(out))
     assert result.exit_code == 0, result.output

@@ -9,15 +9,25 @@ from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
+from langchain_core.messages.tool import ToolCall
 
 from hogwild_agents.constrained.grammars import Grammar, GrammarCompiler
+from hogwild_agents.langchain.responses import ToolCallParser, _calls
 from hogwild_agents.team import TeamTokenizer
 from hogwild_agents.team.reply_writer import GUIDE_OVERRUN
-from hogwild_agents.team.tool_format import HERMES
+from hogwild_agents.team.tool_format import HERMES, ToolCallFormat
 from tests.unit.team import tokenizers as small
 from tests.unit.team import tool_formats
 
 Schema = dict[str, Any]
+
+ADD: Schema = {
+    "type": "object",
+    "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+    "required": ["a", "b"],
+}
+"""Arguments of a tool that adds two numbers."""
+
 # What schemas are made of. Names hold what is awkward in JSON, in Lark and in templates.
 names = st.sampled_from(["a", "b", "ä b", "title", "properties", "enum", "default", 'q"', "x\\y"])
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
@@ -172,6 +182,20 @@ def tokenizer(name: str) -> TeamTokenizer:
 def compiler(name: str) -> GrammarCompiler:
     """For such a tokenizer."""
     return GrammarCompiler(tokenizer(name))
+
+
+def form(name: str) -> ToolCallFormat:
+    """How a tokenizer's model writes calls."""
+    return tokenizer(name).tool_call_format or HERMES
+
+
+def read(text: str, name: str) -> tuple[str, list[ToolCall]]:
+    """A reply as text and calls, all of them whole."""
+    reader = ToolCallParser(form(name))
+    pieces = [*reader.push(text), *reader.flush()]
+    calls, broken = _calls(pieces)
+    assert not broken, text
+    return "".join(piece for piece in pieces if isinstance(piece, str)), calls
 
 
 def scribble(grammar: Grammar, name: str, limit: int, seed: int, say: Sequence[int] = ()) -> str:

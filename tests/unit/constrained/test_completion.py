@@ -1,11 +1,12 @@
-"""Endings: wherever a hurry begins, what was written comes to a valid end, and soon."""
+"""Completions: wherever a reply is hurried, it comes to a valid end, and soon."""
 
 from __future__ import annotations
 
 import json
 import random
 import re
-import time
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
-from hogwild_agents.constrained.completion import Alphabet, Hints, Pathfinder, least_text
-from hogwild_agents.constrained.grammars import Tool, _study, study
-from hogwild_agents.constrained.json_schema import LeastTexts, Separators, closed, parts_of
+from hogwild_agents.constrained.completion import ByteTokens, Completer, shortest_text
+from hogwild_agents.constrained.grammars import ToolSchema, _analyze, analyze_schema
+from hogwild_agents.constrained.json_schema import (
+    Separators,
+    ShortestTexts,
+    close_objects,
+    subschemas,
+)
 from hogwild_agents.errors import GrammarError
 from hogwild_agents.team.reply_writer import GUIDE_OVERRUN
 from hogwild_agents.team.tool_format import HERMES
@@ -78,14 +84,14 @@ AWKWARD: dict[str, Schema] = {
 @pytest.mark.parametrize("schema", AWKWARD.values(), ids=AWKWARD)
 def test_awkward_schemas(name: str, schema: Schema) -> None:
     """Come to an end with all that they must hold, as JSON and in calls."""
-    grammar = compiler(name).structure(schema)
+    grammar = compiler(name).compile_schema(schema)
     for seed in range(8):
         text = scribble(grammar, name, 1 + 2 * seed, seed)
         assert json.loads(text).keys() >= {*schema["required"]}
         if "pattern" in schema["properties"].get("y", {}):
             assert re.search(schema["properties"]["y"]["pattern"], json.loads(text)["y"])
-    tools = [Tool("go", schema), Tool("gone", schema)]
-    calls = compiler(name).calls(tools, HERMES, forced=True)
+    tools = [ToolSchema("go", schema), ToolSchema("gone", schema)]
+    calls = compiler(name).compile_calls(tools, HERMES, forced=True)
     for seed in range(4):
         assert scribble(calls, name, 1 + 9 * seed, seed).endswith(HERMES.closing)
 
@@ -99,14 +105,14 @@ def test_awkward_schemas(name: str, schema: Schema) -> None:
 )
 def test_wherever_it_is_hurried(name: str, schema: Schema, limit: int, seed: int) -> None:
     """Random cuts of random texts."""
-    text = scribble(compiler(name).structure(schema), name, limit, seed)
+    text = scribble(compiler(name).compile_schema(schema), name, limit, seed)
     assert json.loads(text).keys() >= {*schema["required"]}
 
 
 def test_an_end_that_is_too_far() -> None:
     """Is not begun."""
     schema = beside_text(type="array", items=WHOLE, minItems=300)
-    guide = compiler("bytes").structure(schema).guide()
+    guide = compiler("bytes").compile_schema(schema).guide()
     guide.begin()
     assert not guide.hurry(GUIDE_OVERRUN)
     assert guide.hurry(2000)
@@ -114,7 +120,7 @@ def test_an_end_that_is_too_far() -> None:
 
 def test_an_end_is_one_pass() -> None:
     """Its first token is drawn, the others follow at once."""
-    guide = compiler("bytes").structure(holding(a=TEXT, b=WHOLE)).guide()
+    guide = compiler("bytes").compile_schema(holding(a=TEXT, b=WHOLE)).guide()
     guide.begin()
     assert guide.hurry(GUIDE_OVERRUN)
     (first,) = guide.allowed().nonzero().flatten().tolist()
@@ -136,30 +142,47 @@ class _Words:
         return [*(text.encode() if isinstance(text, str) else text)]
 
 
-def test_an_end_is_found_soon() -> None:
+class CountingMatcher:
+    """A matcher that counts how often it and its copies are asked something."""
+
+    def __init__(self, matcher: LLMatcher, calls: Counter[str]) -> None:
+        self._matcher = matcher
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._matcher, name)
+
+        def call(*arguments: Any) -> Any:
+            self._calls[name] += 1
+            result = method(*arguments)
+            return CountingMatcher(result, self._calls) if name == "deep_copy" else result
+
+        return call
+
+
+def test_a_completion_asks_the_matcher_seldom() -> None:
     """Also with a large vocabulary and a large schema, as it is sought between two passes."""
     large = holding(
         **{f"part_{n}": schema for n, schema in enumerate([*AWKWARD.values()][:18])},
         more={"type": "array", "items": holding(a=TEXT, b=WHOLE), "minItems": 3},
     )
-    studied = study(large)
+    analysis = analyze_schema(large)
     tokens = LLTokenizer(TokenizerWrapper(_Words(150_000)))
-    own = compiler("bytes").structure(large).hints
-    hints = Hints(own.words, own.contents, (), tokens.eos_token)
+    hints = replace(
+        compiler("bytes").compile_schema(large).hints, closing_ids=(), end_id=tokens.eos_token
+    )
     spaces = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-    source = json.dumps({**studied.schema, "x-guidance": spaces})
+    source = json.dumps({**analysis.schema, "x-guidance": spaces})
     matcher = LLMatcher(tokens, LLMatcher.grammar_from_lark(f"start: %json {source}"), log_level=0)
     begun = b'{"part_0": {"y": 0.0'
     assert matcher.consume_tokens([*begun])
-    alphabet = Alphabet(tokens)
-    took = []
-    for _ in range(3):
-        start = time.perf_counter()
-        ids = Pathfinder(alphabet, hints, _forced).ending(matcher, begun, 4000)
-        took.append(time.perf_counter() - start)
-        assert ids is not None
-        json.loads(begun + tokens.decode_bytes(ids).removesuffix(b"\xff<end>"))
-    assert min(took) < 0.3, took
+    calls: Counter[str] = Counter()
+    counting: Any = CountingMatcher(matcher, calls)
+    ids = Completer(ByteTokens(tokens), hints, _forced).complete(counting, begun, 4000)
+    assert ids is not None
+    json.loads(begun + tokens.decode_bytes(ids).removesuffix(b"\xff<end>"))
+    assert calls.total() < 2000, calls
+    assert calls["deep_copy"] < 25
 
 
 def _forced(matcher: Any) -> list[int]:
@@ -168,22 +191,22 @@ def _forced(matcher: Any) -> list[int]:
     return ids
 
 
-# Least texts.
+# Shortest texts.
 
 
 @pytest.mark.parametrize("schema", AWKWARD.values(), ids=AWKWARD)
-def test_least_texts_fit(schema: Schema) -> None:
-    """The whole's own is taken by its grammar."""
-    least = LeastTexts(schema, least_text, Separators(", ", ": "))
-    whole = min((word for word in least.words() if word.startswith("{")), key=len)
-    assert json.loads(whole) is not None
-    assert "" not in least.endless
+def test_shortest_texts_are_json(schema: Schema) -> None:
+    """There is one for the whole schema."""
+    texts = ShortestTexts(schema, shortest_text, Separators(", ", ": "))
+    shortest = min((text for text in texts.candidates() if text.startswith("{")), key=len)
+    assert json.loads(shortest) is not None
+    assert "" not in texts.endless
 
 
 def test_parts() -> None:
     """By their pointers, with what is inside before what is around."""
     schema = {"properties": {"a/b": {"items": {"type": "null"}}}, "anyOf": [True]}
-    assert [pointer for pointer, _ in parts_of(schema)] == [
+    assert [pointer for pointer, _ in subschemas(schema)] == [
         "/properties/a~1b/items",
         "/properties/a~1b",
         "/anyOf/0",
@@ -210,8 +233,8 @@ NEEDS_ITS_KIND = {
 )
 def test_what_never_ends(schema: Schema, where: str) -> None:
     """Is refused, and the part is named."""
-    with pytest.raises(GrammarError, match="no text fits it that ends") as caught:
-        study(schema)
+    with pytest.raises(GrammarError, match="no finite text fits it") as caught:
+        analyze_schema(schema)
     assert where in str(caught.value)
 
 
@@ -228,7 +251,7 @@ def test_what_never_ends(schema: Schema, where: str) -> None:
 def test_what_may_end(schema: Schema) -> None:
     """Recursion alone is no fault."""
     for seed in range(4):
-        json.loads(scribble(compiler("bytes").structure(schema), "bytes", 1 + seed, seed))
+        json.loads(scribble(compiler("bytes").compile_schema(schema), "bytes", 1 + seed, seed))
 
 
 def test_parts_that_never_end_are_left_out() -> None:
@@ -239,10 +262,12 @@ def test_parts_that_never_end_are_left_out() -> None:
         "properties": {"a": {"$ref": "#/$defs/T"}, "b": {"type": "null"}},
         "required": ["b"],
     }
-    assert study(schema).schema["properties"]["a"] is False
+    assert analyze_schema(schema).schema["properties"]["a"] is False
     for seed in range(8):
-        assert scribble(compiler("bytes").structure(schema), "bytes", 40, seed) == '{"b": null}'
-    assert closed(schema)["properties"]["a"] == {"$ref": "#/$defs/T"}
+        assert (
+            scribble(compiler("bytes").compile_schema(schema), "bytes", 40, seed) == '{"b": null}'
+        )
+    assert close_objects(schema)["properties"]["a"] == {"$ref": "#/$defs/T"}
 
 
 @pytest.mark.parametrize(
@@ -257,7 +282,7 @@ def test_parts_that_never_end_are_left_out() -> None:
 )
 def test_why_a_schema_is_refused(part: Schema, words: list[str]) -> None:
     """The reason, whole, and the part that is to blame."""
-    _study.cache_clear()
+    _analyze.cache_clear()
     with pytest.raises(GrammarError) as caught:
-        study(holding(r=TEXT, s=part))
+        analyze_schema(holding(r=TEXT, s=part))
     assert all(word in str(caught.value) for word in words), str(caught.value)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
-from langchain_core.messages.tool import ToolCall
 
-from hogwild_agents.constrained.grammars import Grammar, GrammarCompiler, Tool
+from hogwild_agents.constrained.grammars import Grammar, GrammarCompiler, ToolSchema
 from hogwild_agents.errors import GrammarError, HogwildError
-from hogwild_agents.langchain.responses import ToolCallParser, _calls
 from hogwild_agents.team.tool_format import HERMES
 from tests.unit.constrained import schemas
-from tests.unit.constrained.schemas import TOKENIZERS, Schema, compiler, fits, scribble, tokenizer
+from tests.unit.constrained.schemas import (
+    ADD,
+    TOKENIZERS,
+    Schema,
+    compiler,
+    fits,
+    form,
+    read,
+    scribble,
+    tokenizer,
+)
 
 every = pytest.mark.parametrize("name", TOKENIZERS)
 many = settings(
@@ -25,25 +34,6 @@ many = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 seeds, limits = st.integers(0, 2**32), st.sampled_from([1, 8, 40])
-ADD: Schema = {
-    "type": "object",
-    "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
-    "required": ["a", "b"],
-}
-
-
-def form(name: str) -> Any:
-    """How a tokenizer's model writes calls."""
-    return tokenizer(name).tool_call_format or HERMES
-
-
-def read(text: str, name: str) -> tuple[str, list[ToolCall]]:
-    """A reply as text and calls, all of them whole."""
-    reader = ToolCallParser(form(name))
-    pieces = [*reader.push(text), *reader.flush()]
-    calls, broken = _calls(pieces)
-    assert not broken, text
-    return "".join(piece for piece in pieces if isinstance(piece, str)), calls
 
 
 def compiled(make: Any) -> Grammar:
@@ -65,7 +55,7 @@ def compiled(make: Any) -> Grammar:
 @given(schema=schemas.objects(), limit=limits, seed=seeds)
 def test_json_that_fits(name: str, schema: Schema, limit: int, seed: int) -> None:
     """Nested, lists, choices, optional parts, numbers with bounds, definitions; in a hurry, too."""
-    text = scribble(compiled(lambda: compiler(name).structure(schema)), name, limit, seed)
+    text = scribble(compiled(lambda: compiler(name).compile_schema(schema)), name, limit, seed)
     assert fits(json.loads(text), schema), text
 
 
@@ -73,7 +63,7 @@ def test_json_that_fits(name: str, schema: Schema, limit: int, seed: int) -> Non
 @given(limit=limits, seed=seeds)
 def test_any_object(limit: int, seed: int) -> None:
     """Where no schema is given."""
-    text = scribble(compiler("qwen").structure({"type": "object"}), "qwen", limit, seed)
+    text = scribble(compiler("qwen").compile_schema({"type": "object"}), "qwen", limit, seed)
     assert isinstance(json.loads(text), dict)
 
 
@@ -99,7 +89,7 @@ def test_any_object(limit: int, seed: int) -> None:
 @pytest.mark.parametrize("name", ["qwen", "llama", "bytes"])
 def test_a_hurried_end(name: str, schema: Schema) -> None:
     """Wherever the hurry begins the end comes soon, and what was written is whole."""
-    grammar = compiler(name).structure(schema)
+    grammar = compiler(name).compile_schema(schema)
     for seed in range(12):
         assert json.loads(scribble(grammar, name, 1 + 2 * seed, seed)) is not None
 
@@ -108,13 +98,13 @@ def test_objects_hold_what_they_name() -> None:
     """And nothing else, unless they say so; parts of one object stay open to the others."""
     part = {"type": "object", "properties": {"b": {"type": "null"}}, "required": ["b"]}
     whole = {"allOf": [{"type": "object", "properties": {"a": {"type": "null"}}}, part]}
-    grammar = compiler("bytes").structure(whole | {"required": ["a", "b"]})
+    grammar = compiler("bytes").compile_schema(whole | {"required": ["a", "b"]})
     written = json.loads(scribble(grammar, "bytes", 1, 0))
     assert written.items() >= {"a": None, "b": None}.items()
     open_one = {"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"]}
     for more, allowed in ((True, True), (False, False), (None, False)):
         schema = open_one if more is None else open_one | {"additionalProperties": more}
-        guide = compiler("bytes").structure(schema).guide()
+        guide = compiler("bytes").compile_schema(schema).guide()
         begun = len(guide.begin())
         while begun < len('{"a": null'):
             begun += 1 + len(guide.take(b'{"a": null'[begun]))
@@ -127,7 +117,7 @@ def test_choices_beside_properties() -> None:
     """An object may name some properties, and leave others to one of several parts."""
     parts = [{"properties": {n: {"type": "null"}}, "required": [n]} for n in "bc"]
     schema = {"type": "object", "properties": {"a": {"type": "null"}}, "required": ["a"]}
-    grammar = compiler("bytes").structure({**schema, "anyOf": parts})
+    grammar = compiler("bytes").compile_schema({**schema, "anyOf": parts})
     assert json.loads(scribble(grammar, "bytes", 1, 0)).keys() & {"b", "c"}
 
 
@@ -141,7 +131,7 @@ def test_kinds_told_apart_by_a_property() -> None:
         }
         for n in "ab"
     ]
-    grammar = compiler("bytes").structure({"oneOf": parts})
+    grammar = compiler("bytes").compile_schema({"oneOf": parts})
     for seed in range(4):
         written = json.loads(scribble(grammar, "bytes", 1, seed))
         assert written == {"kind": written["kind"], written["kind"]: None}
@@ -156,8 +146,8 @@ def test_kinds_told_apart_by_a_property() -> None:
 def test_calls_that_must_be(name: str, given_schemas: list[Schema], limit: int, seed: int) -> None:
     """One or more, of tools that there are, with arguments that fit, and nothing around them."""
     tools = {f"tool_{n}": schema for n, schema in enumerate(given_schemas)}
-    listed = [Tool(*tool) for tool in tools.items()]
-    grammar = compiled(lambda: compiler(name).calls(listed, form(name), forced=True))
+    listed = [ToolSchema(*tool) for tool in tools.items()]
+    grammar = compiled(lambda: compiler(name).compile_calls(listed, form(name), forced=True))
     text, calls = read(scribble(grammar, name, limit, seed), name)
     assert not text.strip()
     assert calls
@@ -169,7 +159,9 @@ def test_calls_that_must_be(name: str, given_schemas: list[Schema], limit: int, 
 @given(limit=limits, seed=seeds, several=st.booleans())
 def test_calls_that_may_be(name: str, limit: int, seed: int, several: bool) -> None:
     """Text, text and calls, or calls; if there is a call it is whole."""
-    grammar = compiler(name).calls([Tool("add", ADD)], form(name), forced=False, several=several)
+    grammar = compiler(name).compile_calls(
+        [ToolSchema("add", ADD)], form(name), forced=False, several=several
+    )
     encode = tokenizer(name).encode
     opening = [
         token
@@ -189,7 +181,7 @@ def test_calls_that_may_be(name: str, limit: int, seed: int, several: bool) -> N
 @every
 def test_free_text_stays_free(name: str) -> None:
     """Whatever one may say in a reply, also what begins like a call; all of it is drawn."""
-    grammar = compiler(name).calls([Tool("add", ADD)], form(name), forced=False)
+    grammar = compiler(name).compile_calls([ToolSchema("add", ADD)], form(name), forced=False)
     said = 'Well,\n\n{"a": [1]} is < 3 and <tool is no call. Ärger 🙂 {"x"'
     ids = tokenizer(name).encode(said)
     guide = grammar.guide()
@@ -210,8 +202,10 @@ def test_free_text_stays_free(name: str) -> None:
 @given(schema=schemas.objects(), limit=limits, seed=seeds)
 def test_calls_or_json(name: str, schema: Schema, limit: int, seed: int) -> None:
     """As agents with tools and a schema need it: a reply without a call fits the schema."""
-    make = compiler(name).calls
-    grammar = compiled(lambda: make([Tool("add", ADD)], form(name), forced=False, schema=schema))
+    make = compiler(name).compile_calls
+    grammar = compiled(
+        lambda: make([ToolSchema("add", ADD)], form(name), forced=False, schema=schema)
+    )
     written = scribble(grammar, name, limit, seed)
     text, calls = read(written, name) if "add" in written else (written, [])
     assert fits(json.loads(text), schema) if not calls else fits(calls[0]["args"], ADD)
@@ -220,8 +214,11 @@ def test_calls_or_json(name: str, schema: Schema, limit: int, seed: int) -> None
 @every
 def test_one_way_only(name: str) -> None:
     """Where all is certain one token is left to be drawn, as a writer needs one."""
-    grammar = compiler(name).calls(
-        [Tool("go", {"type": "object", "properties": {}})], form(name), forced=True, several=False
+    grammar = compiler(name).compile_calls(
+        [ToolSchema("go", {"type": "object", "properties": {}})],
+        form(name),
+        forced=True,
+        several=False,
     )
     guide = grammar.guide()
     begun = [*guide.begin()]
@@ -231,7 +228,7 @@ def test_one_way_only(name: str) -> None:
     allowed = guide.allowed()
     assert allowed is not None
     assert allowed.any()
-    grammar = compiler(name).structure({"const": "x"})
+    grammar = compiler(name).compile_schema({"const": "x"})
     assert scribble(grammar, name, 1, 0) == '"x"'
 
 
@@ -239,7 +236,7 @@ def test_one_way_only(name: str) -> None:
 @pytest.mark.parametrize("parameters", [{"properties": {"a": {"type": "integer"}}}, {}, ADD])
 def test_arguments_are_objects(name: str, parameters: Schema) -> None:
     """Also where a schema forgets to say so."""
-    grammar = compiler(name).calls([Tool("go", parameters)], form(name), forced=True)
+    grammar = compiler(name).compile_calls([ToolSchema("go", parameters)], form(name), forced=True)
     for seed in range(8):
         _, calls = read(scribble(grammar, name, 9, seed), name)
         assert all(isinstance(call["args"], dict) for call in calls)
@@ -264,7 +261,7 @@ def test_names_and_values_are_only_text(name: str, text: str) -> None:
         },
         "required": ["fixed", "one", f"key{text}"],
     }
-    grammar = compiler(name).calls([Tool("go", parameters)], form(name), forced=True)
+    grammar = compiler(name).compile_calls([ToolSchema("go", parameters)], form(name), forced=True)
     _, calls = read(scribble(grammar, name, 1, 0), name)
     assert calls[0]["args"]["fixed"] == f"x{text}y"
     assert calls[0]["args"]["one"] in (f"1{text}", f"2{text}")
@@ -276,7 +273,9 @@ def test_names_and_values_are_only_text(name: str, text: str) -> None:
 def test_names_of_tools_are_only_text(name: str, text: str) -> None:
     """If such a name is taken at all."""
     try:
-        grammar = compiler(name).calls([Tool(f"go{text}", ADD)], form(name), forced=True)
+        grammar = compiler(name).compile_calls(
+            [ToolSchema(f"go{text}", ADD)], form(name), forced=True
+        )
     except HogwildError:
         return
     _, calls = read(scribble(grammar, name, 1, 0), name)
@@ -299,15 +298,16 @@ def test_names_of_tools_are_only_text(name: str, text: str) -> None:
 )
 def test_schemas_that_no_grammar_can_hold(schema: Schema, words: list[str]) -> None:
     """Are refused at once, with the reason and without the grammar's own inner words."""
-    for make in (
-        lambda: compiler("qwen").structure(schema),
-        lambda: compiler("qwen").calls(
-            [Tool("go", {"type": "object", "properties": {"s": schema}, "required": ["s"]})],
+    makers: tuple[Callable[[], Grammar], ...] = (
+        lambda: compiler("qwen").compile_schema(schema),
+        lambda: compiler("qwen").compile_calls(
+            [ToolSchema("go", {"type": "object", "properties": {"s": schema}, "required": ["s"]})],
             HERMES,
             forced=True,
         ),
-    ):
-        with pytest.raises(GrammarError, match="No grammar can hold what was asked for") as caught:
+    )
+    for make in makers:
+        with pytest.raises(GrammarError, match="No grammar can express the schema") as caught:
             make()
         assert isinstance(caught.value, ValueError)
         assert all(word in str(caught.value) for word in words)
@@ -322,13 +322,13 @@ def test_slow_tokenizers() -> None:
         plain = object()
         ends: frozenset[int] = frozenset()
 
-    with pytest.raises(GrammarError, match="fast tokenizer, and object is none"):
+    with pytest.raises(GrammarError, match="fast tokenizer, and object is not one"):
         GrammarCompiler(Slow())  # type: ignore[arg-type]
 
 
 def test_what_is_not_allowed_breaks_down() -> None:
     """A guide that is told of another token says so."""
-    guide = compiler("bytes").structure({"type": "object"}).guide()
+    guide = compiler("bytes").compile_schema({"type": "object"}).guide()
     guide.begin()
     with pytest.raises(GrammarError, match="broke down"):
         guide.take(ord("]"))
@@ -336,7 +336,7 @@ def test_what_is_not_allowed_breaks_down() -> None:
 
 def test_guides_are_alone() -> None:
     """One reply's guide knows nothing of another's."""
-    grammar = compiler("bytes").structure({"enum": ["ab", "ba"]})
+    grammar = compiler("bytes").compile_schema({"enum": ["ab", "ba"]})
     one, two = grammar.guide(), grammar.guide()
     assert [*one.begin()] == [*two.begin()] == [*b'"']
     assert [*one.take(ord("a"))] == [*b'b"']

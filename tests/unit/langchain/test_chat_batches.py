@@ -244,7 +244,7 @@ def test_many_threads_load_one_model() -> None:
     path = folder()
     with mock.patch.dict(engines._engines, clear=True):
         threads = [
-            threading.Thread(target=lambda: found.append(engines.engine_of(path, "cpu")))
+            threading.Thread(target=lambda: found.append(engines.get_engine(path, "cpu")))
             for _ in range(6)
         ]
         for thread in threads:

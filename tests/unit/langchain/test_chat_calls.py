@@ -13,10 +13,9 @@ from langchain_core.prompts import ChatPromptTemplate
 
 from hogwild_agents.langchain.chat_models import ChatHogwild
 from hogwild_agents.langchain.runnables import CollaborationPrompt, RedundancyCheck
-from hogwild_agents.registry import tokenizer_of
+from hogwild_agents.registry import get_tokenizer
 from hogwild_agents.team import ReplyToken, Result
-from tests.unit.constrained.schemas import fits
-from tests.unit.constrained.test_grammars import ADD
+from tests.unit.constrained.schemas import ADD, fits
 from tests.unit.langchain.test_request import FORMAT, RAW, SCHEMA, add
 from tests.unit.small_models import WAIT, chat, folder
 from tests.unit.team.voices import FINISHER, Lines, voices
@@ -27,13 +26,13 @@ TASK = "Solve these tasks.\n(a) 17 + 25"
 def hear(lines: Lines, question: Any = "2 + 2?", name: str = "qwen", **options: Any) -> AIMessage:
     """What comes of a call when workers and writer say `lines`."""
     given: dict[str, Any] = {"seed": 0, "interrupts": [], "budget": 12, "max_tokens": 12}
-    with voices(tokenizer_of(folder(name)), lines) as engine:
+    with voices(get_tokenizer(folder(name)), lines) as engine:
         return chat(name, **given | options, engine=engine).invoke(question)
 
 
 def ended(text: str, name: str = "qwen") -> list[int]:
     """A reply that its writer ends."""
-    tokenizer = tokenizer_of(folder(name))
+    tokenizer = get_tokenizer(folder(name))
     return [*tokenizer.encode(text), min(tokenizer.ends)]
 
 
@@ -94,8 +93,8 @@ def test_one_worker_is_a_plain_chat_model() -> None:
 
 def test_one_worker_who_thinks() -> None:
     """With a model that has thoughts they are told from the reply."""
-    mark = tokenizer_of(folder("thinker")).thinking_ids[1]
-    thought = tokenizer_of(folder("thinker")).encode("Two and two.")
+    mark = get_tokenizer(folder("thinker")).thinking_ids[1]
+    thought = get_tokenizer(folder("thinker")).encode("Two and two.")
     message = hear(
         {0: [*thought, mark], 1: ended("Four.", "thinker")}, name="thinker", workers=1, budget=99
     )
@@ -165,7 +164,7 @@ def test_stop_strings(stop: list[str]) -> None:
 
 def test_stop_strings_of_one_call() -> None:
     """Take the place of the model's own."""
-    with voices(tokenizer_of(folder()), {2: "one two three"}) as engine:
+    with voices(get_tokenizer(folder()), {2: "one two three"}) as engine:
         model = chat(engine=engine, seed=0, interrupts=[], max_tokens=40, stop=["two"])
         assert model.invoke("Hi.").content == "one "
         assert model.invoke("Hi.", stop=["three"]).content == "one two "

@@ -20,7 +20,7 @@ from hogwild_agents import Engine
 from hogwild_agents.langchain.chat_models import ChatHogwild
 from hogwild_agents.langchain.errors import SessionFailedError
 from hogwild_agents.langchain.runnables import CollaborationPrompt, RedundancyCheck
-from hogwild_agents.registry import tokenizer_of
+from hogwild_agents.registry import get_tokenizer
 from tests.unit.langchain.test_request import FORMAT, RAW
 from tests.unit.langchain.test_responses import _plain
 from tests.unit.small_models import chat, counted_passes, folder, shared_engine, soon
@@ -123,7 +123,7 @@ def test_content_blocks_as_content(form: dict[str, Any]) -> None:
 
 def speaking(lines: dict[int, str], **options: Any) -> Any:
     """An engine whose workers say lines, and a model that has it."""
-    engine = voices(tokenizer_of(folder()), lines)
+    engine = voices(get_tokenizer(folder()), lines)
     return engine, {"seed": 0, "interrupts": [], **options}
 
 

@@ -15,8 +15,7 @@ from hogwild_agents.errors import HogwildError
 from hogwild_agents.langchain.errors import InvalidRequestError, as_langchain_errors
 from hogwild_agents.langchain.request import ReplyFormat, form_of
 from hogwild_agents.team.tool_format import HERMES
-from tests.unit.constrained.schemas import compiler, scribble
-from tests.unit.constrained.test_grammars import ADD, read
+from tests.unit.constrained.schemas import ADD, compiler, read, scribble
 
 
 @tool
@@ -143,7 +142,7 @@ def plant(tree: Tree) -> str:
 def test_classes_that_hold_themselves(given: Any) -> None:
     """Their calls do, too: LangChain's conversion would allow anything there."""
     (told,) = form_of([given]).tools
-    grammar = compiler("bytes").structure(told["function"]["parameters"])
+    grammar = compiler("bytes").compile_schema(told["function"]["parameters"])
     around = "{}" if given is Tree else '{"tree": {}' + (', "more": 1}' if given is Holder else "}")
     for kid, fits in [('{"name": "b", "kids": []}', True), ('"b"', False), ("[]", False)]:
         text = around.replace("{}", f'{{"name": "a", "kids": [{kid}]}}')

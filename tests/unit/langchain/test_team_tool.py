@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from hogwild_agents import TeamTool
 from hogwild_agents.langchain.chat_models import ChatHogwild
 from hogwild_agents.langchain.team_tool import PROGRESS
-from hogwild_agents.registry import tokenizer_of
+from hogwild_agents.registry import get_tokenizer
 from tests.unit.small_models import chat, counted_passes, folder, shared_engine, soon
 from tests.unit.team.voices import Lines, voices
 
@@ -63,7 +63,7 @@ def test_how_an_agent_sees_it() -> None:
 
 def test_answer_and_artifact() -> None:
     """The answer for the agent; the transcript and the figures for who wants to look."""
-    with voices(tokenizer_of(folder()), LINES) as engine:
+    with voices(get_tokenizer(folder()), LINES) as engine:
         asking = tool(engine=engine, seed=0, budget=40, max_tokens=30)
         told = answer(asking.invoke(call()))
         plain = asking.invoke({"problem": "2 + 2?"})
@@ -80,11 +80,11 @@ def test_answer_and_artifact() -> None:
 
 def test_where_there_is_no_answer() -> None:
     """The reply is; or a word about it."""
-    with voices(tokenizer_of(folder()), {2: "Four, I think."}) as engine:
+    with voices(get_tokenizer(folder()), {2: "Four, I think."}) as engine:
         told = answer(tool(engine=engine, seed=0, budget=4, max_tokens=14).invoke(call()))
         assert told.content.startswith("Four, I think.")
         assert told.artifact["answer"] is None
-    with voices(tokenizer_of(folder()), {}) as engine:
+    with voices(get_tokenizer(folder()), {}) as engine:
         team = tool(engine=engine, seed=0, budget=4, stop=["x"], max_tokens=9)
         assert "no answer in 4 forward passes" in team.invoke({"problem": "2 + 2?"})
 
@@ -159,7 +159,7 @@ def test_time_that_runs_out(way: str, limits: dict[str, Any]) -> None:
 
 def test_time_that_runs_out_for_the_reply_only() -> None:
     """Is no failure where the answer was found."""
-    with voices(tokenizer_of(folder()), LINES | {2: "Four. " * 3000}) as engine:
+    with voices(get_tokenizer(folder()), LINES | {2: "Four. " * 3000}) as engine:
         asking = tool(engine=engine, seed=0, budget=40, max_tokens=3000, deadline=0.2)
         told = answer(asking.invoke(call()))
     assert (told.status, told.content) == ("success", "4")
@@ -205,7 +205,7 @@ def test_progress(way: str) -> None:
         asked: Any = asking if way == "async" else RunnableLambda(asking.invoke)
         return [event async for event in asked.astream_events(call(), version="v2")]
 
-    with voices(tokenizer_of(folder()), LINES) as engine:
+    with voices(get_tokenizer(folder()), LINES) as engine:
         asking = tool(engine=engine, seed=0, budget=40, max_tokens=9)
         told = steps(asyncio.run(gathered()))
     assert {step["worker"] for step in told} == {"Alice", "Bob"}
@@ -233,7 +233,7 @@ def test_progress_in_a_graph(way: str) -> None:
     graph.add_node("team", work if way == "sync" else work_later)
     graph.add_edge(graphs.START, "team")
     made = graph.compile()
-    with voices(tokenizer_of(folder()), LINES) as engine:
+    with voices(get_tokenizer(folder()), LINES) as engine:
         asking = tool(engine=engine, seed=0, budget=40, max_tokens=9)
         told = (
             list(made.stream({"said": ""}, stream_mode="custom"))

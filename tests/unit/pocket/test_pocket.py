@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hogwild_agents.errors import InvalidTeamError
+from hogwild_agents.names import NAMES
 from hogwild_agents.pocket import team_settings
 from hogwild_agents.pocket.tasks import make_task_list, score
 from hogwild_agents.pocket.training.teacher import REFUSAL
 from hogwild_agents.team import CollaborationPrompt, RedundancyCheck, Team
 from hogwild_agents.team.answers import boxed
-from hogwild_agents.team.prompts import NAMES
 from tests.unit.pocket.training.playing import prompt_of, seeds, sizes, team, tokenizer
 
 many = settings(max_examples=100, deadline=None, derandomize=True)

@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from hogwild_agents.names import NAMES
 from hogwild_agents.pocket.tasks import KINDS, Task, make_task
 from hogwild_agents.pocket.tokenizer import (
     CONTEXT,
@@ -28,7 +29,6 @@ from hogwild_agents.pocket.training.dialogues import make_dialogue
 from hogwild_agents.pocket.training.requests import make_function, make_request
 from hogwild_agents.team import steps
 from hogwild_agents.team.interrupts import QUESTION
-from hogwild_agents.team.prompts import NAMES
 from tests.unit.pocket.training.playing import seeds, team, tokenizer
 
 many = settings(max_examples=200, deadline=None, derandomize=True)

@@ -9,9 +9,9 @@ import pytest
 
 from hogwild_agents.engine import CacheBlock
 from hogwild_agents.errors import HogwildError, InvalidLayoutError, SessionFailedError
+from hogwild_agents.names import MAX_WORKERS
 from hogwild_agents.team import Layout, Team, TeamBlocks
 from hogwild_agents.team.layouts import LAYOUTS, SOLO, Views, choose_layout
-from hogwild_agents.team.prompts import MAX_WORKERS
 from tests.unit.team.scripted import tokenizer
 from tests.unit.team.voices import WAIT, hold, make, model, voices
 

@@ -50,7 +50,7 @@ def view(events: list[Event], width: int, height: int = 30, workers: int = 2) ->
     console = Console(file=StringIO(), force_terminal=True, width=width, height=height)
     made = LiveView(console, PROBLEM, team_of(workers, budget=200), "Ctrl-C stops")
     for event in events:
-        made.hear(event)
+        made.show(event)
     return made
 
 
@@ -165,7 +165,7 @@ def test_the_reply_takes_the_place_of_the_columns() -> None:
     assert "There are [25]" in frame
     assert "reply: 1 tokens" in frame
     assert "Bob [2]" not in frame
-    shown.hear(ev.Finished(20, 1.5, result()))
+    shown.show(ev.Finished(20, 1.5, result()))
     frame = drawn(shown, 100)
     assert "There are" not in frame
     assert "1.5 s" in frame
@@ -178,5 +178,5 @@ def test_a_real_live_display() -> None:
     console = Console(file=file, force_terminal=True, width=100, height=30)
     with LiveView(console, PROBLEM, team_of(), "Ctrl-C stops") as shown:
         for event in EVENTS:
-            shown.hear(event)
+            shown.show(event)
     assert "the odd numbers" in file.getvalue()

@@ -23,10 +23,10 @@ from pydantic import BaseModel, TypeAdapter
 from hogwild_agents import HogwildError
 from hogwild_agents.errors import InvalidAnswerFormatError, InvalidMessageError, InvalidTeamError
 from hogwild_agents.langchain.runnables import CollaborationPrompt
+from hogwild_agents.names import worker_names
 from hogwild_agents.team import Team
 from hogwild_agents.team import prompts as texts
 from hogwild_agents.team.answers import answer_format, choice
-from hogwild_agents.team.prompts import worker_names
 from hogwild_agents.team.steps import HISTORY_HEADER
 from tests.unit.langchain.runnables.pieces import check_runs, check_ways
 from tests.unit.team.scripted import tokenizer

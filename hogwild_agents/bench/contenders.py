@@ -141,7 +141,7 @@ def counting_twin(
     twin = copy.copy(shared)
     twin._compiled = compile_model(shared.model) if compiled else None
     made = 0
-    if shared._cuda_graphs is not None:
+    if shared._graphs is not None:
         from hogwild_agents.engine.attention.cuda_graphs import (  # they need Triton
             CudaGraphRunner,
             record_graph,
@@ -152,7 +152,7 @@ def counting_twin(
             made += 1
             return record_graph(run)
 
-        twin._cuda_graphs = CudaGraphRunner(shared.pool, twin._call, record)
+        twin._graphs = CudaGraphRunner(shared.pool, twin._call, record)
     return twin, lambda: made
 
 

@@ -95,7 +95,7 @@ class SharedCacheModel:
     ) -> None:
         self.model = model
         self.backend = backend
-        self._cuda_graphs: CudaGraphRunner | None = None
+        self._graphs: CudaGraphRunner | None = None
         self._compiled = compile_model(model) if compile else None
         self.max_length = max_length
         embedding: Any = model.get_input_embeddings()
@@ -128,7 +128,7 @@ class SharedCacheModel:
         if cuda_graphs and backend.name == "triton" and self.device.type == "cuda":
             from hogwild_agents.engine.attention import cuda_graphs as graphs  # needs Triton
 
-            self._cuda_graphs = graphs.CudaGraphRunner(self.pool, self._call)
+            self._graphs = graphs.CudaGraphRunner(self.pool, self._call)
 
     @classmethod
     def from_pretrained(
@@ -297,11 +297,11 @@ class SharedCacheModel:
             self.model.train(False)
         current = Pass(self.pool, rows)
         with on_device(self.device):
-            logits = None if self._cuda_graphs is None else self._cuda_graphs.run(current)
+            logits = None if self._graphs is None else self._graphs.run(current)
             if logits is None:
                 parts = current.ids, current.positions, current.last
                 ids, positions, last = map(self.pool.tensor, parts)
-                compiled = self._cuda_graphs is None or not self._cuda_graphs.works
+                compiled = self._graphs is None or not self._graphs.works
                 attend = self.backend.attend(current)
                 logits = self._call(ids, positions, last, attend, compiled=compiled).float()
         for row in rows:

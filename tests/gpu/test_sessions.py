@@ -73,7 +73,7 @@ def on_card(family: Family, cache_dtype: str = "auto") -> SharedCacheModel:
 def record(model: SharedCacheModel) -> Recordings:
     """Has the passes of a model recorded from now on."""
     made = Recordings()
-    model._cuda_graphs = CudaGraphRunner(model.pool, model._call, made)
+    model._graphs = CudaGraphRunner(model.pool, model._call, made)
     return made
 
 
@@ -258,7 +258,7 @@ def test_weights_from_a_folder(
     model = SharedCacheModel.from_pretrained(tmp_path, device=DEVICE, cache_bytes=CACHE_BYTES)
     if not REHEARSAL:
         assert model.backend.name == "triton"
-        assert model._cuda_graphs is not None
+        assert model._graphs is not None
         assert {parameter.device.type for parameter in model.model.parameters()} == {"cuda"}
     cpu = SharedCacheModel.from_pretrained(tmp_path, device="cpu")
     block, twin = model.new_block(), cpu.new_block()

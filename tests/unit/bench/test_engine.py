@@ -194,7 +194,7 @@ def test_recordings_are_counted_and_warm_up_waits_for_them(
     family = next(family for family in ACCEPTED if family.name == "llama-mqa")
     model = SharedCacheModel.from_pretrained(build(family), backend="triton", self_check=False)
     monkeypatch.setattr(graphs, "record_graph", record)
-    monkeypatch.setattr(model, "_cuda_graphs", graphs.CudaGraphRunner(model.pool, model._call))
+    monkeypatch.setattr(model, "_graphs", graphs.CudaGraphRunner(model.pool, model._call))
     contender = make_contender(model, Entry("hogwild", 1, 40), 2)
     assert contender.recordings() == 1
     assert len(replayed) == 3

@@ -52,18 +52,18 @@ class Recordings:
 def recordings(model: SharedCacheModel, monkeypatch: pytest.MonkeyPatch) -> Recordings:
     """What the model's recorder makes."""
     made = Recordings()
-    monkeypatch.setattr(model, "_cuda_graphs", CudaGraphRunner(model.pool, model._call, made))
+    monkeypatch.setattr(model, "_graphs", CudaGraphRunner(model.pool, model._call, made))
     return made
 
 
 @contextmanager
 def launched(model: SharedCacheModel) -> Iterator[None]:
     """Passes are launched kernel by kernel as long as this lasts."""
-    recorder, model._cuda_graphs = model._cuda_graphs, None
+    recorder, model._graphs = model._graphs, None
     try:
         yield
     finally:
-        model._cuda_graphs = recorder
+        model._graphs = recorder
 
 
 def team(model: SharedCacheModel, seed: int) -> list[list[CacheBlock]]:
@@ -175,7 +175,7 @@ def test_a_model_that_cannot_be_recorded(
     """It runs all the same, and one warning says why it is slower."""
     fault = RuntimeError("operation not permitted when stream is capturing")
     monkeypatch.setattr(
-        model, "_cuda_graphs", CudaGraphRunner(model.pool, model._call, Recordings(fault))
+        model, "_graphs", CudaGraphRunner(model.pool, model._call, Recordings(fault))
     )
     views = team(model, 9)
     steps = [[[n], [n + 1]] for n in range(4)]
@@ -192,7 +192,7 @@ def test_want_of_memory_is_not_hidden(
     """The scheduler knows what to do about it; the blocks are as before."""
     fault = torch.OutOfMemoryError("out of memory")
     monkeypatch.setattr(
-        model, "_cuda_graphs", CudaGraphRunner(model.pool, model._call, Recordings(fault))
+        model, "_graphs", CudaGraphRunner(model.pool, model._call, Recordings(fault))
     )
     views = team(model, 10)
     model.forward(views, [[1], [2]])

@@ -25,13 +25,14 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def command_line() -> str:
     """Every command with its arguments and options, as `--help` shows them."""
+    import typer
     from typer.cli import get_docs_for_click
     from typer.main import get_command
 
     from hogwild_agents.cli import app
 
     command: Any = get_command(app)
-    context = command.make_context("hogwild", ["--version"], resilient_parsing=True)
+    context = typer.Context(command, info_name="hogwild")
     text: str = get_docs_for_click(obj=command, ctx=context, name="hogwild", indent=0)
     text = text.partition("**Commands**")[2].partition("\n## ")[2]  # one heading per command
     return "## " + re.sub(r"^(Example|Your own data and model): (.*)$", _as_code, text, flags=re.M)
@@ -104,6 +105,11 @@ def contributing() -> str:
     return _page("CONTRIBUTING.md")
 
 
+def security() -> str:
+    """SECURITY.md of the repository."""
+    return _page("SECURITY.md")
+
+
 def _page(name: str) -> str:
     """A page of the repository's root, without its title, with links that hold on the site."""
     text = (ROOT / name).read_text(encoding="utf-8").partition("\n")[2]
@@ -123,5 +129,6 @@ FILLERS: dict[str, Callable[[], str]] = {
         langchain_errors,
         changelog,
         contributing,
+        security,
     )
 }

@@ -74,7 +74,7 @@ def _type(kind: Any, name: str) -> str:
     """An annotation as it stands in the source, without what only pydantic reads."""
     owner = next(cls for cls in kind.__mro__ if name in vars(cls).get("__annotations__", {}))
     text = re.sub(r"Annotated\[(\w+), [^\]]*\]", r"\1", str(vars(owner)["__annotations__"][name]))
-    return f"`{text}`".replace("|", "\\|")
+    return f"`{text}`".replace(" | ", "` or `")
 
 
 def langchain_errors() -> str:

@@ -12,8 +12,8 @@ demo: .venv/ready  ## two and four workers solve a problem, and one alone for co
 	$(BIN)/hogwild solve - --workers 2 --compare < examples/tasks.txt
 	$(BIN)/hogwild solve - --workers 4 --compare < examples/tasks.txt
 
-test: .venv/ready  ## all tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+test: .venv/ready  ## all tests but the slow ones, and which lines they have not run
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --cov=hogwild_agents
 
 test-slow: .venv/ready  ## tests that take minutes
 	$(BIN)/pytest -m slow

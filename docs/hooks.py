@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = "https://github.com/hogwild-agents/hogwild_agents/blob/main/"
 
 _PLACE = re.compile(r"^<!-- fill: (\w+) -->$", re.MULTILINE)
+_EXAMPLE = re.compile(r"^(\w[\w ]*): (hogwild .*)$", re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)]+)\)")
 
 
@@ -25,21 +26,35 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def command_line() -> str:
     """Every command with its arguments and options, as `--help` shows them."""
-    import typer
-    from typer.cli import get_docs_for_click
-    from typer.main import get_command
+    import click
 
     from hogwild_agents.cli import app
 
-    command: Any = get_command(app)
-    context = typer.Context(command, info_name="hogwild")
-    text: str = get_docs_for_click(obj=command, ctx=context, name="hogwild", indent=0)
-    text = text.partition("**Commands**")[2].partition("\n## ")[2]  # one heading per command
-    return "## " + re.sub(r"^(Example|Your own data and model): (.*)$", _as_code, text, flags=re.M)
+    context = click.Context(app, info_name="hogwild")
+    return "\n\n".join(
+        _command(click.Context(command, info_name=name, parent=context))
+        for name, command in app.commands.items()
+    )
 
 
-def _as_code(example: re.Match[str]) -> str:
-    return f"{example[1]}:\n\n```console\n$ {example[2]}\n```"
+def _command(context: Any) -> str:
+    command = context.command
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    text = inspect.cleandoc(command.help or "").replace("\b\n", "")
+    rows = ["| option | meaning |", "|---|---|"]
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)  # None for arguments
+        if record is not None:
+            name, meaning = (cell.replace("|", "\\|") for cell in record)
+            rows.append(f"| `{name}` | {meaning} |")
+    return "\n\n".join(
+        [
+            f"## `{context.command_path}`",
+            f"```console\n$ {usage}\n```",
+            _EXAMPLE.sub(r"\1:\n\n```console\n$ \2\n```", text),
+            "\n".join(rows),
+        ]
+    )
 
 
 def chat_model_options() -> str:

@@ -43,10 +43,9 @@ def _command(context: Any) -> str:
     text = inspect.cleandoc(command.help or "").replace("\b\n", "")
     rows = ["| option | meaning |", "|---|---|"]
     for parameter in command.get_params(context):
-        record = parameter.get_help_record(context)  # None for arguments
-        if record is not None:
-            name, meaning = (cell.replace("|", "\\|") for cell in record)
-            rows.append(f"| `{name}` | {meaning} |")
+        if parameter.param_type_name == "option":
+            name, meaning = parameter.get_help_record(context)
+            rows.append(f"| `{name}` | {meaning.replace('|', '&#124;')} |")
     return "\n\n".join(
         [
             f"## `{context.command_path}`",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import pytest
@@ -10,12 +12,14 @@ from langchain_core import exceptions
 from langchain_core.language_models import BaseChatModel
 from langchain_core.tools import BaseTool
 
-from docs import hooks
 from hogwild_agents import ChatHogwild, TeamTool
 from hogwild_agents.errors import HogwildError
 from hogwild_agents.langchain import errors
 from hogwild_agents.pocket import team_settings
 from hogwild_agents.team.config import DEFAULT_BUDGET, DEFAULT_SAMPLING
+
+FILLERS = run_path(str(Path(__file__).parents[2] / "docs" / "hooks.py"))["FILLERS"]
+"""Functions by name, each of which writes a part of a page."""
 
 
 def rows(table: str) -> list[list[str]]:
@@ -26,14 +30,14 @@ def rows(table: str) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("kind", "base", "table"),
     [
-        (ChatHogwild, BaseChatModel, hooks.chat_model_options),
-        (TeamTool, BaseTool, hooks.team_tool_options),
+        (ChatHogwild, BaseChatModel, "chat_model_options"),
+        (TeamTool, BaseTool, "team_tool_options"),
     ],
     ids=["ChatHogwild", "TeamTool"],
 )
-def test_options(kind: Any, base: Any, table: Any) -> None:
+def test_options(kind: Any, base: Any, table: str) -> None:
     """Each has its type, its default and a description."""
-    listed = rows(table())
+    listed = rows(FILLERS[table]())
     assert [name.strip("`") for name, *_ in listed] == [
         name for name in kind.model_fields if name not in base.model_fields
     ]
@@ -67,7 +71,7 @@ def test_errors() -> None:
         for name, kind in inspect.getmembers(errors, inspect.isclass)
         if issubclass(kind, HogwildError) and kind.__module__ == errors.__name__
     }
-    listed = rows(hooks.langchain_errors())
+    listed = rows(FILLERS["langchain_errors"]())
     assert {name.strip("`") for name, *_ in listed} == ours
     for name, theirs, meaning in listed:
         kind = getattr(errors, name.strip("`"))
@@ -77,7 +81,7 @@ def test_errors() -> None:
 
 def test_the_command_line() -> None:
     """Every command and its options."""
-    page = hooks.command_line()
+    page = FILLERS["command_line"]()
     for command in ("solve", "chat", "check", "bench", "eval"):
         assert f"## `hogwild {command}`" in page
     assert "--interrupt-every" in page

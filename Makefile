@@ -6,14 +6,14 @@ NEWEST := .venv/newest/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-slow soak lint resolve newest format bench gpu integrations evaluate picture clean
+.PHONY: demo test test-slow soak lint docs resolve newest format bench gpu integrations evaluate picture clean
 
 demo: .venv/ready  ## two and four workers solve a problem, and one alone for comparison
 	$(BIN)/hogwild solve - --workers 2 --compare < examples/tasks.txt
 	$(BIN)/hogwild solve - --workers 4 --compare < examples/tasks.txt
 
-test: .venv/ready  ## all tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+test: .venv/ready  ## all tests but the slow ones, and which lines they have not run
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --cov=hogwild_agents
 
 test-slow: .venv/ready  ## tests that take minutes
 	$(BIN)/pytest -m slow
@@ -25,6 +25,9 @@ lint: .venv/ready  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/ready  ## the documentation in site/; a dead link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 resolve: .venv/ready  ## whether constraints.txt can be installed from PyPI alone, on each Python
 	@for python in 3.11 3.12 3.13; do \
@@ -60,7 +63,7 @@ picture: .venv/ready  ## records docs/demo.svg anew
 	$(BIN)/python docs/picture.py
 
 clean:
-	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv dist site .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -58,8 +58,8 @@ class ChatHogwild(Options):
     the extracted answer, the forward passes, and how redundancy checks were answered.
 
     Every argument but `engine`, `streaming` and `api_key` can also be given for one call:
-    `model.invoke(question, workers=4)`. `ChatHogwild.model_fields` and docs/langchain.md say what
-    each one is.
+    `model.invoke(question, workers=4)`. `ChatHogwild.model_fields` and the
+    documentation's page Options say what each one is.
 
     Example:
         from hogwild_agents import ChatHogwild

@@ -1,10 +1,10 @@
-"""Options and errors: what the code says of them and what docs/langchain.md says is the same."""
+"""The pages that are written from the code say everything that the code has."""
 
 from __future__ import annotations
 
 import inspect
-import re
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import pytest
@@ -18,33 +18,35 @@ from hogwild_agents.langchain import errors
 from hogwild_agents.pocket import team_settings
 from hogwild_agents.team.config import DEFAULT_BUDGET, DEFAULT_SAMPLING
 
-DOCS = (Path(__file__).parents[2] / "docs" / "langchain.md").read_text()
+FILLERS = run_path(str(Path(__file__).parents[2] / "docs" / "hooks.py"))["FILLERS"]
+"""Functions by name, each of which writes a part of a page."""
 
 
-def rows(after: str) -> list[list[str]]:
-    """The cells of the first table after some words."""
-    table = re.search(r"^\|---.*\n((?:\|.*\n)+)", DOCS.partition(after)[2], re.M)
-    assert table is not None
-    return [[cell.strip() for cell in row[1:-1].split("|")] for row in table[1].splitlines()]
+def rows(table: str) -> list[list[str]]:
+    """The cells of a table without its head."""
+    return [[cell.strip() for cell in row[1:-1].split(" | ")] for row in table.splitlines()[2:]]
 
 
 @pytest.mark.parametrize(
-    ("kind", "base", "after"),
-    [(ChatHogwild, BaseChatModel, "## Options"), (TeamTool, BaseTool, "Of `TeamTool`")],
+    ("kind", "base", "table"),
+    [
+        (ChatHogwild, BaseChatModel, "chat_model_options"),
+        (TeamTool, BaseTool, "team_tool_options"),
+    ],
     ids=["ChatHogwild", "TeamTool"],
 )
-def test_options(kind: Any, base: Any, after: str) -> None:
-    """All of them, in order, with their defaults and words."""
-    fields = {n: f for n, f in kind.model_fields.items() if n not in base.model_fields}
-    listed = rows(after)
-    assert sorted(name for name, *_ in listed) == sorted(f"`{name}`" for name in fields)
-    for name, type_, default, told in listed:
-        field = fields[name.strip("`")]
-        made = field.default_factory is not None
-        assert default == ("" if made else f"`{field.default!r}`".replace("'", '"'))
-        assert type_
-        assert field.description
-        assert told == " ".join(field.description.split())
+def test_options(kind: Any, base: Any, table: str) -> None:
+    """Each has its type, its default and a description."""
+    listed = rows(FILLERS[table]())
+    assert [name.strip("`") for name, *_ in listed] == [
+        name for name in kind.model_fields if name not in base.model_fields
+    ]
+    for name, annotation, default, meaning in listed:
+        field = kind.model_fields[name.strip("`")]
+        assert annotation
+        assert default == ("" if field.default_factory else f"`{field.default!r}`")
+        assert meaning == " ".join((field.description or "").split())
+        assert meaning
 
 
 def test_figures_of_defaults() -> None:
@@ -63,17 +65,26 @@ def test_figures_of_defaults() -> None:
 
 
 def test_errors() -> None:
-    """All of them, with LangChain's class and no other."""
+    """All of them, each with the error of LangChain that it is."""
     ours = {
         name
         for name, kind in inspect.getmembers(errors, inspect.isclass)
         if issubclass(kind, HogwildError) and kind.__module__ == errors.__name__
     }
-    listed = rows("## Errors")
+    listed = rows(FILLERS["langchain_errors"]())
     assert {name.strip("`") for name, *_ in listed} == ours
-    for name, theirs, _ in listed:
+    for name, theirs, meaning in listed:
         kind = getattr(errors, name.strip("`"))
-        assert kind.__bases__[1] is getattr(exceptions, theirs.strip("`"))
+        assert issubclass(kind, getattr(exceptions, theirs.strip("`")))
+        assert meaning
+
+
+def test_the_command_line() -> None:
+    """Every command and its options."""
+    page = FILLERS["command_line"]()
+    for command in ("solve", "chat", "check", "bench", "eval"):
+        assert f"## `hogwild {command}`" in page
+    assert "--interrupt-every" in page
 
 
 def test_the_example_of_the_docstring(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,8 +4,9 @@ Names load on first use, so that importing the package loads neither torch nor t
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from hogwild_agents.version import __version__
 
 if TYPE_CHECKING:
     from hogwild_agents.engine import Engine, SharedCacheModel
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     )
     from hogwild_agents.langchain.team_tool import TeamTool
     from hogwild_agents.team import Team
-
-try:
-    __version__ = version("hogwild-agents")
-except PackageNotFoundError:  # used from its source, without an installation
-    __version__ = "0+source"
 
 __all__ = [
     "ChatHogwild",
@@ -43,7 +39,7 @@ __all__ = [
     "__version__",
 ]
 
-_HOMES = {
+_MODULES = {
     "ChatHogwild": "langchain.chat_models",
     "CollaborationPrompt": "langchain.runnables",
     "EarlyFinisher": "langchain.runnables",
@@ -61,9 +57,9 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Loads a public name from its module on first use."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -20,7 +20,6 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import logging
-from transformers import AutoTokenizer, GenerationConfig
 
 from hogwild_agents import pocket
 from hogwild_agents.constrained.grammars import GrammarCompiler
@@ -132,6 +131,8 @@ def _load_tokenizer(source: str) -> TeamTokenizer:
     is_folder = Path(source).exists()
     if not is_folder:
         _require_hub(source)
+    from transformers import AutoTokenizer  # slow, and only needed here
+
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the error tells of its retries
     try:
@@ -172,6 +173,8 @@ def _make_compiler(source: str) -> GrammarCompiler:
 
 def _end_tokens(source: str) -> list[int]:
     """Ids that end a turn by a model's generation settings; many models have none."""
+    from transformers import GenerationConfig
+
     try:
         ids = GenerationConfig.from_pretrained(source).eos_token_id
     except OSError:

@@ -15,9 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from llguidance import LLMatcher, LLTokenizer
-from llguidance.hf import from_tokenizer
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from hogwild_agents.constrained.completion import (
     ByteTokens,
@@ -270,6 +268,9 @@ class GrammarCompiler:
     """
 
     def __init__(self, tokenizer: TeamTokenizer) -> None:
+        from llguidance.hf import from_tokenizer  # slow, as transformers is
+        from transformers import PreTrainedTokenizerFast
+
         plain = tokenizer.plain
         if not isinstance(plain, PreTrainedTokenizerFast):
             raise GrammarError(

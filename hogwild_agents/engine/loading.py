@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from hogwild_agents.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -62,6 +64,8 @@ def load_model(
     Raises:
         ModelLoadError: The model cannot be loaded, or there is no such device or dtype.
     """
+    from transformers import AutoModelForCausalLM, PreTrainedModel  # slow, and only needed here
+
     target_dtype = parse_dtype(dtype)
     target = (
         None if device is None and isinstance(source, PreTrainedModel) else choose_device(device)

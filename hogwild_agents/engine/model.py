@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from hogwild_agents.engine.attention.backend import Backend, BackendName, choose_backend
-from hogwild_agents.engine.attention.interface import CURRENT, NAME, Attend, Pass, Row
+from hogwild_agents.engine.attention.interface import CURRENT, NAME, Attend, Pass, Row, register
 from hogwild_agents.engine.cache.blocks import CacheBlock
 from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.cache.pool import bytes_per_token
@@ -37,6 +36,8 @@ from hogwild_agents.errors import (
 )
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from hogwild_agents.engine.attention.cuda_graphs import CudaGraphRunner
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ class SharedCacheModel:
         backend: Backend,
         cuda_graphs: bool,
     ) -> None:
+        register()
         self.model = model
         self.backend = backend
         self._graphs: CudaGraphRunner | None = None

@@ -1,1 +1,1 @@
-"""The LangChain face: chat model, runnables and tool."""
+"""LangChain: the chat model, its runnables, and a team as a tool."""

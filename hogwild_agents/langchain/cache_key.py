@@ -1,4 +1,4 @@
-"""Identity: what an option is called in the key of a cache."""
+"""Keys for LangChain's caches, from the values of options."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from weakref import WeakKeyDictionary
 _names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
-def identity(value: Any) -> Any:
-    """`value`, or a name for what shows itself by its address only.
+def cache_key(value: Any) -> Any:
+    """`value` itself, or a unique name for an object whose `repr` is only its address.
 
-    Addresses are used again when their object is gone, and by other processes; the name is not.
+    An address is used again once its object is gone, and by other processes; the name is not.
     """
     if isinstance(value, list | tuple):
-        return [identity(part) for part in value]
-    shown = repr(value)
-    if not re.search(r" at 0x[0-9a-f]+", shown):
+        return [cache_key(part) for part in value]
+    if not re.search(r" at 0x[0-9a-f]+", repr(value)):
         return value
     try:
         name = _names.setdefault(value, uuid4().hex)
-    except TypeError:  # it cannot be looked up: never the same again
+    except TypeError:  # it cannot be a key of a dictionary, so no two calls share a cache entry
         name = uuid4().hex
     return f"{type(value).__name__} {getattr(value, '__qualname__', '')} {name}"

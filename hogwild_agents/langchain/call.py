@@ -1,4 +1,4 @@
-"""Runs: a session that answers one call, until its end or until its time is over."""
+"""A call while it runs: its session, until that ends or its time is over."""
 
 from __future__ import annotations
 
@@ -14,45 +14,43 @@ from hogwild_agents.langchain.errors import (
     SessionFailedError,
     as_langchain_errors,
 )
-from hogwild_agents.langchain.responses import Shape
+from hogwild_agents.langchain.request import Request
 from hogwild_agents.team import Event, Finished, Result
 
 GRACE = 5.0
-"""Seconds for a session whose time is over to tell what it had reached; it takes one pass."""
+"""Seconds that a session gets, after its time is over, to return its partial result. It needs one
+forward pass."""
 
 
-class Run:
-    """A session under way; a context manager that cancels it on the way out.
+class RunningCall:
+    """The running session of one call; a context manager that cancels the session on exit.
 
     Args:
         handle: Of the session.
-        timeout: Seconds that it may take, or None.
-        shape: How what comes of it is to look as a message.
-        thinking: Seconds after which it stops thinking and answers, or None.
+        timeout: Seconds until the session is cancelled; None for no limit.
+        thinking_timeout: Seconds until the workers stop thinking and answer; None for no limit.
     """
 
     def __init__(
         self,
         handle: Handle[Event, Result],
         timeout: float | None,
-        shape: Shape,
-        thinking: float | None = None,
+        thinking_timeout: float | None = None,
     ) -> None:
-        self.shape = shape
         self._handle = handle
         self._timeout = timeout
-        self._late = False
+        self._timed_out = False
         self._timers = [
             threading.Timer(seconds, action)
-            for seconds, action in ((thinking, handle.stop), (timeout, self._end))
+            for seconds, action in ((thinking_timeout, handle.stop), (timeout, self._time_out))
             if seconds is not None
         ]
         for timer in self._timers:
             timer.daemon = True
             timer.start()
 
-    def _end(self) -> None:
-        self._late = True
+    def _time_out(self) -> None:
+        self._timed_out = True
         self._handle.cancel()
         try:
             with suppress(HogwildError):
@@ -61,46 +59,54 @@ class Run:
             self._handle.abandon(
                 AnswerTimeoutError(
                     f"There was no answer after timeout={self._timeout} s, and the engine does not "
-                    "say what it had reached: it is in a very long forward pass, or stuck."
+                    "return a partial result: it is in a very long forward pass, or stuck."
                 )
             )
 
+    @classmethod
+    def start(cls, request: Request, timeout: float | None) -> Self:
+        """Submits a session, and waits until it is admitted and its prompt is read.
+
+        Raises:
+            ModelError: The session failed before it began to think.
+        """
+        call = cls(request.submit(), timeout)
+        try:
+            if isinstance(next(iter(call._handle), None), Finished | None):
+                call.result()
+        except BaseException:
+            call.close()
+            raise
+        return call
+
+    @classmethod
+    async def astart(cls, request: Request, timeout: float | None) -> Self:
+        """As `start`, without blocking the event loop."""
+        call = cls(request.submit(), timeout)
+        try:
+            if isinstance(await anext(aiter(call._handle), None), Finished | None):
+                await call.aresult()
+        except BaseException:
+            call.close()
+            raise
+        return call
+
     def __enter__(self) -> Self:
-        """The run; it is over at the end of the block."""
+        """The call itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Cancels the session if it still runs."""
+        self.close()
+
+    def close(self) -> None:
         """Cancels the session if it still runs."""
         for timer in self._timers:
             timer.cancel()
         self._handle.cancel()
 
-    def begin(self) -> Self:
-        """Waits until the session is admitted and its prompt read.
-
-        Raises:
-            ModelError: It failed before.
-        """
-        try:
-            if isinstance(next(iter(self._handle), None), Finished | None):
-                self.result()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    async def abegin(self) -> Self:
-        """As `begin`."""
-        try:
-            if isinstance(await anext(aiter(self._handle), None), Finished | None):
-                await self.aresult()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
     def events(self) -> Iterator[Event]:
-        """What happens, from the beginning on; raises as `result` does, before the last event."""
+        """All events from the first on. Raises as `result` does, before the last event."""
         for event in self._handle:
             if isinstance(event, Finished):
                 self.result()
@@ -108,7 +114,7 @@ class Run:
         self.result()
 
     async def aevents(self) -> AsyncIterator[Event]:
-        """As `events`."""
+        """As `events`, without blocking the event loop."""
         async for event in self._handle:
             if isinstance(event, Finished):
                 await self.aresult()
@@ -119,31 +125,29 @@ class Run:
         """Waits for the end.
 
         Raises:
-            AnswerTimeoutError: The deadline came first.
+            AnswerTimeoutError: The timeout was over first.
             ModelError: The session failed.
         """
         with as_langchain_errors():
-            return self._checked(self._handle.result())
+            return self._check(self._handle.result())
 
     async def aresult(self) -> Result:
         """As `result`, without blocking the event loop."""
         with as_langchain_errors():
-            return self._checked(await self._handle)
+            return self._check(await self._handle)
 
-    def _checked(self, result: Result) -> Result:
+    def _check(self, result: Result) -> Result:
         if result.finish_reason != "cancelled":
             return result
-        error: AnswerTimeoutError | SessionFailedError
-        if self._late:
-            error = AnswerTimeoutError(
+        if self._timed_out:
+            raise AnswerTimeoutError(
                 f"There was no answer after timeout={self._timeout} s and {result.passes:,} "
                 "forward passes, so the session was stopped: raise timeout, or lower budget and "
-                "max_tokens. What it had reached is in this error's `partial`."
+                "max_tokens. This error's `partial` is the result up to then.",
+                partial=result,
             )
-        else:
-            error = SessionFailedError(
-                "The session was cancelled: its engine was closed while it worked. Try again. What "
-                "it had reached is in this error's `partial`."
-            )
-        error.partial = result
-        raise error
+        raise SessionFailedError(
+            "The session was cancelled, because its engine was closed. Try again. This error's "
+            "`partial` is the result up to then.",
+            partial=result,
+        )

@@ -1,10 +1,9 @@
-"""ChatHogwild: a LangChain chat model that is a team of workers over one shared cache."""
+"""ChatHogwild: a LangChain chat model that is a team of workers on one shared cache."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -23,43 +22,37 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from hogwild_agents.engine import Engine, Handle
-from hogwild_agents.errors import EngineClosedError
-from hogwild_agents.langchain.cache_key import identity
-from hogwild_agents.langchain.call import Run
-from hogwild_agents.langchain.errors import (
-    InvalidRequestError,
-    SessionFailedError,
-    as_langchain_errors,
-)
-from hogwild_agents.langchain.messages import PROVIDER, to_conversation, without_collaboration
+from hogwild_agents.engine import Handle
+from hogwild_agents.langchain.cache_key import cache_key
+from hogwild_agents.langchain.call import RunningCall
+from hogwild_agents.langchain.errors import SessionFailedError, as_langchain_errors
+from hogwild_agents.langchain.messages import PROVIDER, to_conversation
 from hogwild_agents.langchain.options import Options
 from hogwild_agents.langchain.profiles import profile_of
-from hogwild_agents.langchain.request import described, form_of
-from hogwild_agents.langchain.responses import ChunkMaker, Shape, whole_message
+from hogwild_agents.langchain.reply_format import parse_reply_format, parse_tool
+from hogwild_agents.langchain.request import Request, prepare
+from hogwild_agents.langchain.responses import ChunkMaker, MessageOptions, whole_message
 from hogwild_agents.langchain.structured_output import Method, structured_output
-from hogwild_agents.langchain.teams import cut_answer, team_of
-from hogwild_agents.registry import get_compiler, get_engine, get_tokenizer, unload_engine
-from hogwild_agents.team import Event, Result, Session
-from hogwild_agents.team.tool_format import HERMES, ToolCallFormat
+from hogwild_agents.registry import get_tokenizer, unload_engine
+from hogwild_agents.team import Event, Result
 
-WIDTH = 128
-"""Calls of a batch that run at once; each waits on a thread."""
+MAX_CONCURRENT_CALLS = 128
+"""How many calls of a batch run at the same time; each waits on a thread."""
 
 
 class ChatHogwild(Options):
     r"""Several copies of one local model that think together and answer as one chat model.
 
-    Weights are loaded on first use, once per process for equal `model`, `device` and `dtype`; all
-    instances share the engine, so whatever runs at the same time runs in the same forward passes.
+    The model is loaded on first use, once per process for equal `model`, `device` and `dtype`. All
+    instances share its engine, and calls that run at the same time share its forward passes.
 
-    A message's content is the reply. What the workers thought is in its content blocks, one
-    reasoning block per worker, and in `additional_kwargs["thoughts"]`; `response_metadata` holds
-    the extracted answer, the forward passes, and how redundancy checks were answered.
+    A message's content is the reply. The workers' thoughts are in its content blocks, one reasoning
+    block per worker, and in `additional_kwargs["thoughts"]`. `response_metadata` holds the
+    extracted answer, the number of forward passes, and the answers to redundancy checks.
 
-    Every argument but `engine`, `streaming` and `api_key` can also be given for one call:
+    Every argument except `engine`, `streaming` and `api_key` can also be given for one call:
     `model.invoke(question, workers=4)`. `ChatHogwild.model_fields` and the
-    documentation's page Options say what each one is.
+    documentation's page Options describe them all.
 
     Example:
         from hogwild_agents import ChatHogwild
@@ -73,28 +66,25 @@ class ChatHogwild(Options):
     def submit(
         self, problem: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any
     ) -> Handle[Event, Result]:
-        """Starts a session and returns its handle, for those who want more than a message.
+        """Starts a session and returns its handle, for more control than a message gives.
 
         Iterate over the handle for events, `say` something to the team, `stop` its thinking, or
         `cancel` it; `result()` is the whole record. Blocks while the model is loaded.
 
         Raises:
-            ModelError: The request makes no sense, or the model cannot be had.
+            ModelError: The request makes no sense, or the model cannot be loaded.
         """
         messages = self._convert_input(problem).to_messages()
-        engine, session, _ = self._for_call(kwargs)._ready(messages, stop, kwargs)
-        with as_langchain_errors():
-            return engine.submit(session)
+        return prepare(self._for_call(kwargs), messages, stop, kwargs).submit()
 
     async def asubmit(
         self, problem: LanguageModelInput, *, stop: list[str] | None = None, **kwargs: Any
     ) -> Handle[Event, Result]:
         """As `submit`, without blocking the event loop while the model is loaded."""
         messages = self._convert_input(problem).to_messages()
-        call = self._for_call(kwargs)
-        engine, session, _ = await asyncio.to_thread(call._ready, messages, stop, kwargs)
-        with as_langchain_errors():
-            return engine.submit(session)
+        options = self._for_call(kwargs)
+        request = await asyncio.to_thread(prepare, options, messages, stop, kwargs)
+        return request.submit()
 
     def _generate(
         self,
@@ -103,9 +93,9 @@ class ChatHogwild(Options):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> ChatResult:
-        call = self._for_call(kwargs)
-        with Retrying(**call._retries())(call._begin, messages, stop, kwargs) as run:
-            return _as_result(run.result(), run)
+        request, call = self._start(messages, stop, kwargs)
+        with call:
+            return _chat_result(call.result(), request.message)
 
     async def _agenerate(
         self,
@@ -114,10 +104,9 @@ class ChatHogwild(Options):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> ChatResult:
-        call = self._for_call(kwargs)
-        run: Run = await AsyncRetrying(**call._retries())(call._abegin, messages, stop, kwargs)
-        with run:
-            return _as_result(await run.aresult(), run)
+        request, call = await self._astart(messages, stop, kwargs)
+        with call:
+            return _chat_result(await call.aresult(), request.message)
 
     def _stream(
         self,
@@ -126,12 +115,12 @@ class ChatHogwild(Options):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call = self._for_call(kwargs)
-        with Retrying(**call._retries())(call._begin, messages, stop, kwargs) as run:
-            maker = ChunkMaker(run.shape)
-            for event in run.events():
-                for message in maker.take(event):
-                    yield ChatGenerationChunk(message=message)
+        request, call = self._start(messages, stop, kwargs)
+        with call:
+            maker = ChunkMaker(request.message)
+            for event in call.events():
+                for chunk in maker.chunks(event):
+                    yield ChatGenerationChunk(message=chunk)
 
     async def _astream(
         self,
@@ -140,74 +129,47 @@ class ChatHogwild(Options):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        call = self._for_call(kwargs)
-        run: Run = await AsyncRetrying(**call._retries())(call._abegin, messages, stop, kwargs)
-        with run:
-            maker = ChunkMaker(run.shape)
-            async for event in run.aevents():
-                for message in maker.take(event):
-                    yield ChatGenerationChunk(message=message)
+        request, call = await self._astart(messages, stop, kwargs)
+        with call:
+            maker = ChunkMaker(request.message)
+            async for event in call.aevents():
+                for chunk in maker.chunks(event):
+                    yield ChatGenerationChunk(message=chunk)
 
     def unload(self) -> None:
-        """Gives the model's memory back: closes the engine that all instances of it share.
+        """Frees the model's memory: closes the engine that all its instances share.
 
-        What is running on it is cancelled, and whoever needs the model next loads it anew. An
-        engine of your own stays as it is: close that yourself.
+        Sessions that run on it are cancelled, and the next call loads the model anew. Your own
+        engine stays as it is: close it yourself.
         """
         if self.engine is None:
             unload_engine(self.model, self.device, self.dtype)
 
-    def _begin(
+    def _start(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
-    ) -> Run:
-        return self._run(*self._ready(messages, stop, kwargs)).begin()
+    ) -> tuple[Request, RunningCall]:
+        """Prepares and starts a call, again if the engine fails before the thinking begins."""
+        options = self._for_call(kwargs)
 
-    async def _abegin(
+        def attempt() -> tuple[Request, RunningCall]:
+            request = prepare(options, messages, stop, kwargs)
+            return request, RunningCall.start(request, options.timeout)
+
+        return Retrying(**options._retries())(attempt)
+
+    async def _astart(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
-    ) -> Run:
-        # Nothing is submitted on the other thread: who cancels this would not know of it.
-        ready = await asyncio.to_thread(self._ready, messages, stop, kwargs)
-        return await self._run(*ready).abegin()
+    ) -> tuple[Request, RunningCall]:
+        """As `_start`, without blocking the event loop."""
+        options = self._for_call(kwargs)
 
-    def _ready(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
-    ) -> tuple[Engine, Session, ToolCallFormat | None]:
-        """All that it takes to begin; may take long the first time, as it loads the model."""
-        session, calls = self._prepare(messages, stop, kwargs)
-        with as_langchain_errors():
-            if self.engine is None:
-                return get_engine(self.model, self.device, self.dtype), session, calls
-        try:
-            self.engine.require_open()
-        except EngineClosedError as error:  # to try again would not help
-            raise InvalidRequestError(f"{self.engine!r} cannot take more. {error}") from error
-        return self.engine, session, calls
+        async def attempt() -> tuple[Request, RunningCall]:
+            # Only this part runs on a thread: a session submitted there would survive the
+            # cancellation of this coroutine.
+            request = await asyncio.to_thread(prepare, options, messages, stop, kwargs)
+            return request, await RunningCall.astart(request, options.timeout)
 
-    def _run(self, engine: Engine, session: Session, calls: ToolCallFormat | None) -> Run:
-        with as_langchain_errors():
-            handle = engine.submit(session)
-        about = {"model_name": self.model, "answer_format": session.team.answer.name}
-        cut = partial(cut_answer, session.team, self.max_tokens)
-        return Run(handle, self.timeout, Shape(calls, self.reasoning, cut, about))
-
-    def _prepare(
-        self, messages: list[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any]
-    ) -> tuple[Session, ToolCallFormat | None]:
-        """A session, and how its reply writes calls of tools if it may; needs no weights."""
-        with as_langchain_errors():
-            form = form_of(**kwargs)
-            told, messages = without_collaboration(messages)
-            conversation = to_conversation(messages)
-            if form.told:
-                conversation.insert(0, {"role": "system", "content": form.told})
-            tokenizer = get_tokenizer(self.model)
-            team = team_of(self, tokenizer, form, self.stop if stop is None else stop, told)
-            if form.free:
-                return team.session(conversation), None
-            calls = tokenizer.tool_call_format or HERMES
-            guide = form.grammar(get_compiler(self.model), calls).guide()
-            session = team.session(conversation, tools=form.tools, guide=guide)
-            return session, calls if form.callable else None
+        return await AsyncRetrying(**options._retries())(attempt)
 
     def _retries(self) -> dict[str, Any]:
         return {
@@ -217,7 +179,7 @@ class ChatHogwild(Options):
             "reraise": True,
         }
 
-    # Many calls: all of them run in the same forward passes.
+    # Many calls.
 
     def batch(
         self,
@@ -227,8 +189,11 @@ class ChatHogwild(Options):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        """As `Runnable.batch`, up to 128 at once unless a limit is given."""
-        configs = _wide(config, len(inputs))
+        """As `Runnable.batch`, with up to 128 calls at once unless the config sets a limit.
+
+        All of them run in the same forward passes.
+        """
+        configs = _concurrent(config, len(inputs))
         return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
 
     def batch_as_completed(
@@ -237,8 +202,9 @@ class ChatHogwild(Options):
         config: RunnableConfig | Sequence[RunnableConfig] | None = None,
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
-        """As `Runnable.batch_as_completed`, as wide as `batch`."""
-        yield from super().batch_as_completed(inputs, _wide(config, len(inputs)), **kwargs)
+        """As `Runnable.batch_as_completed`, with as many calls at once as `batch`."""
+        configs = _concurrent(config, len(inputs))
+        yield from super().batch_as_completed(inputs, configs, **kwargs)
 
     def generate(
         self,
@@ -247,17 +213,17 @@ class ChatHogwild(Options):
         callbacks: Any = None,
         **kwargs: Any,
     ) -> LLMResult:
-        """As `BaseChatModel.generate`, with all prompts at once."""
+        """As `BaseChatModel.generate`, with as many prompts at once as `batch`."""
         if len(messages) <= 1:
             return super().generate(messages, stop, callbacks, **kwargs)
-        one: Callable[..., LLMResult] = super().generate
-        ids = [kwargs.pop("run_id", None), *[None] * (len(messages) - 1)]
+        generate: Callable[..., LLMResult] = super().generate
+        run_ids = [kwargs.pop("run_id", None), *[None] * (len(messages) - 1)]
 
-        def answer(given: list[BaseMessage], run_id: Any) -> LLMResult:
-            return one([given], stop, callbacks, run_id=run_id, **kwargs)
+        def answer(prompt: list[BaseMessage], run_id: Any) -> LLMResult:
+            return generate([prompt], stop, callbacks, run_id=run_id, **kwargs)
 
-        with ContextThreadPoolExecutor(min(len(messages), WIDTH)) as pool:
-            results = [*pool.map(answer, messages, ids)]
+        with ContextThreadPoolExecutor(min(len(messages), MAX_CONCURRENT_CALLS)) as pool:
+            results = [*pool.map(answer, messages, run_ids)]
         return LLMResult(
             generations=[result.generations[0] for result in results],
             llm_output=self._combine_llm_outputs([result.llm_output or {} for result in results]),
@@ -274,23 +240,23 @@ class ChatHogwild(Options):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Lets replies call tools, in the model's own form and always with valid arguments.
+        """Lets replies call tools, in the model's own format and always with valid arguments.
 
         Args:
             tools: Pydantic classes, functions, LangChain's tools, or schemas.
             tool_choice: `auto` lets the model decide, `any` demands a call, `none` allows none, and
-                a name demands that tool.
-            strict: Put into the schemas; calls fit them in any case.
+                a name demands a call of that tool.
+            strict: Added to the schemas; calls fit them in any case.
             kwargs: Passed on to every call; `parallel_tool_calls=False` allows one call at most.
 
         Raises:
-            InvalidRequestError: One is no tool, or the choice names none.
+            InvalidRequestError: An entry is not a tool, or the choice names none of them.
         """
-        listed = [described(tool, strict) for tool in tools]
-        form_of(listed, tool_choice)
+        shown = [parse_tool(tool, strict) for tool in tools]
+        parse_reply_format(shown, tool_choice)
         if tool_choice is not None:
             kwargs["tool_choice"] = tool_choice
-        return self.bind(tools=listed, **kwargs)
+        return self.bind(tools=shown, **kwargs)
 
     def with_structured_output(
         self,
@@ -301,24 +267,24 @@ class ChatHogwild(Options):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Replies that fit a schema: a pydantic class gives its instances, all else gives dicts.
+        """Replies that fit a schema: instances of a pydantic class, or dicts for all other schemas.
 
         Args:
             schema: A pydantic class, a TypedDict, or a JSON schema.
-            method: `json_schema` tells the model the schema, `function_calling` makes it call a
-                tool of that schema, `json_mode` leaves the telling to you; replies always fit.
-            include_raw: Whether to give `{"raw": message, "parsed": ..., "parsing_error": ...}`.
-            strict: Put into the schema; replies fit it in any case.
+            method: `json_schema` shows the model the schema, `function_calling` makes it call a
+                tool of that schema, `json_mode` shows it nothing; replies fit in any case.
+            include_raw: Whether to return `{"raw": message, "parsed": ..., "parsing_error": ...}`.
+            strict: Added to the schema; replies fit it in any case.
             kwargs: Passed on to every call.
 
         Raises:
-            InvalidRequestError: No such method, or no schema.
+            InvalidRequestError: There is no such method, or the schema is not one.
         """
         return structured_output(
             self, schema, method=method, include_raw=include_raw, strict=strict, **kwargs
         )
 
-    # What LangChain asks of a chat model.
+    # LangChain's own hooks.
 
     @property
     def _llm_type(self) -> str:
@@ -326,11 +292,11 @@ class ChatHogwild(Options):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        """All that the answer depends on; the key of caches."""
-        beside = {"engine", "api_key", "timeout", "max_retries", "streaming", "stop"}
-        own = type(self).model_fields.keys() - BaseChatModel.model_fields.keys() - beside
-        params = {name: identity(getattr(self, name)) for name in sorted(own)}
-        # A call's own stop strings are in the key under their name.
+        """All options that the answer depends on; LangChain's caches use them as their key."""
+        irrelevant = {"engine", "api_key", "timeout", "max_retries", "streaming", "stop"}
+        names = type(self).model_fields.keys() - BaseChatModel.model_fields.keys() - irrelevant
+        params = {name: cache_key(getattr(self, name)) for name in sorted(names)}
+        # LangChain adds a call's own stop strings under the name "stop".
         return params | {"default_stop": self.stop, "output_version": self.output_version}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
@@ -342,7 +308,7 @@ class ChatHogwild(Options):
         return profile_of(self.model)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """The ids of a text, by the model's own tokenizer; loads that, and not the weights."""
+        """The token ids of a text; loads the model's tokenizer, but not its weights."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         with as_langchain_errors():
@@ -351,19 +317,21 @@ class ChatHogwild(Options):
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
     ) -> int:
-        """Tokens of a conversation in the model's chat template, without what a team is told."""
+        """Tokens of a conversation in the model's chat template, without the team's own prompt."""
         with as_langchain_errors():
-            form = form_of(tools)
-            tokens = get_tokenizer(self.model).prompt(to_conversation(messages), tools=form.tools)
+            shown = parse_reply_format(tools).tools
+            tokens = get_tokenizer(self.model).prompt(to_conversation(messages), tools=shown)
         return len(tokens)
 
 
-def _as_result(result: Result, run: Run) -> ChatResult:
-    return ChatResult(generations=[ChatGeneration(message=whole_message(result, run.shape))])
+def _chat_result(result: Result, options: MessageOptions) -> ChatResult:
+    return ChatResult(generations=[ChatGeneration(message=whole_message(result, options))])
 
 
-def _wide(config: Any, count: int) -> list[RunnableConfig]:
-    """Settings for each of so many calls, which all run at once."""
-    width = min(max(count, 1), WIDTH)
-    listed = get_config_list(config, count)
-    return [one | {"max_concurrency": one.get("max_concurrency") or width} for one in listed]
+def _concurrent(config: Any, count: int) -> list[RunnableConfig]:
+    """One config for each of `count` calls, so that all of them run at once."""
+    width = min(max(count, 1), MAX_CONCURRENT_CALLS)
+    return [
+        single | {"max_concurrency": single.get("max_concurrency") or width}
+        for single in get_config_list(config, count)
+    ]

@@ -1,8 +1,8 @@
-"""What the LangChain face raises: this package's errors, each one of LangChain's at the same time.
+"""The errors of `ChatHogwild`: this package's errors that are LangChain's as well.
 
-Each class here is a subclass of the one of the same name in `hogwild_agents.errors`. Code that
-catches `langchain_core.exceptions` works as with any other provider, and code that catches
-`hogwild_agents.errors` sees the same faults as below.
+Each class is a subclass of the one of the same name in `hogwild_agents.errors`, and of a class in
+`langchain_core.exceptions`. Code for other providers catches the latter, and code for this package
+the former, whichever part of it raises them.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from hogwild_agents import errors
 
 
 class InvalidRequestError(errors.InvalidRequestError, ModelInvalidRequestError):
-    """A request that makes no sense: a message, an option, a schema; found before any work."""
+    """A message, an option or a schema makes no sense; raised before any work."""
 
 
 class ContextLengthError(errors.ContextLengthError, ContextOverflowError):
-    """The conversation does not fit the model's context; found before any work."""
+    """The conversation does not fit the model's context; raised before any work."""
 
 
 class OutOfCacheMemoryError(errors.OutOfCacheMemoryError, ModelInvalidRequestError):
-    """The session would not fit into the empty cache; found before any work."""
+    """The session would not fit even into an empty cache; raised before any work."""
 
 
 class ModelLoadError(errors.ModelLoadError, ModelNotFoundError):
-    """There is no such model, here or on the hub, or it cannot be read."""
+    """There is no such model on this machine or on the hub, or it cannot be read."""
 
 
 class HubUnreachableError(errors.HubUnreachableError, ModelConnectionError):
-    """The model is not on this machine, and the hub could not be asked for it."""
+    """The model is not on this machine, and the hub could not be reached."""
 
 
 class UnsupportedModelError(errors.UnsupportedModelError, ModelInvalidRequestError):
@@ -49,48 +49,47 @@ class UnsupportedModelError(errors.UnsupportedModelError, ModelInvalidRequestErr
 
 
 class AnswerTimeoutError(errors.AnswerTimeoutError, ModelTimeoutError):
-    """There was no answer in time; the session was stopped, `partial` is what it had reached."""
+    """There was no answer in time, so the session was stopped; `partial` is its result so far."""
 
 
 class SessionFailedError(errors.SessionFailedError, ModelAPIError):
-    """A session failed while it ran; `partial` is what it had reached, if it had begun."""
+    """A session failed while it ran; `partial` is its result so far, if it had begun."""
 
 
 class NoAnswerError(errors.HogwildError, OutputParserException):
-    """A reply holds no answer where there must be one; `llm_output` is what was searched."""
+    """A reply holds no answer; `llm_output` is the text that was searched."""
 
 
-_KINDS: tuple[type[errors.HogwildError], ...] = (
-    AnswerTimeoutError,
-    ContextLengthError,
-    OutOfCacheMemoryError,
-    HubUnreachableError,
-    ModelLoadError,
-    UnsupportedModelError,
-    InvalidRequestError,
-    SessionFailedError,
-)
-"""In the order in which they are tried: a kind before the kinds that hold it."""
+_SUBCLASSES: dict[type[errors.HogwildError], type[errors.HogwildError]] = {
+    errors.InvalidRequestError: InvalidRequestError,
+    errors.ContextLengthError: ContextLengthError,
+    errors.OutOfCacheMemoryError: OutOfCacheMemoryError,
+    errors.ModelLoadError: ModelLoadError,
+    errors.HubUnreachableError: HubUnreachableError,
+    errors.UnsupportedModelError: UnsupportedModelError,
+    errors.AnswerTimeoutError: AnswerTimeoutError,
+    errors.SessionFailedError: SessionFailedError,
+}
 
 _ADVICE: dict[type[errors.HogwildError], str] = {
     ContextLengthError: (
-        "Shorten the conversation, lower max_tokens, or tell the team less, as with "
+        "Shorten the conversation, lower max_tokens, or shorten the team's prompt with "
         "prompt=CollaborationPrompt(style='brief')."
     ),
     OutOfCacheMemoryError: (
-        "Lower budget or workers, or give an engine of your own, whose model has more cache: "
+        "Lower budget or workers, or give an engine of your own with a larger cache: "
         "Engine(SharedCacheModel.from_pretrained(..., cache_bytes=...))."
     ),
 }
-"""What to do in a chat model's words, where the parts below name arguments of their own."""
+"""Advice in terms of the chat model's options; it replaces that of the parts below."""
 
 
 @contextmanager
 def as_langchain_errors() -> Iterator[None]:
-    """Raises this package's errors as the subclasses above, with the original as the cause.
+    """Turns this package's errors into the subclasses above, with the original as the cause.
 
-    Errors that have no counterpart here are an `InvalidRequestError` if they say that the request
-    makes no sense, or else a `SessionFailedError`.
+    Errors without a subclass here become an `InvalidRequestError` if they are about the request,
+    and a `SessionFailedError` otherwise.
     """
     try:
         yield
@@ -101,8 +100,10 @@ def as_langchain_errors() -> Iterator[None]:
 
 
 def _as_langchain_error(error: errors.HogwildError) -> errors.HogwildError:
-    kind = next((kind for kind in _KINDS if isinstance(error, kind.__bases__[0])), None)
-    kind = kind or SessionFailedError
+    """The subclass for an error, with the same attributes."""
+    kind = next((_SUBCLASSES[base] for base in type(error).__mro__ if base in _SUBCLASSES), None)
+    if kind is None:
+        return SessionFailedError(str(error))
     message = str(error)
     if kind in _ADVICE:
         message = f"{message.partition('. ')[0].rstrip('.')}. {_ADVICE[kind]}"

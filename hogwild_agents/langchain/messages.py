@@ -1,8 +1,8 @@
-"""LangChain's messages as a conversation that a chat template takes, and back.
+"""LangChain's messages as a conversation for a chat template, and their content blocks.
 
-The reply is a message's content. What the workers thought is kept beside it, and stands among the
-content blocks: one reasoning block for each worker, whose `index` is the worker's place in the
-team, then one text block, then the calls of tools. Pieces of a stream merge by these indices.
+A message's content is the reply. Its content blocks are one reasoning block per worker, whose
+`index` is the worker's place in the team, then one text block, then the tool calls. Chunks of a
+stream are merged by these indices.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
-from langchain_core.messages import content as types
+from langchain_core.messages import content as content_types
 from langchain_core.messages.block_translators import register_translator
 
 from hogwild_agents.langchain.errors import InvalidRequestError
@@ -31,10 +31,10 @@ Content: TypeAlias = str | Sequence[str | Mapping[str, Any]]
 
 PROVIDER = "hogwild"
 THOUGHTS = "thoughts"
-"""Where a message keeps what the workers thought, in `additional_kwargs`."""
+"""Key in `additional_kwargs` for what the workers thought."""
 
 COLLABORATION = "collaboration"
-"""Where a system message keeps the part that says how to work together."""
+"""Key in `additional_kwargs` for the text about working together in a system message."""
 
 REPLY_INDEX = MAX_WORKERS
 CALLS_INDEX = REPLY_INDEX + 1
@@ -48,13 +48,16 @@ _ROLES = {
     "ai": "assistant",
     "tool": "tool",
 }
-_SILENT = ("reasoning", "thinking", "redacted_thinking", "tool_call", "tool_use", "tool_result")
-"""Blocks that are no text and stand for nothing new: thoughts, which models are not shown again,
-and calls and results, which have turns of their own."""
+_SKIPPED_BLOCKS = (
+    *("reasoning", "thinking", "redacted_thinking"),
+    *("tool_call", "tool_use", "tool_result"),
+)
+"""Types of blocks without text for the model: thoughts, which it is not shown again, and tool calls
+and results, which are handled separately."""
 
 
 class Collaboration(NamedTuple):
-    """What a `CollaborationPrompt` has put before messages: its text, and for which workers."""
+    """The text of a `CollaborationPrompt` in a conversation, and the workers that it names."""
 
     text: str
     workers: tuple[str, ...]
@@ -63,25 +66,25 @@ class Collaboration(NamedTuple):
 def without_collaboration(
     messages: Sequence[BaseMessage],
 ) -> tuple[Collaboration | None, list[BaseMessage]]:
-    """What a `CollaborationPrompt` has put before messages, and the messages without it."""
-    told: Collaboration | None = None
+    """Splits a conversation into the text of a `CollaborationPrompt`, if any, and the rest."""
+    collaboration: Collaboration | None = None
     rest: list[BaseMessage] = []
     for message in messages:
-        part = message.additional_kwargs.get(COLLABORATION)
-        if isinstance(message, SystemMessage) and part and message.text.startswith(part["text"]):
-            told = Collaboration(part["text"], tuple(part["workers"]))
-            left = message.text.removeprefix(told.text).strip()
-            rest += [SystemMessage(left)] if left else []
+        mark = message.additional_kwargs.get(COLLABORATION)
+        if isinstance(message, SystemMessage) and mark and message.text.startswith(mark["text"]):
+            collaboration = Collaboration(mark["text"], tuple(mark["workers"]))
+            text = message.text.removeprefix(collaboration.text).strip()
+            rest += [SystemMessage(text)] if text else []
         else:
             rest.append(message)
-    return told, rest
+    return collaboration, rest
 
 
 def to_conversation(messages: Iterable[BaseMessage]) -> list[dict[str, Any]]:
-    """Messages as `{"role": ..., "content": ...}` and whatever else a chat template reads.
+    """Messages as dicts with `role`, `content` and the other keys that a chat template reads.
 
     Raises:
-        InvalidRequestError: A message has no known role, or holds something else than text.
+        InvalidRequestError: A message has an unknown role, or holds something else than text.
     """
     conversation: list[dict[str, Any]] = []
     for index, message in enumerate(messages):
@@ -90,25 +93,25 @@ def to_conversation(messages: Iterable[BaseMessage]) -> list[dict[str, Any]]:
 
 
 def _turns(index: int, message: BaseMessage) -> list[dict[str, Any]]:
-    """A message, after the results of tools that stand among its blocks."""
+    """A message, after the tool results among its content blocks."""
     results = _tool_results(index, message.content)
     turn: dict[str, Any] = {
         "role": _role(index, message),
-        "content": _text(index, message.content, own=isinstance(message, AIMessage)),
+        "content": _text(index, message.content, skip_unknown=isinstance(message, AIMessage)),
     }
     calls = _calls_of(message) if isinstance(message, AIMessage) else []
     if calls:
         turn["tool_calls"] = [
             {
                 "type": "function",
-                "id": call["id"] or f"call{index:03}{n:02}",
+                "id": call["id"] or f"call{index:03}{number:02}",
                 "function": {"name": call["name"], "arguments": call["args"]},
             }
-            for n, call in enumerate(calls)
+            for number, call in enumerate(calls)
         ]
     if isinstance(message, AIMessage) and message.invalid_tool_calls:
-        broken = [f"{call['name']}({call['args']})" for call in message.invalid_tool_calls]
-        turn["content"] = "\n".join(filter(None, [turn["content"], *broken]))
+        invalid = [f"{call['name']}({call['args']})" for call in message.invalid_tool_calls]
+        turn["content"] = "\n".join(filter(None, [turn["content"], *invalid]))
     if isinstance(message, ToolMessage):
         turn["tool_call_id"] = message.tool_call_id
         if message.status == "error" and not turn["content"].lower().startswith("error"):
@@ -119,7 +122,7 @@ def _turns(index: int, message: BaseMessage) -> list[dict[str, Any]]:
 
 
 def _calls_of(message: AIMessage) -> list[Mapping[str, Any]]:
-    """The calls of a message; one that comes from JSON may have them among its blocks only."""
+    """The tool calls of a message; one made from JSON may have them only among its blocks."""
     if message.tool_calls or isinstance(message.content, str):
         return [*message.tool_calls]
     return [
@@ -134,7 +137,7 @@ def _calls_of(message: AIMessage) -> list[Mapping[str, Any]]:
 
 
 def _tool_results(index: int, content: Content) -> list[dict[str, Any]]:
-    """Results of tools that stand among a user's blocks, as Anthropic writes them."""
+    """Tool results among a user's content blocks, as Anthropic writes them."""
     blocks = [] if isinstance(content, str) else content
     return [
         {
@@ -159,19 +162,23 @@ def _role(index: int, message: BaseMessage) -> str:
             return "tool"
         case ChatMessage() if message.role.lower() in _ROLES:
             return _ROLES[message.role.lower()]
-    given = message.role if isinstance(message, ChatMessage) else message.type
+    role = message.role if isinstance(message, ChatMessage) else message.type
     raise InvalidRequestError(
-        f"Message {index} has the role {given!r}: use one of {', '.join(sorted(_ROLES))}."
+        f"Message {index} has the role {role!r}: use one of {', '.join(sorted(_ROLES))}."
     )
 
 
-def _text(index: int, content: Content, *, own: bool = False) -> str:
-    """The text of a message's content, the blocks of a list as lines.
+def _text(index: int, content: Content, *, skip_unknown: bool = False) -> str:
+    """The text of a message's content, with one line per block.
 
-    A model's own message may hold whatever another provider's model has put there.
+    Args:
+        index: The message's place in the conversation.
+        content: Its content.
+        skip_unknown: Whether to skip other blocks than text: another provider's model may have
+            written the message.
 
     Raises:
-        InvalidRequestError: A block is no text.
+        InvalidRequestError: A block is not text.
     """
     if isinstance(content, str):
         return content
@@ -182,7 +189,7 @@ def _text(index: int, content: Content, *, own: bool = False) -> str:
             parts.append(block)
         elif isinstance(block.get("text"), str) and kind in ("text", "text-plain", None):
             parts.append(block["text"])
-        elif not own and kind not in _SILENT:
+        elif not skip_unknown and kind not in _SKIPPED_BLOCKS:
             raise InvalidRequestError(
                 f"Message {index} holds a block of type {kind!r}, and this model reads text only: "
                 "leave it out (images, audio, files), or put its text into the message."
@@ -190,12 +197,12 @@ def _text(index: int, content: Content, *, own: bool = False) -> str:
     return "\n".join(filter(None, parts))
 
 
-# What comes back.
+# Content blocks of replies.
 
 
-def _blocks(message: AIMessage) -> list[types.ContentBlock]:
+def _blocks(message: AIMessage) -> list[content_types.ContentBlock]:
     """The content blocks of a whole message."""
-    blocks = _spoken_blocks(message)
+    blocks = _thought_and_text_blocks(message)
     for number, call in enumerate(message.tool_calls):
         block: Any = {"type": "tool_call", **{key: call[key] for key in ("id", "name", "args")}}
         block["index"] = CALLS_INDEX + number
@@ -203,20 +210,20 @@ def _blocks(message: AIMessage) -> list[types.ContentBlock]:
     return blocks
 
 
-def _chunk_blocks(chunk: AIMessageChunk) -> list[types.ContentBlock]:
-    """The content blocks of a piece of a message, or of all its pieces together."""
+def _chunk_blocks(chunk: AIMessageChunk) -> list[content_types.ContentBlock]:
+    """The content blocks of a chunk, or of all chunks merged."""
     if chunk.chunk_position == "last" and chunk.tool_calls:
         return _blocks(chunk)
-    blocks = _spoken_blocks(chunk)
-    for piece in chunk.tool_call_chunks:
+    blocks = _thought_and_text_blocks(chunk)
+    for part in chunk.tool_call_chunks:
         block: Any = {"type": "tool_call_chunk"}
-        block |= {key: piece[key] for key in ("id", "name", "args")}
-        block["index"] = CALLS_INDEX + (piece["index"] or 0)
+        block |= {key: part[key] for key in ("id", "name", "args")}
+        block["index"] = CALLS_INDEX + (part["index"] or 0)
         blocks.append(block)
     return blocks
 
 
-def _spoken_blocks(message: AIMessage) -> list[types.ContentBlock]:
+def _thought_and_text_blocks(message: AIMessage) -> list[content_types.ContentBlock]:
     blocks: list[Any] = []
     for thought in message.additional_kwargs.get(THOUGHTS, ()):
         block = {"type": "reasoning", "reasoning": thought["text"], "index": thought["index"]}

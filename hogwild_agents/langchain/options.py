@@ -1,4 +1,4 @@
-"""Options of the chat model: what each one is, and whether it makes sense; nothing is loaded."""
+"""The chat model's options, and their checks, which load no model."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from pydantic import (
     model_validator,
 )
 
-from hogwild_agents import __version__
 from hogwild_agents.engine import Engine
 from hogwild_agents.engine.loading import parse_dtype
 from hogwild_agents.errors import HogwildError
 from hogwild_agents.langchain.errors import InvalidRequestError
 from hogwild_agents.langchain.runnables import as_interrupt
 from hogwild_agents.langchain.runnables.answers import format_of
-from hogwild_agents.langchain.teams import team_prompt
+from hogwild_agents.langchain.runnables.prompts import team_prompt
 from hogwild_agents.names import POCKET, worker_names
 from hogwild_agents.registry import parse_device, team_defaults
 from hogwild_agents.team.interrupts import choose_interrupts
 from hogwild_agents.team.layouts import choose_layout
+from hogwild_agents.version import __version__
 
-FORM = ("tools", "tool_choice", "response_format", "parallel_tool_calls")
-"""What a call may be given beside options."""
+REPLY_ARGUMENTS = ("tools", "tool_choice", "response_format", "parallel_tool_calls")
+"""Arguments of a call that are no options."""
 
-_FOR_GOOD = ("engine", "streaming", "api_key")
+_NOT_PER_CALL = ("engine", "streaming", "api_key")
 _IGNORED = ("stream", "strict", "ls_structured_output_format")
 
 
 class Options(BaseChatModel):
-    """All that can be said of a `ChatHogwild`."""
+    """The options of a `ChatHogwild`."""
 
     model: str = Field(
         default_factory=from_env("HOGWILD_MODEL", default=POCKET), validate_default=True
@@ -53,7 +53,7 @@ class Options(BaseChatModel):
     budget: int | None = Field(default=None, ge=1)
     """Forward passes of thinking; if not given 4,096, and 1,024 for the pocket model."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """The most tokens of the reply, 1,024 if not given; thoughts do not count."""
+    """The maximum number of tokens in the reply, 1,024 if not given; thoughts do not count."""
     temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """0 takes the likeliest token; if not given 0.6, and 0 for the pocket model."""
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -65,21 +65,21 @@ class Options(BaseChatModel):
     seed: int | None = Field(default=None, ge=0, lt=2**64)
     """Makes sampling repeatable."""
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
-    """Texts before which a reply ends."""
+    """Strings before which a reply ends."""
     interrupts: list[Any] | None = None
-    """Asked whenever a worker begins a step: functions from an `InterruptContext` to a text or
+    """Called whenever a worker begins a step: functions from an `InterruptContext` to a text or
     None, or runnables. If not given the redundancy check, and none for one worker."""
     finisher: Literal["reply", "answer"] | None = None
-    """How it ends: with `reply` one worker writes to the user after the thinking, with `answer`
-    the content is the bare answer. If not given `answer` for the pocket model, unless there are
-    tools or a schema, and `reply` for others."""
+    """How a call ends: with `reply` one worker writes to the user after the thinking, with
+    `answer` the content is the bare answer. If not given `answer` for the pocket model, unless
+    there are tools or a schema, and `reply` for others."""
     prompt: Any = "default"
-    """What the team is told of working together: a `CollaborationPrompt`; None adds nothing to the
-    messages."""
+    """What the team is told about working together: a `CollaborationPrompt`, or None to add
+    nothing to the messages."""
     answer: Any = None
-    """How the final answer looks, which ends the thinking when a worker states it: `boxed` (if not
-    given), `number`, `choice`, `json`, `code`, a pydantic class, a compiled pattern, or a function
-    from a text to the answer or None."""
+    """The format of the final answer, which ends the thinking when a worker states it: `boxed` (if
+    not given), `number`, `choice`, `json`, `code`, a pydantic class, a compiled pattern, or a
+    function from a text to the answer or None."""
     reasoning: bool = True
     """Whether messages show what the workers thought."""
     device: str | None = Field(default_factory=from_env("HOGWILD_DEVICE", default=None))
@@ -90,15 +90,15 @@ class Options(BaseChatModel):
     """An `Engine` of your own, whose model is used; if not given one is shared by all instances
     with equal `model`, `device` and `dtype`."""
     timeout: float | None = Field(default=None, gt=0)
-    """Seconds for one answer, without the loading of the model; then the session is stopped and
-    `AnswerTimeoutError` raised."""
+    """Seconds for one answer, not counting the loading of the model; after that the session is
+    stopped and `AnswerTimeoutError` raised."""
     max_retries: int = Field(default=2, ge=0)
-    """How often a session is tried again whose engine failed before it began to think; nothing
-    else is tried again."""
+    """How often a call is tried again if the engine fails before the thinking begins; no other
+    failure is tried again."""
     streaming: bool | None = None
-    """Whether `invoke` streams, for callbacks that want every token."""
+    """Whether `invoke` streams, so that callbacks get every token."""
     api_key: SecretStr | None = Field(default=None, exclude=True)
-    """Not used, as nothing leaves this machine; so that models can be swapped."""
+    """Not used, as nothing leaves this machine; accepted so that models can be swapped."""
 
     model_config = ConfigDict(
         arbitrary_types_allowed=True,
@@ -109,25 +109,25 @@ class Options(BaseChatModel):
 
     @field_validator("interrupts", mode="before")
     @classmethod
-    def _are_a_list(cls, given: Any) -> Any:
-        if given is None or isinstance(given, list | tuple):
-            return given
-        raise ValueError(f"Interrupts come in a list: give interrupts=[{given!r:.80}].")
+    def _check_is_list(cls, value: Any) -> Any:
+        if value is None or isinstance(value, list | tuple):
+            return value
+        raise ValueError(f"Interrupts come in a list: give interrupts=[{value!r:.80}].")
 
     @field_validator(
         *("model", "workers", "layout", "interrupts", "prompt", "answer", "device", "dtype"),
         "output_version",
     )
     @classmethod
-    def _makes_sense(cls, given: Any, info: ValidationInfo) -> Any:
+    def _check_option(cls, value: Any, info: ValidationInfo) -> Any:
         try:
-            _check(str(info.field_name), given, info.data)
+            _check(str(info.field_name), value, info.data)
         except HogwildError as error:
             raise ValueError(str(error)) from error
-        return given
+        return value
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_model(self) -> Self:
         self._add_version("hogwild-agents", __version__)
         if self.engine is not None and "model" not in self.model_fields_set:
             self.model = self.engine.model.report.name
@@ -135,58 +135,60 @@ class Options(BaseChatModel):
         return self
 
     def _for_call(self, kwargs: dict[str, Any]) -> Self:
-        """This model with what is given for one call only; takes that out of `kwargs`."""
-        own = Options.model_fields.keys() - BaseChatModel.model_fields.keys()
-        given = {
-            name: kwargs.pop(name) for name in [*kwargs] if name in own and name not in _FOR_GOOD
-        }
+        """These options with those of one call, which are taken out of `kwargs`."""
+        names = Options.model_fields.keys() - BaseChatModel.model_fields.keys() - {*_NOT_PER_CALL}
+        changes = {name: kwargs.pop(name) for name in [*kwargs] if name in names}
         for name in _IGNORED:
             kwargs.pop(name, None)
-        unknown = [name for name in kwargs if name not in FORM]
-        if unknown:
-            names = [name for name in Options.model_fields if name in own - {*_FOR_GOOD}]
+        unknown = next((name for name in kwargs if name not in REPLY_ARGUMENTS), None)
+        if unknown is not None:
+            options = [name for name in Options.model_fields if name in names]
             raise InvalidRequestError(
-                f"Unknown argument {unknown[0]}={kwargs[unknown[0]]!r:.80}: a call takes "
-                f"{', '.join((*FORM, *names))}."
+                f"Unknown argument {unknown}={kwargs[unknown]!r:.80}: a call takes "
+                f"{', '.join((*REPLY_ARGUMENTS, *options))}."
             )
-        if not given:
+        if not changes:
             return self
-        if self.engine is not None and given.get("model", self.model) != self.model:
+        if self.engine is not None and changes.get("model", self.model) != self.model:
             raise InvalidRequestError(
-                f"model={given['model']!r}, but this instance has an engine of its own with "
+                f"model={changes['model']!r}, but this instance has an engine of its own with "
                 f"{self.model!r}: make another instance for the other model."
             )
+        values = {name: getattr(self, name) for name in type(self).model_fields}
         try:
-            kept = {name: getattr(self, name) for name in type(self).model_fields}
-            checked = type(self).model_validate(kept | given)
+            checked = type(self).model_validate(values | changes)
         except ValidationError as error:
             raise InvalidRequestError(
                 f"The arguments of this call make no sense: {error}"
             ) from error
-        return self.model_copy(update={name: getattr(checked, name) for name in given})
+        return self.model_copy(update={name: getattr(checked, name) for name in changes})
 
 
-def _check(name: str, given: Any, others: dict[str, Any]) -> None:
-    """Raises HogwildError if an option makes no sense beside those before it."""
+def _check(name: str, value: Any, earlier: dict[str, Any]) -> None:
+    """Checks the value of one option, given those of the options before it.
+
+    Raises:
+        HogwildError: The value makes no sense.
+    """
     match name:
-        case "model" if not given.strip():
+        case "model" if not value.strip():
             raise InvalidRequestError(
-                f"model={given!r} names no model: give a folder or a name on the Hugging Face hub, "
+                f"model={value!r} names no model: give a folder or a name on the Hugging Face hub, "
                 f"or leave model and HOGWILD_MODEL out for {POCKET!r}, which ships inside."
             )
         case "workers":
-            worker_names(given)
-        case "layout" if "workers" in others:
-            choose_layout(given, len(worker_names(others["workers"])))
-        case "interrupts" if given is not None:
-            choose_interrupts([as_interrupt(one) for one in given])
-        case "prompt" if given != "default":
-            team_prompt(given)
-        case "answer" if given is not None:
-            format_of(given)
-        case "device" if given:
-            parse_device(given)
+            worker_names(value)
+        case "layout" if "workers" in earlier:
+            choose_layout(value, len(worker_names(earlier["workers"])))
+        case "interrupts" if value is not None:
+            choose_interrupts([as_interrupt(interrupt) for interrupt in value])
+        case "prompt" if value != "default":
+            team_prompt(value)
+        case "answer" if value is not None:
+            format_of(value)
+        case "device" if value:
+            parse_device(value)
         case "dtype":
-            parse_dtype(given)
-        case "output_version" if given not in (None, "v0", "v1"):
-            raise InvalidRequestError(f"output_version={given!r} is unknown: use 'v0' or 'v1'.")
+            parse_dtype(value)
+        case "output_version" if value not in (None, "v0", "v1"):
+            raise InvalidRequestError(f"output_version={value!r} is unknown: use 'v0' or 'v1'.")

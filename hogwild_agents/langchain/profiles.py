@@ -1,4 +1,4 @@
-"""Model profiles: what LangChain may know of a model before it is loaded."""
+"""Model profiles: what LangChain can know about a model before it is loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hogwild_agents.registry import resolve_source
 
 
 def profile_of(model: str) -> ModelProfile | None:
-    """What a model can take and give; None for one that is not on this machine's disk."""
+    """The inputs and outputs that a model supports; None if it is not on this machine's disk."""
     config = _config_of(model)
     if config is None:
         return None
@@ -38,7 +38,7 @@ def profile_of(model: str) -> ModelProfile | None:
 
 @lru_cache(maxsize=16)
 def _config_of(model: str) -> dict[str, Any] | None:
-    """What a model's configuration says of its text part."""
+    """A model's configuration, with that of its text part on top."""
     file = Path(resolve_source(model)) / "config.json"
     if not file.is_file():
         return None

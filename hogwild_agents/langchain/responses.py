@@ -1,11 +1,11 @@
-"""From a session's events to LangChain's messages: thoughts, the reply, calls of tools, figures."""
+"""Turns a session's events and its result into LangChain's messages."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, cast
 from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
@@ -17,209 +17,103 @@ from langchain_core.messages.tool import (
     tool_call_chunk,
 )
 
+from hogwild_agents.constrained.tool_parser import ReplyDelta, ToolCallDelta, ToolCallParser
 from hogwild_agents.langchain.messages import PROVIDER, THOUGHTS
 from hogwild_agents.team import Event, Finished, ReplyToken, Result, Started, StepBegun, Token
 from hogwild_agents.team.tool_format import ToolCallFormat
 
-ReplyDelta: TypeAlias = str | ToolCallChunk
-"""A piece of a reply: of its text, or of a call."""
-
-
-class ToolCallParser:
-    """Reads a reply as it grows: text, and calls of tools in a model's form.
-
-    Args:
-        form: How the model writes calls; None if the reply is all text.
-    """
-
-    def __init__(self, form: ToolCallFormat | None) -> None:
-        self._form = form
-        self._mode: Literal["text", "name", "arguments", "between"] = "text"
-        self._held = ""
-        self._calls = -1
-        self._depth = 0
-        self._quoted = self._escaped = False
-
-    def push(self, new: str) -> Iterator[ReplyDelta]:
-        """The text and the pieces of calls that are now sure."""
-        if self._form is None:
-            if new:
-                yield new
-            return
-        self._held += new
-        read: dict[str, Callable[[ToolCallFormat], Iterator[ReplyDelta]]] = {
-            "text": self._read_text,
-            "name": self._read_name,
-            "arguments": self._read_arguments,
-            "between": self._read_between,
-        }
-        while True:
-            mode, held = self._mode, self._held
-            yield from read[mode](self._form)
-            if (mode, held) == (self._mode, self._held):
-                return
-
-    def flush(self) -> Iterator[ReplyDelta]:
-        """What was held back, now that nothing more comes."""
-        held, self._held = self._held, ""
-        if self._mode == "name" and self._form is not None:  # a call that never came to its name
-            held = self._form.opening + held
-        if self._mode in ("text", "name") and held:
-            yield held
-
-    @property
-    def cut(self) -> bool:
-        """Whether the text ends within a call."""
-        return self._mode == "arguments"
-
-    def _read_text(self, form: ToolCallFormat) -> Iterator[str]:
-        before, found, after = self._held.partition(form.opening)
-        if found:
-            self._mode, self._held = "name", after
-            before = before.rstrip()
-        else:  # white space may turn out to stand before a call
-            before = self._held.rstrip()
-            begun = (
-                n
-                for n in range(len(form.opening) - 1, 0, -1)
-                if self._held.endswith(form.opening[:n])
-            )
-            kept = len(self._held) - next(begun, 0)
-            before = before[:kept].rstrip()
-            self._held = self._held[len(before) :]
-        if before:
-            yield before
-
-    def _read_name(self, form: ToolCallFormat) -> Iterator[ToolCallChunk]:
-        name, found, after = self._held.partition(form.between)
-        if found:
-            self._mode, self._held = "arguments", after
-            self._calls += 1
-            yield self._piece("", name=name, id=f"call_{uuid4().hex}")
-
-    def _read_arguments(self, _: ToolCallFormat) -> Iterator[ToolCallChunk]:
-        for place, letter in enumerate(self._held):
-            if self._escaped:
-                self._escaped = False
-            elif self._quoted:
-                self._escaped = letter == "\\"
-                self._quoted = letter != '"'
-            else:
-                self._quoted = letter == '"'
-                self._depth += (letter in "{[") - (letter in "}]")
-                if self._depth == 0:
-                    said, self._held = self._held[: place + 1], self._held[place + 1 :]
-                    self._mode = "between"
-                    yield self._piece(said)
-                    return
-        said, self._held = self._held, ""
-        if said:
-            yield self._piece(said)
-
-    def _read_between(self, form: ToolCallFormat) -> Iterator[ToolCallChunk]:
-        """After a call: another one, or the end of them all."""
-        link = form.link or form.closing
-        if form.link is not None and self._held.startswith(link):
-            self._mode, self._held = "name", self._held[len(link) :]
-        elif not link.startswith(self._held) and self._held.startswith(form.closing):
-            self._mode, self._held = "text", self._held[len(form.closing) :]
-        yield from ()
-
-    def _piece(self, arguments: str, **more: Any) -> ToolCallChunk:
-        piece = {"name": None, "id": None, **more}
-        return tool_call_chunk(args=arguments, index=self._calls, **piece)
-
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """How what came of a session is to look as a message.
+class MessageOptions:
+    """How a session's result becomes a message.
 
     Attributes:
-        calls: How the model writes calls of tools, if it may.
-        thoughts: Whether the message shows what the workers thought.
-        cut: What limits do to a bare answer; replies heed them as they are written.
-        about: Goes into the metadata.
+        tool_format: How the model writes tool calls; None if it may make none.
+        show_thoughts: Whether the message shows what the workers thought.
+        cut_answer: Applies `stop` and `max_tokens` to a bare answer. A reply obeys them already
+            while it is written.
+        metadata: Entries to add to the message's metadata.
     """
 
-    calls: ToolCallFormat | None
-    thoughts: bool
-    cut: Callable[[str], str]
-    about: Mapping[str, Any]
+    tool_format: ToolCallFormat | None
+    show_thoughts: bool
+    cut_answer: Callable[[str], str]
+    metadata: Mapping[str, Any]
 
     def content(self, result: Result) -> str:
-        """What a user should read."""
+        """The text for the user."""
         text = content_of(result)
-        return text if result.finisher == "reply" else self.cut(text)
+        return text if result.finisher == "reply" else self.cut_answer(text)
 
-    def metadata(self, result: Result, *, called: bool, cut: bool) -> dict[str, Any]:
-        """What the message tells of its session."""
-        return {**metadata_of(result, called=called, cut=cut), **self.about}
+    def metadata_of(self, result: Result, *, called: bool, cut: bool) -> dict[str, Any]:
+        """The message's metadata."""
+        return {**metadata_of(result, called=called, cut=cut), **self.metadata}
 
 
-def whole_message(result: Result, shape: Shape) -> AIMessage:
-    """All that came of a session as one message."""
-    reader = ToolCallParser(shape.calls)
-    pieces = [*reader.push(shape.content(result)), *reader.flush()]
-    calls, broken = _calls(pieces)
-    thoughts = _thoughts(result) if shape.thoughts else []
+def whole_message(result: Result, options: MessageOptions) -> AIMessage:
+    """The whole result as one message."""
+    parser = ToolCallParser(options.tool_format)
+    deltas = [*parser.push(options.content(result)), *parser.flush()]
+    calls, invalid_calls = _tool_calls(deltas)
+    thoughts = _thoughts(result) if options.show_thoughts else []
     return AIMessage(
-        "".join(piece for piece in pieces if isinstance(piece, str)),
+        "".join(delta for delta in deltas if isinstance(delta, str)),
         tool_calls=calls,
-        invalid_tool_calls=broken,
+        invalid_tool_calls=invalid_calls,
         additional_kwargs={THOUGHTS: thoughts} if thoughts else {},
         usage_metadata=usage_of(result),
-        response_metadata=shape.metadata(result, called=bool(calls), cut=bool(broken)),
+        response_metadata=options.metadata_of(result, called=bool(calls), cut=bool(invalid_calls)),
     )
 
 
 class ChunkMaker:
-    """Makes pieces of a message from a session's events, as they come.
+    """Turns events into chunks of a message as they happen.
 
     Args:
-        shape: How the message is to look.
+        options: How the message looks.
     """
 
-    def __init__(self, shape: Shape) -> None:
-        self._reader = ToolCallParser(shape.calls)
-        self._shape = shape
+    def __init__(self, options: MessageOptions) -> None:
+        self._options = options
+        self._parser = ToolCallParser(options.tool_format)
         self._workers: tuple[str, ...] = ()
         self._replies = True
-        self._shown: set[str] = set()
+        self._named_workers: set[str] = set()
         self._called = False
 
-    def take(self, event: Event) -> Iterator[AIMessageChunk]:
-        """The pieces that an event brings."""
+    def chunks(self, event: Event) -> Iterator[AIMessageChunk]:
+        """The chunks that an event brings."""
         match event:
             case Started(workers=workers, finisher=finisher):
                 self._workers, self._replies = workers, finisher == "reply"
             case StepBegun(worker=worker, text=text) | Token(worker=worker, text=text):
-                if self._shape.thoughts and text:
-                    yield self._thought(worker, text)
+                if self._options.show_thoughts and text:
+                    yield self._thought_chunk(worker, text)
             case ReplyToken(text=text) if self._replies:
-                yield from map(self._piece, self._reader.push(text))
+                yield from map(self._reply_chunk, self._parser.push(text))
             case Finished(result=result):
-                yield from self._end(result)
+                yield from self._last_chunks(result)
 
-    def _thought(self, worker: str, text: str) -> AIMessageChunk:
+    def _thought_chunk(self, worker: str, text: str) -> AIMessageChunk:
         thought: dict[str, Any] = {"text": text, "index": self._workers.index(worker)}
-        if worker not in self._shown:  # once, as the texts of pieces are joined
-            self._shown.add(worker)
+        if worker not in self._named_workers:  # only once: LangChain concatenates texts of chunks
+            self._named_workers.add(worker)
             thought["worker"] = worker
         return _chunk(additional_kwargs={THOUGHTS: [thought]})
 
-    def _piece(self, piece: ReplyDelta) -> AIMessageChunk:
-        if isinstance(piece, str):
-            return _chunk(content=piece)
+    def _reply_chunk(self, delta: ReplyDelta) -> AIMessageChunk:
+        if isinstance(delta, str):
+            return _chunk(content=delta)
         self._called = True
-        return _chunk(tool_call_chunks=[piece])
+        return _chunk(tool_call_chunks=[_tool_call_chunk(delta)])
 
-    def _end(self, result: Result) -> Iterator[AIMessageChunk]:
+    def _last_chunks(self, result: Result) -> Iterator[AIMessageChunk]:
         if not self._replies:
-            yield from map(self._piece, self._reader.push(self._shape.content(result)))
-        yield from map(self._piece, self._reader.flush())
+            yield from map(self._reply_chunk, self._parser.push(self._options.content(result)))
+        yield from map(self._reply_chunk, self._parser.flush())
         last = _chunk(usage_metadata=usage_of(result), chunk_position="last")
-        last.response_metadata |= self._shape.metadata(
-            result, called=self._called, cut=self._reader.cut
+        last.response_metadata |= self._options.metadata_of(
+            result, called=self._called, cut=self._parser.cut
         )
         yield last
 
@@ -228,8 +122,17 @@ def _chunk(content: str = "", **fields: Any) -> AIMessageChunk:
     return AIMessageChunk(content=content, response_metadata={"model_provider": PROVIDER}, **fields)
 
 
+def _tool_call_chunk(delta: ToolCallDelta) -> ToolCallChunk:
+    call_id = None if delta.name is None else _new_call_id()
+    return tool_call_chunk(name=delta.name, args=delta.arguments, id=call_id, index=delta.index)
+
+
+def _new_call_id() -> str:
+    return f"call_{uuid4().hex}"
+
+
 def content_of(result: Result) -> str:
-    """What a user should read: the reply, or the bare answer where there is no more."""
+    """The text for the user: the reply, or the bare answer where there is no reply."""
     if result.finisher == "reply":
         return result.reply
     return as_text(result.answer) or result.reply
@@ -246,40 +149,39 @@ def as_text(answer: Any) -> str:
 
 
 def _thoughts(result: Result) -> list[dict[str, Any]]:
-    thought = {name: "".join(s.text for s in result.steps_of(name)) for name in result.workers}
+    texts = {
+        worker: "".join(step.text for step in result.steps_of(worker)) for worker in result.workers
+    }
     return [
-        {"text": text, "worker": name, "index": place}
-        for place, (name, text) in enumerate(thought.items())
+        {"text": text, "worker": worker, "index": index}
+        for index, (worker, text) in enumerate(texts.items())
         if text
     ]
 
 
-def _calls(
-    pieces: Sequence[ReplyDelta],
-) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-    """Whole calls, and those whose arguments were cut off."""
-    joined: dict[Any, dict[str, Any]] = {}
-    for piece in pieces:
-        if not isinstance(piece, str):
-            call = joined.setdefault(piece["index"], {"args": "", **_named(piece)})
-            call["args"] += piece["args"] or ""
-    calls, broken = [], []
-    for call in joined.values():
+def _tool_calls(deltas: Sequence[ReplyDelta]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    """The complete calls, and those whose arguments were cut off."""
+    names: dict[int, str | None] = {}
+    arguments: dict[int, str] = {}
+    for delta in deltas:
+        if isinstance(delta, ToolCallDelta):
+            names.setdefault(delta.index, delta.name)
+            arguments[delta.index] = arguments.get(delta.index, "") + delta.arguments
+    calls: list[ToolCall] = []
+    invalid_calls: list[InvalidToolCall] = []
+    for index, name in names.items():
+        text, call_id = arguments[index], _new_call_id()
         try:
-            given = json.loads(call["args"])
+            calls.append(tool_call(name=name or "", args=json.loads(text), id=call_id))
         except ValueError as error:
-            broken.append(invalid_tool_call(**call, error=str(error)))
-        else:
-            calls.append(tool_call(name=call["name"], id=call["id"], args=given))
-    return calls, broken
-
-
-def _named(piece: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": piece["name"], "id": piece["id"]}
+            invalid_calls.append(
+                invalid_tool_call(name=name, args=text, id=call_id, error=str(error))
+            )
+    return calls, invalid_calls
 
 
 def usage_of(result: Result) -> UsageMetadata:
-    """Tokens of the prompt, of the thinking by worker, and of the reply."""
+    """Tokens of the prompt, of each worker's thinking, and of the reply."""
     thought = sum(result.tokens.values())
     details: dict[str, int] = {**result.tokens, "reasoning": thought, "reply": result.reply_tokens}
     usage: dict[str, Any] = {
@@ -289,21 +191,21 @@ def usage_of(result: Result) -> UsageMetadata:
         "input_token_details": {"cache_read": result.reused_tokens},
         "output_token_details": details,
     }
-    return cast("UsageMetadata", usage)  # the details by worker are ours
+    return cast("UsageMetadata", usage)  # LangChain's type does not have the workers' names
 
 
 def metadata_of(result: Result, *, called: bool, cut: bool = False) -> dict[str, Any]:
-    """What a message tells of its session.
+    """What a message says about its session.
 
     Args:
-        result: Of the session.
-        called: Whether it calls tools.
+        result: The session's result.
+        called: Whether the message calls tools.
         cut: Whether it ends within a call.
     """
-    short = result.reply_reason == "length" or (
+    too_short = result.reply_reason == "length" or (
         result.reply_reason is None and result.answer is None
     )
-    reason = "tool_calls" if called and not cut else "length" if short or cut else "stop"
+    reason = "tool_calls" if called and not cut else "length" if too_short or cut else "stop"
     return {
         "model_provider": PROVIDER,
         "finish_reason": reason,

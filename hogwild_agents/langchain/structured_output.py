@@ -1,14 +1,14 @@
-"""Structured output: a chat model whose replies fit a schema, and what reads them."""
+"""Structured output: a chat model whose replies fit a schema, and the parser for them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from langchain_core.exceptions import OutputParserException
-from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.output_parsers import (
     BaseOutputParser,
@@ -29,16 +29,13 @@ from pydantic import BaseModel
 from typing_extensions import is_typeddict
 
 from hogwild_agents.langchain.errors import InvalidRequestError
-from hogwild_agents.langchain.request import described, form_of
-
-if TYPE_CHECKING:
-    from hogwild_agents.langchain.chat_models import ChatHogwild
+from hogwild_agents.langchain.reply_format import parse_reply_format, parse_tool
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
 
 def structured_output(
-    model: ChatHogwild,
+    model: BaseChatModel,
     schema: dict[str, Any] | type,
     *,
     method: Method,
@@ -47,6 +44,52 @@ def structured_output(
     **kwargs: Any,
 ) -> Runnable[LanguageModelInput, Any]:
     """As `ChatHogwild.with_structured_output`."""
+    _check_arguments(schema, method)
+    pydantic_class: Any = (
+        schema if isinstance(schema, type) and is_basemodel_subclass(schema) else None
+    )
+    tracing = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
+    bound: Runnable[LanguageModelInput, Any]
+    parser: BaseOutputParser[Any]
+    if method == "function_calling":
+        named = {"title": "reply", **schema} if isinstance(schema, Mapping) else schema
+        tool = parse_tool(named, strict)
+        name = tool["function"]["name"]
+        bound = model.bind_tools(
+            [dict(tool)], tool_choice=name, ls_structured_output_format=tracing, **kwargs
+        )
+        parser = (
+            PydanticToolsParser(tools=[pydantic_class], first_tool_only=True)
+            if pydantic_class
+            else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+        )
+    else:
+        response_format = _response_format(_json_schema(schema), method, strict)
+        parse_reply_format(response_format=response_format)
+        bound = model.bind(
+            response_format=response_format, ls_structured_output_format=tracing, **kwargs
+        )
+        parser = (
+            PydanticOutputParser(pydantic_object=pydantic_class)
+            if pydantic_class
+            else JsonOutputParser()
+        )
+    parse: Runnable[Any, Any] = RunnableGenerator(_refuse_cut, _arefuse_cut) | parser
+    if not include_raw:
+        return bound | parse
+    parsed = RunnablePassthrough.assign(
+        parsed=itemgetter("raw") | parse, parsing_error=lambda _: None
+    )
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=bound) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+
+def _check_arguments(schema: object, method: str) -> None:
+    """Checks the arguments' kinds.
+
+    Raises:
+        InvalidRequestError: There is no such method, or the schema is not one.
+    """
     if method not in get_args(Method):
         raise InvalidRequestError(
             f"method={method!r} does not exist: choose from {', '.join(get_args(Method))}."
@@ -57,69 +100,45 @@ def structured_output(
             f"schema={schema!r:.80} is no schema: give a pydantic class, a TypedDict or a JSON "
             "schema."
         )
-    kind: Any = schema if isinstance(schema, type) and is_basemodel_subclass(schema) else None
-    told = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
-    parser: BaseOutputParser[Any] | Runnable[Any, Any]
-    bound: Runnable[LanguageModelInput, Any]
-    if method == "function_calling":
-        named = {"title": "reply", **schema} if isinstance(schema, Mapping) else schema
-        tool = described(named, strict)
-        name = tool["function"]["name"]
-        bound = model.bind_tools(
-            [dict(tool)], tool_choice=name, ls_structured_output_format=told, **kwargs
-        )
-        parser = (
-            PydanticToolsParser(tools=[kind], first_tool_only=True)
-            if kind
-            else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
-        )
-    else:
-        wanted: dict[str, Any] = {"name": "reply", "schema": _json_schema(schema)}
-        if strict is not None:
-            wanted["strict"] = strict
-        asked: dict[str, Any] = {"type": "json_schema", "json_schema": wanted}
-        if method == "json_mode":
-            asked = {"type": "json_object", "schema": wanted["schema"]}
-        form_of(response_format=asked)
-        bound = model.bind(response_format=asked, ls_structured_output_format=told, **kwargs)
-        parser = PydanticOutputParser(pydantic_object=kind) if kind else JsonOutputParser()
-    whole: Runnable[Any, Any] = RunnableGenerator(_whole, _whole_later) | parser
-    if not include_raw:
-        return bound | whole
-    read = RunnablePassthrough.assign(
-        parsed=itemgetter("raw") | whole, parsing_error=lambda _: None
-    )
-    unread = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=bound) | read.with_fallbacks([unread], exception_key="parsing_error")
 
 
-def _whole(pieces: Iterator[AIMessage]) -> Iterator[AIMessage]:
-    """Passes a message or its pieces on; raises at the end if it is not whole."""
+def _response_format(schema: dict[str, Any], method: Method, strict: bool | None) -> dict[str, Any]:
+    """The `response_format` that asks for a schema."""
+    if method == "json_mode":
+        return {"type": "json_object", "schema": schema}
+    named: dict[str, Any] = {"name": "reply", "schema": schema}
+    if strict is not None:
+        named["strict"] = strict
+    return {"type": "json_schema", "json_schema": named}
+
+
+def _refuse_cut(chunks: Iterator[AIMessage]) -> Iterator[AIMessage]:
+    """Passes a message or its chunks on; raises at the end if the message was cut."""
     passed = []
-    for piece in pieces:
-        passed.append(piece)
-        yield piece
-    _check(passed)
+    for chunk in chunks:
+        passed.append(chunk)
+        yield chunk
+    _check_complete(passed)
 
 
-async def _whole_later(pieces: AsyncIterator[AIMessage]) -> AsyncIterator[AIMessage]:
-    """As `_whole`."""
+async def _arefuse_cut(chunks: AsyncIterator[AIMessage]) -> AsyncIterator[AIMessage]:
+    """As `_refuse_cut`."""
     passed = []
-    async for piece in pieces:
-        passed.append(piece)
-        yield piece
-    _check(passed)
+    async for chunk in chunks:
+        passed.append(chunk)
+        yield chunk
+    _check_complete(passed)
 
 
-def _check(pieces: Sequence[AIMessage]) -> None:
-    """Refuses a message that was cut: LangChain's parsers would make do with what there is.
+def _check_complete(chunks: Sequence[AIMessage]) -> None:
+    """Refuses a message that was cut; LangChain's parsers would accept half an object.
 
     Raises:
         OutputParserException: It was cut.
     """
-    message: Any = pieces[0]
-    if isinstance(message, AIMessageChunk) and len(pieces) > 1:
-        message += pieces[1:]
+    message: Any = chunks[0]
+    if isinstance(message, AIMessageChunk) and len(chunks) > 1:
+        message += chunks[1:]
     if message.response_metadata.get("finish_reason") != "length" or _is_json(message.text):
         return
     usage: Any = message.usage_metadata or {}
@@ -132,7 +151,7 @@ def _check(pieces: Sequence[AIMessage]) -> None:
 
 
 def _is_json(text: str) -> bool:
-    """Whether a text is whole; whole calls of tools have a `finish_reason` of their own."""
+    """Whether a text is complete JSON."""
     try:
         json.loads(text)
     except ValueError:
@@ -141,11 +160,11 @@ def _is_json(text: str) -> bool:
 
 
 def _json_schema(schema: Mapping[str, Any] | type) -> dict[str, Any]:
-    """A schema as it is, or of a class."""
+    """The JSON schema of a class, a tool or a schema."""
     if isinstance(schema, type):
         if issubclass(schema, BaseModel):
             return schema.model_json_schema()
         return convert_to_json_schema(schema)
-    if "function" in schema or ("name" in schema and "parameters" in schema):  # a tool's
+    if "function" in schema or ("name" in schema and "parameters" in schema):  # a tool
         return convert_to_json_schema(dict(schema))
     return dict(schema)

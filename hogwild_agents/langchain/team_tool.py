@@ -1,4 +1,4 @@
-"""A team as a tool: an agent hands it a hard problem, and gets the answer and the transcript."""
+"""A team as a tool: an agent gives it a hard problem and gets the answer and the transcript."""
 
 from __future__ import annotations
 
@@ -20,30 +20,28 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hogwild_agents.engine import Handle
 from hogwild_agents.errors import HogwildError
-from hogwild_agents.langchain.call import Run
+from hogwild_agents.langchain.call import RunningCall
 from hogwild_agents.langchain.chat_models import ChatHogwild
 from hogwild_agents.langchain.errors import AnswerTimeoutError
-from hogwild_agents.langchain.responses import Shape, as_text, content_of, metadata_of
+from hogwild_agents.langchain.responses import as_text, content_of, metadata_of
 from hogwild_agents.registry import team_defaults
 from hogwild_agents.team import Event, Result, StepCommitted
 from hogwild_agents.team.config import DEFAULT_BUDGET
 
 PROGRESS = "team_progress"
-"""The name of the custom events that tell of finished steps."""
+"""Name of the custom events that report finished steps."""
 
 Effort = Literal["low", "medium", "high"]
-_SHARES: dict[Effort, float] = {"low": 0.25, "medium": 1.0, "high": 4.0}
-"""Shares of the budget."""
+_BUDGET_SHARES: dict[Effort, float] = {"low": 0.25, "medium": 1.0, "high": 4.0}
 
 REPLY_SHARE = 0.5
-"""The time that a reply may take, as a share of the deadline."""
+"""The time that the reply may take, as a share of the deadline."""
 
-REACHED = 2000
-"""The most letters of unfinished work that an agent is told."""
+MAX_PARTIAL_LENGTH = 2000
+"""How many characters of unfinished work an agent is shown."""
 
-_PLAIN = Shape(None, True, str, {})
 _call_id: ContextVar[str | None] = ContextVar("_call_id", default=None)
-"""Of the call that runs; a tool is not told."""
+"""Id of the running call; LangChain does not pass it to a tool's own code."""
 
 
 class TeamProblem(BaseModel):
@@ -59,13 +57,13 @@ class TeamProblem(BaseModel):
 class TeamTool(BaseTool):
     """Lets a team of workers solve one problem.
 
-    The content of its message is the answer; the artifact holds the transcript and the figures of
-    the session. Whenever a worker has finished a step, a custom event `team_progress` goes out with
-    `worker`, `index`, `text` and `passes`, and in a graph of LangGraph's `{"team_progress": ...}`
-    through `stream_mode="custom"`.
+    The content of its message is the answer; the artifact holds the transcript and the session's
+    figures. Each finished step is reported by a custom event `team_progress` with `worker`,
+    `index`, `text` and `passes`, and in a LangGraph graph as `{"team_progress": ...}` through
+    `stream_mode="custom"`.
 
-    What goes wrong is told to the agent, not raised: the message has `status="error"`. So it has if
-    there is no answer in time. Its content then says what the team had reached.
+    Faults are reported to the agent, not raised: the message has `status="error"`. The same holds
+    if there is no answer in time; the content is then the team's partial result.
 
     Example:
         from langchain.agents import create_agent
@@ -96,12 +94,12 @@ class TeamTool(BaseTool):
 
     def run(self, *args: Any, tool_call_id: str | None = None, **kwargs: Any) -> Any:
         """As `BaseTool.run`."""
-        with _called(tool_call_id):
+        with _remember_call_id(tool_call_id):
             return super().run(*args, tool_call_id=tool_call_id, **kwargs)
 
     async def arun(self, *args: Any, tool_call_id: str | None = None, **kwargs: Any) -> Any:
         """As `BaseTool.arun`."""
-        with _called(tool_call_id):
+        with _remember_call_id(tool_call_id):
             return await super().arun(*args, tool_call_id=tool_call_id, **kwargs)
 
     def _run(
@@ -112,17 +110,17 @@ class TeamTool(BaseTool):
         run_manager: CallbackManagerForToolRun | None = None,
     ) -> tuple[Any, Any]:
         try:
-            handle = self.model.submit(_asked(problem, hints), budget=self._passes(effort))
-            with self._in_time(handle) as run:
-                for event in run.events():
+            messages, budget = _messages(problem, hints), self._budget(effort)
+            with self._limited(self.model.submit(messages, budget=budget)) as call:
+                for event in call.events():
                     if isinstance(event, StepCommitted):
-                        _write(_progress(event))
+                        _write_to_graph(_progress(event))
                         if run_manager:
                             config: Any = {"callbacks": run_manager.get_child()}
                             dispatch_custom_event(PROGRESS, _progress(event), config=config)
-                return _outcome(run.result())
+                return _answer_and_record(call.result())
         except HogwildError as error:
-            return self._failed(error)
+            return self._failure(error)
 
     async def _arun(
         self,
@@ -132,54 +130,54 @@ class TeamTool(BaseTool):
         run_manager: AsyncCallbackManagerForToolRun | None = None,
     ) -> tuple[Any, Any]:
         try:
-            asked, passes = _asked(problem, hints), self._passes(effort)
-            with self._in_time(await self.model.asubmit(asked, budget=passes)) as run:
-                async for event in run.aevents():
+            messages, budget = _messages(problem, hints), self._budget(effort)
+            with self._limited(await self.model.asubmit(messages, budget=budget)) as call:
+                async for event in call.aevents():
                     if isinstance(event, StepCommitted):
-                        _write(_progress(event))
+                        _write_to_graph(_progress(event))
                         if run_manager:
                             config: Any = {"callbacks": run_manager.get_child()}
                             await adispatch_custom_event(PROGRESS, _progress(event), config=config)
-                return _outcome(await run.aresult())
+                return _answer_and_record(await call.aresult())
         except HogwildError as error:
-            return self._failed(error)
+            return self._failure(error)
 
-    def _passes(self, effort: Effort) -> int:
-        """The budget at some effort."""
+    def _budget(self, effort: Effort) -> int:
+        """The forward passes of thinking at an effort."""
         budget = self.budget or self.model.budget
         if budget is None:
             settings = team_defaults(self.model.model, self.model.workers)
             budget = settings.get("budget", DEFAULT_BUDGET)
-        return max(1, round(budget * _SHARES[effort]))
+        return max(1, round(budget * _BUDGET_SHARES[effort]))
 
-    def _in_time(self, handle: Handle[Event, Result]) -> Run:
-        """A run that stops thinking at the deadline, and is over when the reply takes too long."""
+    def _limited(self, handle: Handle[Event, Result]) -> RunningCall:
+        """A call that stops thinking at the deadline, and ends when the reply takes too long."""
         whole = self.deadline and self.deadline * (1 + REPLY_SHARE)
         limits = [seconds for seconds in (whole, self.model.timeout) if seconds]
-        return Run(handle, min(limits, default=None), _PLAIN, thinking=self.deadline)
+        return RunningCall(handle, min(limits, default=None), thinking_timeout=self.deadline)
 
-    def _failed(self, error: HogwildError) -> tuple[Any, Any]:
-        """Tells the agent what went wrong, with the record of what was reached.
+    def _failure(self, error: HogwildError) -> tuple[Any, Any]:
+        """The message about a fault for the agent, and the record of the partial result.
 
         Raises:
-            ToolException: There is no message to put it in, or somebody else is to handle it.
+            ToolException: There is no partial result, or the error is not to be handled here.
         """
-        reached: Result | None = getattr(error, "partial", None)
+        result: Result | None = getattr(error, "partial", None)
         late = isinstance(error, AnswerTimeoutError)
-        if late and reached is not None and reached.answer is not None:
-            return _outcome(reached)  # only the reply was not done
-        words = _too_late(reached) if late else f"The team could not work on this: {error}"
+        if late and result is not None and result.answer is not None:
+            return _answer_and_record(result)  # only the reply was missing
+        text = _out_of_time(result) if late else f"The team could not work on this: {error}"
         call_id = _call_id.get()
-        if reached is None or call_id is None or self.handle_tool_error is not True:
-            raise ToolException(words) from error
-        record = _record(reached)
-        told = ToolMessage(words, artifact=record, name=self.name, tool_call_id=call_id)
-        told.status = "error"
-        return told, record
+        if result is None or call_id is None or self.handle_tool_error is not True:
+            raise ToolException(text) from error
+        record = _record(result)
+        message = ToolMessage(text, artifact=record, name=self.name, tool_call_id=call_id)
+        message.status = "error"
+        return message, record
 
 
 @contextmanager
-def _called(call_id: str | None) -> Iterator[None]:
+def _remember_call_id(call_id: str | None) -> Iterator[None]:
     token = _call_id.set(call_id)
     try:
         yield
@@ -187,18 +185,18 @@ def _called(call_id: str | None) -> Iterator[None]:
         _call_id.reset(token)
 
 
-def _write(progress: dict[str, Any]) -> None:
-    """Through LangGraph's stream, if the tool runs in a graph."""
+def _write_to_graph(progress: dict[str, Any]) -> None:
+    """Reports progress through LangGraph's stream, if the tool runs in a graph."""
     langgraph = sys.modules.get("langgraph.config")
-    with suppress(LookupError, RuntimeError):  # there is a graph somewhere, but not around this
+    with suppress(LookupError, RuntimeError):  # LangGraph is loaded, but this is no graph
         if langgraph is not None:
             langgraph.get_stream_writer()({PROGRESS: progress})
 
 
-def _asked(problem: str, hints: list[str] | None) -> list[BaseMessage]:
-    """The problem with what may help."""
-    told = ["", "Hints:", *(f"- {hint}" for hint in hints)] if hints else []
-    return [HumanMessage("\n".join([problem, *told]))]
+def _messages(problem: str, hints: list[str] | None) -> list[BaseMessage]:
+    """The problem with its hints."""
+    lines = ["", "Hints:", *(f"- {hint}" for hint in hints)] if hints else []
+    return [HumanMessage("\n".join([problem, *lines]))]
 
 
 def _progress(event: StepCommitted) -> dict[str, Any]:
@@ -206,8 +204,8 @@ def _progress(event: StepCommitted) -> dict[str, Any]:
     return {"worker": step.worker, "index": step.index, "text": step.text, "passes": event.at}
 
 
-def _outcome(result: Result) -> tuple[str, dict[str, Any]]:
-    """The answer for the agent, and the record for whoever wants to look."""
+def _answer_and_record(result: Result) -> tuple[str, dict[str, Any]]:
+    """The answer for the agent, and the artifact."""
     answer = as_text(result.answer) or content_of(result)
     if not answer:
         answer = f"The team found no answer in {result.passes:,} forward passes."
@@ -215,15 +213,17 @@ def _outcome(result: Result) -> tuple[str, dict[str, Any]]:
 
 
 def _record(result: Result) -> dict[str, Any]:
-    about = metadata_of(result, called=False)
-    return {"transcript": result.transcript(), "reply": result.reply, **about}
+    metadata = metadata_of(result, called=False)
+    return {"transcript": result.transcript(), "reply": result.reply, **metadata}
 
 
-def _too_late(reached: Result | None) -> str:
-    """That there is no answer, and how far the team came."""
-    told = "The team ran out of time and has no answer."
-    if reached is None:
-        return told
-    so_far = reached.reply.strip() or reached.transcript().strip()
-    told += f" It thought for {reached.passes:,} forward passes."
-    return f"{told} What it had reached ends so:\n{so_far[-REACHED:]}" if so_far else told
+def _out_of_time(result: Result | None) -> str:
+    """Says that there is no answer, and shows the end of the partial result."""
+    text = "The team ran out of time and has no answer."
+    if result is None:
+        return text
+    work = result.reply.strip() or result.transcript().strip()
+    text += f" It thought for {result.passes:,} forward passes."
+    if work:
+        text += f" This is the end of its work:\n{work[-MAX_PARTIAL_LENGTH:]}"
+    return text

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from hogwild_agents.engine import SamplingParams
 from hogwild_agents.errors import InvalidTeamError
@@ -18,6 +16,9 @@ from hogwild_agents.team.layouts import Layout, TeamBlocks, Views, choose_layout
 from hogwild_agents.team.prompts import CollaborationPrompt
 from hogwild_agents.team.sanitize import Sanitizer
 from hogwild_agents.team.tokenizer import TeamTokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 DEFAULT_SAMPLING = SamplingParams(temperature=0.6, top_p=0.95, top_k=20)
 """What the makers of reasoning models (QwQ, Qwen3, DeepSeek-R1) recommend."""
@@ -71,6 +72,8 @@ class TeamConfig:
         self.may_end = self.is_single if may_end is None else may_end
         self._validate()
         if not isinstance(tokenizer, TeamTokenizer):
+            from transformers import PreTrainedTokenizerBase  # slow, and only needed here
+
             _check_type("tokenizer", tokenizer, PreTrainedTokenizerBase)
             tokenizer = TeamTokenizer(tokenizer)
         self.tokenizer = tokenizer

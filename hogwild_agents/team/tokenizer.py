@@ -12,14 +12,15 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from itertools import islice, pairwise
-from typing import Any, NamedTuple
-
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hogwild_agents.errors import ChatTemplateError
 from hogwild_agents.team.chat_template import Message, Placeholders, check_messages, variants_of
 from hogwild_agents.team.steps import SEPARATOR
 from hogwild_agents.team.tool_format import TOOL_MARKS, ToolCallFormat, measure_format, spell_out
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class ThinkingTags(NamedTuple):
@@ -81,6 +82,8 @@ class TeamTokenizer:
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, *, end_tokens: Iterable[int] = ()
     ) -> None:
+        from transformers import PreTrainedTokenizerFast  # slow, and only needed here
+
         # A copy, because other users of the tokenizer may make it truncate or pad texts.
         tokenizer = copy.deepcopy(tokenizer)
         if isinstance(tokenizer, PreTrainedTokenizerFast):

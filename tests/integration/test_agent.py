@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 
 from hogwild_agents import ChatHogwild, TeamTool
 from hogwild_agents.langchain.team_tool import PROGRESS
-from tests.unit.langchain.test_structured_output import Ticket
+from tests.unit.langchain.requests import Ticket
 from tests.unit.small_models import chat, shared_engine, soon
 
 TASK = "Solve these tasks.\n(a) 17 + 25"
@@ -102,11 +102,11 @@ def test_an_agent_hears_of_faults() -> None:
 
 def test_two_questions_at_once() -> None:
     """As two calls in one message: both are answered."""
-    calls = [
+    calls: list[Any] = [
         {"type": "tool_call", "id": f"call0000{n}", "name": "ask_team", "args": {"problem": TASK}}
         for n in range(2)
     ]
-    model = script(AIMessage("", tool_calls=calls), AIMessage("Done."))  # type: ignore[arg-type]
+    model = script(AIMessage("", tool_calls=calls), AIMessage("Done."))
     told = [m for m in talk(create_agent(model, tools=[TeamTool()])) if isinstance(m, ToolMessage)]
     assert len(told) == 2
     assert all("42" in message.content for message in told)
@@ -179,7 +179,7 @@ def test_middleware_that_counts_tokens() -> None:
     """As by the model's own tokenizer, and heeds its profile."""
     model = chat(workers=1)
     middleware = SummarizationMiddleware(model, trigger=("fraction", 0.05), keep=("messages", 2))
-    agent = create_agent(model, middleware=[middleware])
+    agent: Any = create_agent(model, middleware=[middleware])
     history = [HumanMessage("A long story. " * 40), AIMessage("Aha."), HumanMessage("And now?")]
     state = agent.invoke({"messages": history})
     assert "A long story. A long story." not in str(state["messages"][1:])
@@ -187,7 +187,7 @@ def test_middleware_that_counts_tokens() -> None:
 
 def test_an_agent_streams() -> None:
     """Messages piece by piece, thoughts with their workers."""
-    agent = create_agent(chat())
+    agent: Any = create_agent(chat())
     pieces = [
         piece
         for piece, _ in agent.stream({"messages": [HumanMessage("Hi.")]}, stream_mode="messages")

@@ -14,7 +14,7 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_tests.integration_tests.cache import AsyncCacheTestSuite, SyncCacheTestSuite
 
 from hogwild_agents import RedundancyCheck
-from tests.unit.langchain.test_request import FORMAT, RAW, add
+from tests.unit.langchain.requests import FORMAT, RAW, add
 from tests.unit.small_models import chat, counted_passes, folder
 
 
@@ -71,7 +71,7 @@ def worked(ask: Any) -> bool:
 @pytest.mark.usefixtures("cache")
 def test_asked_before() -> None:
     """By an equal model, in any way to call it: the same message without any work."""
-    warm = {"temperature": 1.0, "seed": 1}
+    warm: dict[str, Any] = {"temperature": 1.0, "seed": 1}
     first = chat(**warm).invoke("Hi.")
     assert not worked(lambda: chat(**warm).invoke("Hi."))
     assert not worked(lambda: asyncio.run(chat(**warm).ainvoke("Hi.")))

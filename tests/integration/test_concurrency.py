@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage
 
 from hogwild_agents import ChatHogwild
 from hogwild_agents.langchain.errors import AnswerTimeoutError
 from hogwild_agents.pocket.tasks import make_task_list
 from hogwild_agents.registry import get_engine
-from tests.unit.langchain.test_request import FORMAT, RAW
+from tests.unit.langchain.requests import FORMAT, RAW
 from tests.unit.small_models import chat, counted_passes, shared_engine, soon
 
 torch.set_num_threads(1)
-QUESTIONS = [f"What is {n} + {3 * n}?" for n in range(32)]
+QUESTIONS: list[LanguageModelInput] = [f"What is {n} + {3 * n}?" for n in range(32)]
 
 
 def model(**options: Any) -> ChatHogwild:
@@ -77,7 +79,7 @@ def test_all_kinds_of_calls_at_once(expected: list[str]) -> None:
         kind = kinds[number % len(kinds)]
         if number % 2:
             pieces = [piece async for piece in model().astream(QUESTIONS[number], **kind)]
-            message = sum(pieces[1:], pieces[0])
+            message: AIMessage = sum(pieces[1:], pieces[0])
         else:
             message = await model().ainvoke(QUESTIONS[number], **kind)
         return None if kind else said(message)
@@ -144,7 +146,7 @@ def test_no_thread_is_left() -> None:
 def test_the_pocket_model_in_a_crowd() -> None:
     """The weights that ship, with the words of tasks: the same texts alone and together."""
     pocket = ChatHogwild(workers=2, budget=16)
-    problems = [make_task_list(seed, 2).text for seed in range(6)]
+    problems: list[LanguageModelInput] = [make_task_list(seed, 2).text for seed in range(6)]
     alone = [said(pocket.invoke(problem)) for problem in problems]
     assert [*map(said, pocket.batch(problems))] == alone
     assert get_engine("pocket")._loop.idle or soon(lambda: get_engine("pocket")._loop.idle)

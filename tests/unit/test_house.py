@@ -21,7 +21,7 @@ TESTS = ROOT / "tests"
 ARCHITECTURE = ROOT / "docs" / "internals" / "architecture.md"
 
 LEVELS = (
-    {"errors"},
+    {"errors", "version"},
     {"engine"},
     {"team"},
     {"constrained", "pocket"},
@@ -160,6 +160,14 @@ def test_importing_the_package_is_light() -> None:
     run_python(
         "import sys, hogwild_agents, hogwild_agents.cli; dir(hogwild_agents); "
         f"assert not {HEAVY} & set(sys.modules)"
+    )
+
+
+def test_transformers_loads_with_the_first_model() -> None:
+    """It takes a second, which a program that makes a chat model does not wait for."""
+    run_python(
+        "import sys; from hogwild_agents import ChatHogwild; ChatHogwild(workers=2); "
+        "assert not {'transformers', 'triton', 'sympy'} & set(sys.modules)"
     )
 
 

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
 
 from hogwild_agents.engine.cache.blocks import CacheBlock
 from hogwild_agents.engine.cache.pages import Ints
@@ -196,4 +195,8 @@ def _(query: Tensor, _key: Tensor, value: Tensor, *_: Any) -> Tensor:
     return value.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
 
 
-AttentionInterface.register(NAME, shared_cache_attention)
+def register() -> None:
+    """Tells transformers about the attention function; only here, as transformers loads slowly."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, shared_cache_attention)

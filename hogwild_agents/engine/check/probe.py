@@ -16,12 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, DynamicCache, PreTrainedConfig, PreTrainedModel
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.engine.rotary import (
@@ -31,6 +29,9 @@ from hogwild_agents.engine.rotary import (
     misfit,
 )
 from hogwild_agents.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 POSITIONS = (0, 3, 500, 5_000, 50_000)
 """Where the probe puts its tokens; the far ones show scalings that set in late."""
@@ -112,6 +113,8 @@ def check_structure(model: PreTrainedModel, name: str) -> None:
 
 def _odd_cache_layers(config: PreTrainedConfig) -> Iterator[tuple[int | None, str]]:
     """Layers whose cache is not plain keys and values, with the reason to refuse them."""
+    from transformers import DynamicCache
+
     try:
         layers = DynamicCache(config=config).layers
     except Exception as error:  # noqa: BLE001  any failure here means the same: not a plain cache
@@ -145,6 +148,7 @@ def run_model(model: PreTrainedModel, tokens: Tensor, positions: Tensor) -> Tens
 @contextmanager
 def watched(model: PreTrainedModel, implementation: str) -> Iterator[Watch]:
     """Runs of `model` in this context go through `implementation` and are recorded."""
+    _register()
     watch = Watch()
     token = _WATCH.set(watch)
     model.set_attn_implementation(implementation)
@@ -242,6 +246,8 @@ def _frozen_limit(model: PreTrainedModel) -> int:
 
 
 def _one_call_per_layer(model: PreTrainedModel, name: str, watch: Watch) -> list[Call]:
+    from transformers import DynamicCache
+
     expected = len(DynamicCache(config=model.config.get_text_config(decoder=True)).layers)
     calls: dict[int, Call] = {}
     for call in watch.calls:
@@ -379,6 +385,8 @@ def _eager_attention(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | 
 
 def _watch_mask(*, mask_function: Callable[..., Tensor], **options: Any) -> Tensor | None:
     """Measures what a mask hides, then returns the eager mask."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
     mask: Tensor | None = ALL_MASK_ATTENTION_FUNCTIONS["eager"](
         mask_function=mask_function, **options
     )
@@ -415,6 +423,10 @@ def _measure_mask(
     return Mask(window=windows.pop() if windows else None)
 
 
-AttentionInterface.register("hogwild_alone", _attend_alone)
-AttentionInterface.register("hogwild_plain", _attend_plainly)
-AttentionMaskInterface.register("hogwild_plain", _watch_mask)
+def _register() -> None:
+    """Tells transformers about the functions above; only here, as transformers loads slowly."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register("hogwild_alone", _attend_alone)
+    AttentionInterface.register("hogwild_plain", _attend_plainly)
+    AttentionMaskInterface.register("hogwild_plain", _watch_mask)

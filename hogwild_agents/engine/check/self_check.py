@@ -18,12 +18,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from hogwild_agents.engine.attention.backend import Backend
 from hogwild_agents.engine.attention.interface import (
@@ -45,6 +44,10 @@ from hogwild_agents.engine.check.probe import (
 )
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 TOKENS = 40
 """Length of the text that the check runs."""

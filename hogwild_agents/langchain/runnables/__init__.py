@@ -1,4 +1,4 @@
-"""The pieces of a team's work as runnables: each stands alone, and goes with `|`.
+"""The parts of a team as runnables; each works alone, and in chains with `|`.
 
 Example:
     chain = CollaborationPrompt() | ChatHogwild(prompt=None) | FinalAnswer("number")

@@ -1,4 +1,4 @@
-"""From a model's reply to a typed answer."""
+"""The typed answer in a model's reply."""
 
 from __future__ import annotations
 
@@ -16,43 +16,41 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import BaseModel
 
-import hogwild_agents.langchain.messages  # noqa: F401  # teaches messages what their blocks are
+import hogwild_agents.langchain.messages  # noqa: F401  # registers content blocks
 from hogwild_agents.errors import InvalidMessageError
 from hogwild_agents.langchain.errors import NoAnswerError
 from hogwild_agents.langchain.runnables.base import HogwildRunnable
-from hogwild_agents.team.answers import AnswerFormat, answer_format, json_answer, pattern
+from hogwild_agents.team.answers import AnswerFormat, json_answer, pattern
+from hogwild_agents.team.answers import answer_format as choose_format
 
 _TYPES: dict[str, Any] = {"boxed": str, "number": int | float, "choice": str, "code": str}
-_UNNAMED = ("custom", "pattern")
-"""Names that formats share which have nothing else in common."""
+_SHARED_NAMES = ("custom", "pattern")
+"""Names that several different formats have."""
 
 
-def format_of(given: Any) -> AnswerFormat:
-    """The format that is meant: as `answer_format`, and of a pydantic class or compiled pattern.
+def format_of(value: Any) -> AnswerFormat:
+    """The answer format for a pydantic class, a pattern, or anything that `answer_format` takes.
 
     Raises:
-        InvalidAnswerFormatError: There is none such.
+        InvalidAnswerFormatError: There is no such format.
     """
-    if isinstance(given, re.Pattern):
-        return pattern(given)
-    if inspect.isclass(given) and issubclass(given, BaseModel):
-        return _structure(given)
-    return answer_format(given)
+    if isinstance(value, re.Pattern):
+        return pattern(value)
+    if inspect.isclass(value) and issubclass(value, BaseModel):
+        return _pydantic_format(value)
+    return choose_format(value)
 
 
-def _structure(kind: type[BaseModel]) -> AnswerFormat:
-    """The last JSON in a text that fits a pydantic class, as an instance of it."""
+def _pydantic_format(kind: type[BaseModel]) -> AnswerFormat:
+    """A format for the last JSON in a text that fits a pydantic class, as an instance of it."""
     fitting = json_answer(lambda value: kind.model_validate_json(json.dumps(value)))
-    instruction = f"{fitting.instruction} and fits this schema: {_schema(kind)}"
+    schema = json.dumps(kind.model_json_schema(), ensure_ascii=False)
+    instruction = f"{fitting.instruction} and fits this schema: {schema}"
     return replace(fitting, name=kind.__name__, instruction=instruction, max_tokens=256)
 
 
-def _schema(kind: type[BaseModel]) -> str:
-    return json.dumps(kind.model_json_schema(), ensure_ascii=False)
-
-
 def thoughts_of(message: BaseMessage) -> list[tuple[str, str]]:
-    """What each worker thought, after its name; another model's reasoning stands after no name."""
+    """Each worker's name and thoughts; the name is empty for another model's reasoning."""
     return [
         (block.get("extras", {}).get("worker", ""), block["reasoning"])
         for block in message.content_blocks
@@ -60,41 +58,41 @@ def thoughts_of(message: BaseMessage) -> list[tuple[str, str]]:
     ]
 
 
-def answer_in(message: BaseMessage, kind: AnswerFormat, read: Callable[[str], Any]) -> Any:
-    """The answer that a message holds, or None.
+def answer_in(message: BaseMessage, answer_format: AnswerFormat, read: Callable[[str], Any]) -> Any:
+    """The answer in a message, or None.
 
-    It stands in the reply, as `read` finds it; or else in the metadata, if they are about the same
-    format; or else in the thoughts, where nothing but an answer stated by the rule counts.
+    Three places are searched in turn: the reply, with `read`; the metadata, if the team used the
+    same format; the thoughts, where only an answer that is stated in this format counts.
     """
     answer = read(message.text)
     metadata = message.response_metadata
-    if answer is None and kind.name not in _UNNAMED:
-        named = metadata.get("answer_format", "boxed") == kind.name
-        answer = metadata.get("answer") if named else None
+    if answer is None and answer_format.name not in _SHARED_NAMES:
+        same = metadata.get("answer_format", "boxed") == answer_format.name
+        answer = metadata.get("answer") if same else None
     for _, thought in thoughts_of(message):
-        answer = kind.find(thought) if answer is None else answer
+        answer = answer_format.find(thought) if answer is None else answer
     return answer
 
 
 class FinalAnswer(HogwildRunnable, BaseOutputParser[Any]):
-    r"""From a message, a text or generations to the final answer that stands in it.
+    r"""Finds the final answer in a message, a text or generations.
 
-    It goes behind any chat model. In a message of `ChatHogwild`'s it looks at the reply, then at
-    what the team itself found, then at the workers' thoughts.
+    It works after any chat model. In a message of `ChatHogwild` it searches the reply, then the
+    answer that the team itself found, then the workers' thoughts.
 
     Attributes:
         format: How the answer looks: `boxed`, `number`, `choice`, `json`, `code`, an
             `AnswerFormat`, a function from a text to the answer or None, a pydantic class (the last
             JSON that fits it), or a compiled pattern (its last match: the group "answer", else
             the first group, else all of it).
-        fallback: What is tried in turn if there is none: other formats, and runnables from the text
-            to an answer or None, such as a chain that asks a model.
-        strict: Whether it is an error if nothing is found, instead of None.
+        fallback: Tried in turn if there is no answer: other formats, and runnables from the text to
+            an answer or None, such as a chain that asks a model.
+        strict: Whether to raise an error if there is no answer, instead of returning None.
 
     Raises:
         InvalidAnswerFormatError: There is no such format.
-        InvalidMessageError: It was given something without text.
-        NoAnswerError: There is no answer, and it is strict.
+        InvalidMessageError: The input has no text.
+        NoAnswerError: There is no answer, and `strict` is set.
 
     Example:
         model | FinalAnswer("number", fallback=[re.compile(r"total of (\w+)")], strict=True)
@@ -115,15 +113,15 @@ class FinalAnswer(HogwildRunnable, BaseOutputParser[Any]):
         name: str | None = None,
     ) -> None:
         format_of(format)
-        several = isinstance(fallback, Sequence) and not isinstance(fallback, str)
-        others = [
-            other if isinstance(other, Runnable) else FinalAnswer(other)
-            for other in (fallback if several else [fallback])
+        is_list = isinstance(fallback, Sequence) and not isinstance(fallback, str)
+        fallbacks = [
+            item if isinstance(item, Runnable) else FinalAnswer(item)
+            for item in (fallback if is_list else [fallback])
         ]
-        super().__init__(format=format, fallback=tuple(others), strict=strict, name=name)
+        super().__init__(format=format, fallback=tuple(fallbacks), strict=strict, name=name)
 
     def __repr_args__(self) -> Any:
-        """Its fields, without addresses in memory."""
+        """The fields, without memory addresses."""
         for field, value in super().__repr_args__():
             if field == "format":
                 named = isinstance(value, AnswerFormat)
@@ -132,14 +130,14 @@ class FinalAnswer(HogwildRunnable, BaseOutputParser[Any]):
 
     @property
     def InputType(self) -> Any:  # noqa: N802
-        """What it takes."""
+        """The type of the input."""
         return str | AnyMessage
 
     @property
     def OutputType(self) -> Any:  # noqa: N802
-        """What it gives."""
-        structured = inspect.isclass(self.format) and issubclass(self.format, BaseModel)
-        kind = self.format if structured else _TYPES.get(str(self.format))
+        """The type of the output."""
+        is_pydantic = inspect.isclass(self.format) and issubclass(self.format, BaseModel)
+        kind = self.format if is_pydantic else _TYPES.get(str(self.format))
         if kind is None or self.fallback:
             return Any
         return kind if self.strict else kind | None
@@ -149,14 +147,14 @@ class FinalAnswer(HogwildRunnable, BaseOutputParser[Any]):
         return "final_answer"
 
     def get_format_instructions(self) -> str:
-        """What to tell a model."""
+        """The instruction for a model."""
         return f"State the final answer as {format_of(self.format).instruction}."
 
-    def _run(self, given: Any, **_: Any) -> Any:
-        return self.parse_result(_generations(given))
+    def _run(self, value: Any, /, **_: Any) -> Any:
+        return self.parse_result(_generations(value))
 
-    async def _arun(self, given: Any, **_: Any) -> Any:
-        return await self.aparse_result(_generations(given))
+    async def _arun(self, value: Any, /, **_: Any) -> Any:
+        return await self.aparse_result(_generations(value))
 
     def parse(self, text: str) -> Any:
         """The answer in a text."""
@@ -164,33 +162,32 @@ class FinalAnswer(HogwildRunnable, BaseOutputParser[Any]):
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """The answer in the first of several generations."""
-        given = _first(result)
-        answer = self._read(given)
-        for other in self.fallback:
+        source = _first(result)
+        answer = self._read(source)
+        for fallback in self.fallback:
             if answer is None:
-                answer = other.invoke(given if isinstance(other, FinalAnswer) else _text(given))
-        return self._checked(answer, given, partial)
+                answer = fallback.invoke(_fallback_input(fallback, source))
+        return self._check(answer, source, partial)
 
     async def aparse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """As `parse_result`."""
-        given = _first(result)
-        answer = await run_in_executor(None, self._read, given)
-        for other in self.fallback:
+        source = _first(result)
+        answer = await run_in_executor(None, self._read, source)
+        for fallback in self.fallback:
             if answer is None:
-                text = given if isinstance(other, FinalAnswer) else _text(given)
-                answer = await other.ainvoke(text)
-        return self._checked(answer, given, partial)
+                answer = await fallback.ainvoke(_fallback_input(fallback, source))
+        return self._check(answer, source, partial)
 
-    def _read(self, given: str | BaseMessage) -> Any:
-        kind = format_of(self.format)
-        if isinstance(given, str):
-            return kind.extract(given)
-        return answer_in(given, kind, kind.extract)
+    def _read(self, source: str | BaseMessage) -> Any:
+        answer_format = format_of(self.format)
+        if isinstance(source, str):
+            return answer_format.extract(source)
+        return answer_in(source, answer_format, answer_format.extract)
 
-    def _checked(self, answer: Any, given: str | BaseMessage, partial: bool) -> Any:
+    def _check(self, answer: Any, source: str | BaseMessage, partial: bool) -> Any:
         if answer is not None or partial or not self.strict:
             return answer
-        text = _text(given)
+        text = _text(source)
         raise NoAnswerError(
             f"There is no answer as {format_of(self.format).name!r} in the text that ends with "
             f"{text[-80:]!r}. Give the team a larger budget, a fallback, or strict=False.",
@@ -198,16 +195,16 @@ class FinalAnswer(HogwildRunnable, BaseOutputParser[Any]):
         )
 
 
-def _generations(given: Any) -> list[Generation]:
-    """What a parser takes, of whatever it was given."""
-    if isinstance(given, str):
-        return [Generation(text=given)]
-    if isinstance(given, BaseMessage):
-        return [ChatGeneration(message=given)]
-    if isinstance(given, list) and given and all(isinstance(one, Generation) for one in given):
-        return given
+def _generations(value: Any) -> list[Generation]:
+    """A text, a message or generations as generations."""
+    if isinstance(value, str):
+        return [Generation(text=value)]
+    if isinstance(value, BaseMessage):
+        return [ChatGeneration(message=value)]
+    if isinstance(value, list) and value and all(isinstance(item, Generation) for item in value):
+        return value
     raise InvalidMessageError(
-        f"There can be no answer in {given!r:.80}, which is of type {type(given).__name__}: "
+        f"There can be no answer in {value!r:.80}, which is of type {type(value).__name__}: "
         "give a text, a message, or a list of generations."
     )
 
@@ -217,8 +214,13 @@ def _first(result: list[Generation]) -> str | BaseMessage:
     return first.message if isinstance(first, ChatGeneration) else first.text
 
 
-def _text(given: str | BaseMessage) -> str:
+def _fallback_input(fallback: Runnable[Any, Any], source: str | BaseMessage) -> str | BaseMessage:
+    """What a fallback gets: another format searches the whole message, a chain gets its text."""
+    return source if isinstance(fallback, FinalAnswer) else _text(source)
+
+
+def _text(source: str | BaseMessage) -> str:
     """A text, or a message's reply; the thoughts if there is no reply."""
-    if isinstance(given, str):
-        return given
-    return str(given.text) or "\n\n".join(thought for _, thought in thoughts_of(given))
+    if isinstance(source, str):
+        return source
+    return str(source.text) or "\n\n".join(thought for _, thought in thoughts_of(source))

@@ -1,4 +1,4 @@
-"""What the pieces have in common: fields that stay as they are, and a run that is traced."""
+"""The base of all runnables here: frozen fields, and traced runs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import ConfigDict
 
 
 class HogwildRunnable(RunnableSerializable[Any, Any]):
-    """A runnable whose work is one function, on a thread of its own where a caller awaits it.
+    """A runnable that is one function; asynchronous callers run it on a thread.
 
     Attributes:
-        run_type: What tracers call its runs; None for a chain.
+        run_type: The kind of its runs in traces; None for a chain.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
@@ -25,12 +25,12 @@ class HogwildRunnable(RunnableSerializable[Any, Any]):
         super().__init__(**fields)
 
     @abstractmethod
-    def _run(self, given: Any, **options: Any) -> Any:
-        """The work."""
+    def _run(self, value: Any, /, **options: Any) -> Any:
+        """Computes the output."""
 
-    async def _arun(self, given: Any, **options: Any) -> Any:
-        """The work of those that can wait for others without a thread."""
-        return await run_in_executor(None, self._run, given, **options)
+    async def _arun(self, value: Any, /, **options: Any) -> Any:
+        """As `_run`; overridden where no thread is needed."""
+        return await run_in_executor(None, self._run, value, **options)
 
     def invoke(
         self,
@@ -38,7 +38,7 @@ class HogwildRunnable(RunnableSerializable[Any, Any]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Any:
-        """What it makes of `input`."""
+        """The output for `input`."""
         return self._call_with_config(self._run, input, config, run_type=self.run_type, **kwargs)
 
     async def ainvoke(

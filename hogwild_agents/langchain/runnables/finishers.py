@@ -1,4 +1,4 @@
-"""From a team's unfinished work to an answer."""
+"""An answer from a team's unfinished work."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _TIME_IS_UP = (
 
 
 class Unfinished(TypedDict):
-    """What an `EarlyFinisher` takes.
+    """The input of an `EarlyFinisher`.
 
     Attributes:
         problem: The question, or the conversation.
-        partial: What came of it: a message, a result, a snapshot or a text.
+        partial: The partial result: a message, a result, a snapshot or a text.
     """
 
     problem: str | list[AnyMessage]
@@ -40,18 +40,18 @@ class Unfinished(TypedDict):
 
 
 class EarlyFinisher(HogwildRunnable):
-    """From a problem and what a team had when it was stopped to an answer.
+    """Turns a problem and a team's partial result into an answer.
 
-    An answer that has been stated already is returned without asking anybody. That of a result or a
-    snapshot counts as it was found, so give the format of that team.
+    If the partial result states an answer, that is returned and no model is asked. The answer of a
+    result or a snapshot is in its team's format, so use the same format here.
 
     Attributes:
-        model: Who is asked else: any chat model, or another runnable from messages to a message.
-        answer: How the answer looks: a format as in `FinalAnswer`, or one with its fallbacks.
+        model: Asked otherwise: any chat model, or another runnable from messages to a message.
+        answer: How the answer looks: a format as in `FinalAnswer`, or a `FinalAnswer`.
 
     Raises:
         InvalidAnswerFormatError: There is no such format.
-        InvalidMessageError: It was given no problem, or nothing to start from.
+        InvalidMessageError: The input has no problem, or no partial result.
         NoAnswerError: There is no answer, and `answer` is strict.
 
     Example:
@@ -70,56 +70,58 @@ class EarlyFinisher(HogwildRunnable):
 
     @property
     def InputType(self) -> Any:  # noqa: N802
-        """What it takes."""
+        """The type of the input."""
         return Unfinished
 
     @property
     def OutputType(self) -> Any:  # noqa: N802
-        """What it gives."""
+        """The type of the output."""
         return self.answer.OutputType
 
-    def _run(self, given: Any, **options: Any) -> Any:
+    def _run(self, value: Any, /, **options: Any) -> Any:
         """The answer; `options` are for the model."""
-        answer, messages = self._look(given)
+        answer, messages = self._examine(value)
         if answer is not None:
             return answer
         return self.answer.invoke(self.model.invoke(messages, **options))
 
-    async def _arun(self, given: Any, **options: Any) -> Any:
-        answer, messages = await run_in_executor(None, self._look, given)
+    async def _arun(self, value: Any, /, **options: Any) -> Any:
+        answer, messages = await run_in_executor(None, self._examine, value)
         if answer is not None:
             return answer
         return await self.answer.ainvoke(await self.model.ainvoke(messages, **options))
 
-    def _look(self, given: Any) -> tuple[Any, list[BaseMessage]]:
-        """The answer, if there is one already; and what to ask the model if there is not."""
-        if not isinstance(given, dict) or not {"problem", "partial"} <= given.keys():
+    def _examine(self, value: Any) -> tuple[Any, list[BaseMessage]]:
+        """The answer, if it is stated already, and the messages for the model otherwise."""
+        if not isinstance(value, dict) or not {"problem", "partial"} <= value.keys():
             raise InvalidMessageError(
-                f"{given!r:.80} is nothing to finish: give a dict with problem and partial."
+                f"{value!r:.80} is nothing to finish: give a dict with problem and partial."
             )
-        kind = format_of(self.answer.format)
-        answer, thoughts = _work(given["partial"], kind)
-        ask = HumanMessage(_TIME_IS_UP.format(answer=kind.instruction))
-        so_far = [AIMessage(thoughts)] if thoughts.strip() else []
-        return answer, [*conversation(given["problem"]), *so_far, ask]
+        answer_format = format_of(self.answer.format)
+        answer, work = _examine_partial(value["partial"], answer_format)
+        question = HumanMessage(_TIME_IS_UP.format(answer=answer_format.instruction))
+        thoughts = [AIMessage(work)] if work.strip() else []
+        return answer, [*conversation(value["problem"]), *thoughts, question]
 
 
-def _work(partial: Any, kind: AnswerFormat) -> tuple[Any, str]:
-    """The answer that was stated in unfinished work, or None, and all of that work as text."""
+def _examine_partial(partial: Any, answer_format: AnswerFormat) -> tuple[Any, str]:
+    """The answer that a partial result states, or None, and all of the work as text."""
     match partial:
         case str():
-            return kind.find(partial), partial
+            return answer_format.find(partial), partial
         case Snapshot(answer=answer, text=text):
             return answer, text
         case Result(answer=answer, reply=reply):
             steps = [*partial.steps, *partial.unfinished]
             for text in (reply, *(step.written for step in reversed(steps))):
-                answer = kind.find(text) if answer is None else answer
+                answer = answer_format.find(text) if answer is None else answer
             return answer, SEPARATOR.join(filter(None, (partial.transcript().strip(), reply)))
         case BaseMessage():
-            said = [f"**{who}:** {text}" if who else text for who, text in thoughts_of(partial)]
-            texts = [text.strip() for text in (*said, str(partial.text)) if text.strip()]
-            return answer_in(partial, kind, kind.find), SEPARATOR.join(texts)
+            thoughts = [
+                f"**{name}:** {text}" if name else text for name, text in thoughts_of(partial)
+            ]
+            texts = [text.strip() for text in (*thoughts, str(partial.text)) if text.strip()]
+            return answer_in(partial, answer_format, answer_format.find), SEPARATOR.join(texts)
     raise InvalidMessageError(
         f"{partial!r:.80} is no partial result: give a message of a chat model, a Result, a "
         "Snapshot or a text."

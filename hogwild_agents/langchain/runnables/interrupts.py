@@ -1,13 +1,13 @@
-"""Interrupts as runnables, and the record of those that spoke.
+"""Interrupts as runnables, and the record of those that wrote something.
 
-A team takes them as they are. What comes after `|` turns their text into another one, and is not
-asked when they say nothing:
+A team takes them directly. A link after `|` transforms their text, and is skipped when they write
+nothing:
 
     remind = Interrupt(lambda context: "(Hurry up.) " if context.passes > 1000 else None)
     interrupts = [RedundancyCheck(every=512) | translate, remind]
 
-A chain that begins with something else is a plain one, whose links all run. Make it an interrupt
-before it goes on: `Interrupt(prepare | check) | translate`.
+In a chain that begins with something else all links run. Make its beginning an interrupt first:
+`Interrupt(prepare | check) | translate`.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from hogwild_agents.team.interrupts import (
 
 
 class BaseInterrupt(HogwildRunnable):
-    """From what a worker can see to what is written into its step, or None.
+    """Turns a worker's context into the text to write into its step, or None.
 
-    `interrupt | other` is the same interrupt, whose text goes on through `other`; where it says
-    nothing, `other` is not asked. `one + other` asks both and joins what they say.
+    `interrupt | link` is the same interrupt, whose text `link` transforms; if there is no text,
+    `link` is skipped. `interrupt + other` asks both and joins their texts.
 
     Attributes:
-        then: What its text goes through.
-        name: What it is called in records and traces.
+        then: The links that transform the text.
+        name: Its name in records and traces.
 
     Raises:
-        InvalidInterruptError: It makes no sense, or says something else than text.
+        InvalidInterruptError: It makes no sense, or returns something else than text.
     """
 
     then: tuple[Runnable[Any, Any], ...] = ()
@@ -59,29 +59,29 @@ class BaseInterrupt(HogwildRunnable):
     @property
     @abstractmethod
     def first(self) -> Runnable[InterruptContext, Any]:
-        """What is shown the context."""
+        """The part that gets the context."""
 
     @property
     def InputType(self) -> Any:  # noqa: N802
-        """What it takes."""
+        """The type of the input."""
         return InterruptContext
 
     @property
     def OutputType(self) -> Any:  # noqa: N802
-        """What it gives."""
+        """The type of the output."""
         return str | None
 
     @property
     def __name__(self) -> str:
-        """What it is called in the records of a team."""
+        """Its name in a team's records."""
         return self.get_name()
 
     def __call__(self, context: InterruptContext) -> str | None:
-        """As `invoke`: teams call interrupts, on threads where these may block."""
+        """As `invoke`; a team calls it on a thread, where it may block."""
         return self.invoke(context)
 
     def read(self, followed: str) -> Any:
-        """How a worker answered it, as the first of its parts understands that can read answers."""
+        """How a worker answered it, by the first of its parts that can read answers."""
         readers = (getattr(part, "read", None) for part in _parts(self.first) if callable(part))
         return next((read(followed) for read in readers if read is not None), None)
 
@@ -91,44 +91,44 @@ class BaseInterrupt(HogwildRunnable):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> str | None:
-        """What it says; parts that are only asynchronous get an event loop for it."""
-        said: str | None
+        """The text; parts that are only asynchronous get an event loop."""
+        text: str | None
         if any(map(_only_asynchronous, _parts((self.first, self.then)))):
-            said = asyncio.run(self.ainvoke(input, config, **kwargs))
+            text = asyncio.run(self.ainvoke(input, config, **kwargs))
         else:
-            said = super().invoke(input, config, **kwargs)
-        return said
+            text = super().invoke(input, config, **kwargs)
+        return text
 
-    def _run(self, given: InterruptContext, **options: Any) -> str | None:
-        said = self.first.invoke(given, **options)
-        for step in self.then:
-            said = said if _is_nothing(said) else step.invoke(said)
-        return as_text(self, said) or None
+    def _run(self, context: InterruptContext, /, **options: Any) -> str | None:
+        text = self.first.invoke(context, **options)
+        for link in self.then:
+            text = text if _is_empty(text) else link.invoke(text)
+        return as_text(self, text) or None
 
-    async def _arun(self, given: InterruptContext, **options: Any) -> str | None:
-        said = await self.first.ainvoke(given, **options)
-        for step in self.then:
-            said = said if _is_nothing(said) else await step.ainvoke(said)
-        return as_text(self, said) or None
+    async def _arun(self, context: InterruptContext, /, **options: Any) -> str | None:
+        text = await self.first.ainvoke(context, **options)
+        for link in self.then:
+            text = text if _is_empty(text) else await link.ainvoke(text)
+        return as_text(self, text) or None
 
     def __or__(self, other: Any) -> Self:
-        """The same, with `other` for its text to go through."""
+        """The same interrupt, with `other` as the last link."""
         if isinstance(other, BaseInterrupt):
             raise InvalidInterruptError(
-                f"{self.get_name()} | {other.get_name()}: after | comes what takes a text, and an "
+                f"{self.get_name()} | {other.get_name()}: a link after | takes a text, and an "
                 "interrupt takes a context. Write + to ask both."
             )
         return self.partial(then=(*self.then, coerce_to_runnable(other)))
 
     def pipe(self, *others: Any, name: str | None = None) -> Self:
-        """As `|`, once for each."""
+        """As `|`, for several links."""
         piped = self
-        for other in others:
-            piped |= other
+        for link in others:
+            piped |= link
         return piped.partial(name=name) if name else piped
 
     def __add__(self, other: Any) -> Interrupt:
-        """Asks both, and joins what they say."""
+        """Asks both, and joins their texts."""
         other = as_interrupt(other)
         name = f"{name_of(self)} + {name_of(other)}"
         return Interrupt(RunnableParallel(one=self, other=Interrupt(other)) | _join, name=name)
@@ -138,10 +138,10 @@ class Interrupt(BaseInterrupt):
     """Any function or runnable from an `InterruptContext` to a text or None; also a decorator.
 
     Attributes:
-        function: That, as a runnable. It may be asynchronous.
+        function: The function, as a runnable. It may be asynchronous.
 
     Raises:
-        InvalidInterruptError: It is nothing of the kind.
+        InvalidInterruptError: It is neither a function nor a runnable.
 
     Example:
         @Interrupt
@@ -174,14 +174,14 @@ class Interrupt(BaseInterrupt):
 
 
 class RedundancyCheck(BaseInterrupt):
-    """Asks a worker now and then whether it does what another does or has done.
+    """Asks a worker now and then whether its work is redundant.
 
     Attributes:
-        every: Tokens, drawn by all workers together, between two checks.
-        question: What is asked.
+        every: Tokens between two checks, counted over all workers.
+        question: The question.
 
     Raises:
-        InvalidInterruptError: Such a check cannot be asked.
+        InvalidInterruptError: The interval or the question makes no sense.
     """
 
     every: int = 1024
@@ -205,26 +205,27 @@ class RedundancyCheck(BaseInterrupt):
         return RunnableLambda(check, name=name_of(check))
 
 
-def as_interrupt(given: Any) -> Any:
-    """What a `Team` can call, of whatever may be given as an interrupt.
+def as_interrupt(value: Any) -> Any:
+    """An interrupt that a `Team` can call, from the chat model's option.
 
-    A plain `RedundancyCheck` becomes the team's own, which costs nothing to ask; other runnables,
-    and asynchronous functions, become an `Interrupt`; all else stays as it is.
+    A plain `RedundancyCheck` becomes the team's own, which needs no run of a runnable. Other
+    runnables, and asynchronous functions, become an `Interrupt`. Everything else is returned as it
+    is.
     """
-    if isinstance(given, RedundancyCheck) and not (given.then or given.name):
-        return interrupts.RedundancyCheck(given.every, given.question)
-    if isinstance(given, BaseInterrupt):
-        return given
-    if isinstance(given, Runnable) or inspect.iscoroutinefunction(given):
-        return Interrupt(given)
-    return given
+    if isinstance(value, RedundancyCheck) and not (value.then or value.name):
+        return interrupts.RedundancyCheck(value.every, value.question)
+    if isinstance(value, BaseInterrupt):
+        return value
+    if isinstance(value, Runnable) or inspect.iscoroutinefunction(value):
+        return Interrupt(value)
+    return value
 
 
 class InterruptRecord(HogwildRunnable):
-    """From a finished message to the interrupts that spoke, in order.
+    """Reads from a finished message which interrupts wrote something, in order.
 
     Attributes:
-        interrupt: The name of those that are wanted; None for all.
+        interrupt: The name of the interrupts to return; None for all.
 
     Raises:
         InvalidMessageError: The message holds no record.
@@ -241,48 +242,48 @@ class InterruptRecord(HogwildRunnable):
 
     @property
     def InputType(self) -> Any:  # noqa: N802
-        """What it takes."""
+        """The type of the input."""
         return AIMessage
 
     @property
     def OutputType(self) -> Any:  # noqa: N802
-        """What it gives."""
+        """The type of the output."""
         return list[Interruption]
 
-    def _run(self, given: Any, **_: Any) -> list[Interruption]:
-        record = getattr(given, "response_metadata", {}).get("interruptions")
+    def _run(self, message: Any, /, **_: Any) -> list[Interruption]:
+        record = getattr(message, "response_metadata", {}).get("interruptions")
         if record is None:
             raise InvalidMessageError(
-                f"{given!r:.80} holds no record of interrupts: give a message of ChatHogwild's."
+                f"{message!r:.80} holds no record of interrupts: give a message of ChatHogwild."
             )
-        spoken = [Interruption(**fields) for fields in record]
-        return [one for one in spoken if self.interrupt in (None, one.name)]
+        interruptions = [Interruption(**fields) for fields in record]
+        return [entry for entry in interruptions if self.interrupt in (None, entry.name)]
 
 
-def _is_nothing(said: Any) -> bool:
-    return said is None or said == ""
+def _is_empty(text: Any) -> bool:
+    return text is None or text == ""
 
 
-def _join(said: Mapping[str, str | None]) -> str | None:
-    return "".join(filter(None, said.values())) or None
+def _join(texts: Mapping[str, str | None]) -> str | None:
+    return "".join(filter(None, texts.values())) or None
 
 
 def _parts(whole: Any) -> list[Any]:
-    """All that a runnable is made of, itself first."""
+    """A runnable and all runnables inside it."""
     parts: dict[int, Any] = {}
-    waiting = [whole]
-    while waiting:
-        part = waiting.pop(0)
+    queue = [whole]
+    while queue:
+        part = queue.pop(0)
         if id(part) in parts:
             continue
         parts[id(part)] = part
         match part:
             case Mapping():
-                waiting += part.values()
+                queue += part.values()
             case list() | tuple():
-                waiting += part
+                queue += part
             case Runnable():
-                waiting += vars(part).values()
+                queue += vars(part).values()
     return list(parts.values())
 
 

@@ -1,4 +1,4 @@
-"""From a question to the messages that a team receives."""
+"""The messages that a team receives, made from a question."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from langchain_core.messages import (
 from typing_extensions import TypedDict
 
 from hogwild_agents.errors import InvalidMessageError
+from hogwild_agents.langchain.errors import InvalidRequestError
+from hogwild_agents.langchain.messages import COLLABORATION
 from hogwild_agents.langchain.runnables.answers import format_of
 from hogwild_agents.langchain.runnables.base import HogwildRunnable
 from hogwild_agents.names import worker_names
@@ -22,11 +24,11 @@ from hogwild_agents.team.prompts import Style
 from hogwild_agents.team.steps import SEPARATOR
 
 PROBLEM_KEYS = ("question", "problem", "messages")
-"""Under which a dict holds the problem."""
+"""Keys for the problem in a dict."""
 
 
 class PromptInput(TypedDict, total=False):
-    """A dict that a `CollaborationPrompt` takes: the problem under one key, and other fields."""
+    """A dict with the problem under one key, and fields that replace the prompt's own."""
 
     question: str | list[AnyMessage]
     problem: str | list[AnyMessage]
@@ -40,23 +42,23 @@ class PromptInput(TypedDict, total=False):
 
 
 class CollaborationPrompt(HogwildRunnable):
-    """From a question, messages or a dict to the messages that a team receives.
+    """Turns a question, messages or a dict into the messages that a team receives.
 
-    First comes the system message, which tells the workers how to work together; the system text of
-    the conversation itself follows in it. The rest of the conversation is left as it is.
+    The first one is the system message. It tells the workers how to work together, and ends with
+    the conversation's own system text. The rest of the conversation is unchanged.
 
     Attributes:
-        workers: How many there are, or their names.
+        workers: How many, or their names.
         style: "you", "we", "brief" or "names", as in `team.CollaborationPrompt`.
         examples: Whether worked examples are shown.
         extra: The developer's own instructions.
         layout: What a worker sees.
-        answer: How the final answer is to be stated, in any way that `FinalAnswer` takes.
+        answer: How to state the final answer, in any format that `FinalAnswer` takes.
 
     Raises:
-        InvalidTeamError: There can be no such team, or prompt for it.
+        InvalidTeamError: There is no such team, or no such style.
         InvalidAnswerFormatError: There is no such answer format.
-        InvalidMessageError: It was given no problem.
+        InvalidMessageError: The input has no problem.
 
     Example:
         CollaborationPrompt(workers=3).invoke("How many primes are there below 100?")
@@ -98,48 +100,48 @@ class CollaborationPrompt(HogwildRunnable):
 
     @property
     def InputType(self) -> Any:  # noqa: N802
-        """What it takes."""
+        """The type of the input."""
         return str | list[AnyMessage] | PromptInput
 
     @property
     def OutputType(self) -> Any:  # noqa: N802
-        """What it gives."""
+        """The type of the output."""
         return list[AnyMessage]
 
     def as_team_prompt(self) -> prompts.CollaborationPrompt:
-        """The part that a `Team` takes as its prompt: it knows workers, layout and answer."""
+        """The prompt for a `Team`, which has workers, layout and answer of its own."""
         return prompts.CollaborationPrompt(
             style=self.style, examples=self.examples, extra=self.extra
         )
 
-    def _run(self, given: Any, **fields: Any) -> list[BaseMessage]:
-        """The messages; `fields` are others for this time."""
-        if isinstance(given, Mapping):
-            given, fields = self._unpacked({**given, **fields})
-        told = self.partial(**fields)._told()
-        messages = conversation(given)
-        own = [message.text for message in messages if isinstance(message, SystemMessage)]
+    def _run(self, problem: Any, /, **fields: Any) -> list[BaseMessage]:
+        """The messages; `fields` replace the prompt's own for this time."""
+        if isinstance(problem, Mapping):
+            problem, fields = self._unpack({**problem, **fields})
+        collaboration = self.partial(**fields)._text()
+        messages = conversation(problem)
+        system = [message.text for message in messages if isinstance(message, SystemMessage)]
         rest = [message for message in messages if not isinstance(message, SystemMessage)]
-        system = SEPARATOR.join(text for text in [told, *own] if text.strip())
-        if not system:
+        text = SEPARATOR.join(part for part in [collaboration, *system] if part.strip())
+        if not text:
             return rest
-        # A model that keeps outside text from looking like the system's own may trust this part.
-        about = {"text": told, "workers": [*worker_names(self.workers)]}
-        return [SystemMessage(system, additional_kwargs={"collaboration": about}), *rest]
+        # Marks the package's own text, which a model need not treat as text from outside.
+        mark = {"text": collaboration, "workers": [*worker_names(self.workers)]}
+        return [SystemMessage(text, additional_kwargs={COLLABORATION: mark}), *rest]
 
-    def _unpacked(self, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """The problem in a dict, and the fields beside it."""
-        problems = [given.pop(key) for key in PROBLEM_KEYS if key in given]
-        unknown = [key for key in given if key not in type(self).model_fields]
+    def _unpack(self, fields: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The problem in a dict, and the other fields."""
+        problems = [fields.pop(key) for key in PROBLEM_KEYS if key in fields]
+        unknown = [key for key in fields if key not in type(self).model_fields]
         if len(problems) == 1 and not unknown:
-            return problems[0], given
+            return problems[0], fields
         fault = f"the unknown key {unknown[0]!r}" if unknown else f"{len(problems)} problems"
         raise InvalidMessageError(
             f"The dict for {self.get_name()} holds {fault}: give the problem under one of "
-            f"{', '.join(PROBLEM_KEYS)}, and beside it only {', '.join(type(self).model_fields)}."
+            f"{', '.join(PROBLEM_KEYS)}, and otherwise only {', '.join(type(self).model_fields)}."
         )
 
-    def _told(self) -> str:
+    def _text(self) -> str:
         return self.as_team_prompt().system(
             worker_names(self.workers),
             layout=self.layout,
@@ -147,23 +149,42 @@ class CollaborationPrompt(HogwildRunnable):
         )
 
 
-def conversation(given: Any) -> list[BaseMessage]:
+def team_prompt(prompt: Any) -> prompts.CollaborationPrompt:
+    """The prompt that a `Team` takes, from the chat model's option.
+
+    Raises:
+        InvalidRequestError: It is not a prompt.
+    """
+    match prompt:
+        case None:
+            return prompts.CollaborationPrompt(style="none")
+        case CollaborationPrompt():
+            return prompt.as_team_prompt()
+        case prompts.CollaborationPrompt():
+            return prompt
+    raise InvalidRequestError(
+        f"prompt={prompt!r:.80} is no prompt: give a CollaborationPrompt, or None to add nothing "
+        "to the messages; your own instructions go into a system message."
+    )
+
+
+def conversation(problem: Any) -> list[BaseMessage]:
     """A question, a message, messages or a prompt value as messages.
 
     Raises:
-        InvalidMessageError: It is none of these, or there is nothing in it.
+        InvalidMessageError: It is none of these, or it is empty.
     """
     try:
         messages = convert_to_messages(
-            [given] if isinstance(given, str | dict | BaseMessage) else given
+            [problem] if isinstance(problem, str | dict | BaseMessage) else problem
         )
     except (TypeError, ValueError, NotImplementedError) as error:
         raise InvalidMessageError(
-            f"The problem {given!r:.80} is no conversation: give a question, or messages such as "
+            f"The problem {problem!r:.80} is no conversation: give a question, or messages such as "
             "('human', 'How many primes are there below 100?')."
         ) from error
     if not any(message.content and str(message.content).strip() for message in messages):
         raise InvalidMessageError(
-            f"The problem {given!r:.80} is empty: say what the team is to solve."
+            f"The problem {problem!r:.80} is empty: say what the team is to solve."
         )
     return messages

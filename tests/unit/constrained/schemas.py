@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -9,13 +10,12 @@ from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
-from langchain_core.messages.tool import ToolCall
 
 from hogwild_agents.constrained.grammars import Grammar, GrammarCompiler
-from hogwild_agents.langchain.responses import ToolCallParser, _calls
 from hogwild_agents.team import TeamTokenizer
 from hogwild_agents.team.reply_writer import GUIDE_OVERRUN
 from hogwild_agents.team.tool_format import HERMES, ToolCallFormat
+from tests.unit.constrained.replies import parse
 from tests.unit.team import tokenizers as small
 from tests.unit.team import tool_formats
 
@@ -189,13 +189,10 @@ def form(name: str) -> ToolCallFormat:
     return tokenizer(name).tool_call_format or HERMES
 
 
-def read(text: str, name: str) -> tuple[str, list[ToolCall]]:
-    """A reply as text and calls, all of them whole."""
-    reader = ToolCallParser(form(name))
-    pieces = [*reader.push(text), *reader.flush()]
-    calls, broken = _calls(pieces)
-    assert not broken, text
-    return "".join(piece for piece in pieces if isinstance(piece, str)), calls
+def read(text: str, name: str) -> tuple[str, list[tuple[str, Any]]]:
+    """A reply as text and complete calls, each with its name and its arguments."""
+    text, calls = parse(form(name), text)
+    return text, [(tool, json.loads(arguments)) for tool, arguments in calls]
 
 
 def scribble(grammar: Grammar, name: str, limit: int, seed: int, say: Sequence[int] = ()) -> str:

@@ -151,7 +151,7 @@ def test_calls_that_must_be(name: str, given_schemas: list[Schema], limit: int, 
     text, calls = read(scribble(grammar, name, limit, seed), name)
     assert not text.strip()
     assert calls
-    assert all(fits(call["args"], tools[call["name"]]) for call in calls)
+    assert all(fits(arguments, tools[tool]) for tool, arguments in calls)
 
 
 @every
@@ -172,7 +172,7 @@ def test_calls_that_may_be(name: str, limit: int, seed: int, several: bool) -> N
     written = scribble(grammar, name, limit, seed, said)
     text, calls = read(written, name)
     assert form(name).opening.strip() not in text
-    assert all(fits(call["args"], ADD) for call in calls)
+    assert all(fits(arguments, ADD) for _, arguments in calls)
     assert several or len(calls) <= 1
     if seed % 3:
         assert calls, written
@@ -208,7 +208,7 @@ def test_calls_or_json(name: str, schema: Schema, limit: int, seed: int) -> None
     )
     written = scribble(grammar, name, limit, seed)
     text, calls = read(written, name) if "add" in written else (written, [])
-    assert fits(json.loads(text), schema) if not calls else fits(calls[0]["args"], ADD)
+    assert fits(json.loads(text), schema) if not calls else fits(calls[0][1], ADD)
 
 
 @every
@@ -224,7 +224,7 @@ def test_one_way_only(name: str) -> None:
     begun = [*guide.begin()]
     assert begun
     _, calls = read(scribble(grammar, name, 1, 0), name)
-    assert [(call["name"], call["args"]) for call in calls] == [("go", {})]
+    assert calls == [("go", {})]
     allowed = guide.allowed()
     assert allowed is not None
     assert allowed.any()
@@ -239,7 +239,7 @@ def test_arguments_are_objects(name: str, parameters: Schema) -> None:
     grammar = compiler(name).compile_calls([ToolSchema("go", parameters)], form(name), forced=True)
     for seed in range(8):
         _, calls = read(scribble(grammar, name, 9, seed), name)
-        assert all(isinstance(call["args"], dict) for call in calls)
+        assert all(isinstance(arguments, dict) for _, arguments in calls)
 
 
 # Text from outside.
@@ -263,9 +263,9 @@ def test_names_and_values_are_only_text(name: str, text: str) -> None:
     }
     grammar = compiler(name).compile_calls([ToolSchema("go", parameters)], form(name), forced=True)
     _, calls = read(scribble(grammar, name, 1, 0), name)
-    assert calls[0]["args"]["fixed"] == f"x{text}y"
-    assert calls[0]["args"]["one"] in (f"1{text}", f"2{text}")
-    assert f"key{text}" in calls[0]["args"]
+    assert calls[0][1]["fixed"] == f"x{text}y"
+    assert calls[0][1]["one"] in (f"1{text}", f"2{text}")
+    assert f"key{text}" in calls[0][1]
 
 
 @every
@@ -279,7 +279,7 @@ def test_names_of_tools_are_only_text(name: str, text: str) -> None:
     except HogwildError:
         return
     _, calls = read(scribble(grammar, name, 1, 0), name)
-    assert calls[0]["name"] == f"go{text}"
+    assert calls[0][0] == f"go{text}"
 
 
 # What cannot be.

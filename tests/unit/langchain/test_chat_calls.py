@@ -16,7 +16,7 @@ from hogwild_agents.langchain.runnables import CollaborationPrompt, RedundancyCh
 from hogwild_agents.registry import get_tokenizer
 from hogwild_agents.team import ReplyToken, Result
 from tests.unit.constrained.schemas import ADD, fits
-from tests.unit.langchain.test_request import FORMAT, RAW, SCHEMA, add
+from tests.unit.langchain.requests import FORMAT, RAW, SCHEMA, add
 from tests.unit.small_models import WAIT, chat, folder
 from tests.unit.team.voices import FINISHER, Lines, voices
 
@@ -41,7 +41,7 @@ def ended(text: str, name: str = "qwen") -> list[int]:
 
 def test_a_message() -> None:
     """The reply is the content, thoughts stand beside it, the answer in the metadata."""
-    lines = {0: r"It is \boxed{4}." + "\n\n", 1: "Hm, so", 2: ended("Four it is.")}
+    lines: Lines = {0: r"It is \boxed{4}." + "\n\n", 1: "Hm, so", 2: ended("Four it is.")}
     message = hear(lines, budget=50, max_tokens=50)
     assert message.content == message.text == "Four it is."
     thoughts = [block for block in message.content_blocks if block["type"] == "reasoning"]
@@ -98,7 +98,8 @@ def test_one_worker_who_thinks() -> None:
     message = hear(
         {0: [*thought, mark], 1: ended("Four.", "thinker")}, name="thinker", workers=1, budget=99
     )
-    (block, text) = message.content_blocks
+    blocks: list[Any] = [*message.content_blocks]
+    block, text = blocks
     assert (block["type"], text["type"]) == ("reasoning", "text")
     assert block["reasoning"].strip() == "Two and two."
     assert message.text.strip() == "Four."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import reduce
 from itertools import pairwise
 from operator import add
@@ -21,13 +22,13 @@ from hogwild_agents.langchain.chat_models import ChatHogwild
 from hogwild_agents.langchain.errors import SessionFailedError
 from hogwild_agents.langchain.runnables import CollaborationPrompt, RedundancyCheck
 from hogwild_agents.registry import get_tokenizer
-from tests.unit.langchain.test_request import FORMAT, RAW
-from tests.unit.langchain.test_responses import _plain
+from tests.unit.langchain.requests import FORMAT, RAW
+from tests.unit.langchain.results import plain
 from tests.unit.small_models import chat, counted_passes, folder, shared_engine, soon
 from tests.unit.team.scripted import fail_after, scripted
 from tests.unit.team.voices import voices
 
-ENDLESS = {"budget": 3000, "max_tokens": 3000, "interrupts": []}
+ENDLESS: dict[str, Any] = {"budget": 3000, "max_tokens": 3000, "interrupts": []}
 
 
 def merged(pieces: list[AIMessageChunk]) -> AIMessageChunk:
@@ -38,7 +39,7 @@ def merged(pieces: list[AIMessageChunk]) -> AIMessageChunk:
 def essence(message: BaseMessage) -> dict[str, Any]:
     """A message without what differs from run to run: seconds, and what the cache had already."""
     assert isinstance(message, AIMessage)
-    told = _plain(message)
+    told = plain(message)
     usage, about = dict(told["usage"]), dict(told["about"])
     usage.pop("input_token_details")
     about.pop("timings")
@@ -118,7 +119,7 @@ def test_content_blocks_as_content(form: dict[str, Any]) -> None:
     assert thoughts[0] == thoughts[1]
     assert whole.text == joined.text
     assert [call["args"] for call in whole.tool_calls] == [c["args"] for c in joined.tool_calls]
-    assert model.invoke([("human", "2 + 2?"), whole, ("human", "And?")])
+    assert model.invoke([("human", "2 + 2?"), whole, ("human", "And?")]).usage_metadata
 
 
 def speaking(lines: dict[int, str], **options: Any) -> Any:
@@ -175,8 +176,8 @@ class Tokens(BaseCallbackHandler):
     def on_chat_model_start(self, *_: Any, **__: Any) -> None:
         self.starts += 1
 
-    def on_llm_new_token(self, token: str, **_: Any) -> None:
-        self.tokens.append(token)
+    def on_llm_new_token(self, token: str | list[str | dict[str, Any]], **_: Any) -> None:
+        self.tokens.append(str(token))
 
 
 @pytest.mark.parametrize("streaming", [True, False])
@@ -189,14 +190,14 @@ def test_invoke_that_streams(streaming: bool) -> None:
     assert bool(heard.tokens) == streaming
     assert essence(message) == essence(chat().invoke("2 + 2?"))
     if streaming:
-        assert "".join(str(token) for token in heard.tokens) == message.text
+        assert "".join(heard.tokens) == message.text
 
 
 def test_a_reply_comes_as_it_is_written() -> None:
     """Thoughts while others think, text while more is to come; nothing waits for the end."""
     talk, options = speaking({}, **ENDLESS | {"budget": 4, "max_tokens": 500})
     with talk as engine:
-        stream = chat(engine=engine, **options).stream("2 + 2?")
+        stream: Any = chat(engine=engine, **options).stream("2 + 2?")
         first = next(piece for piece in stream if piece.content_blocks)
         assert first.content_blocks[0]["type"] == "reasoning"
         assert not engine._loop.idle
@@ -231,7 +232,7 @@ def test_a_chain_streams() -> None:
 
 
 def close(model: ChatHogwild) -> None:
-    stream = model.stream("2 + 2?")
+    stream: Any = model.stream("2 + 2?")
     next(stream)
     stream.close()
 
@@ -320,21 +321,20 @@ def test_who_leaves_stops_the_session(leave: Any) -> None:
 @pytest.mark.parametrize("passes", [0, 4])
 def test_a_model_that_breaks_down(way: str, passes: int) -> None:
     """No stream hangs: the error comes in the caller's thread, with what was reached."""
-
-    async def streamed() -> list[Any]:
-        return [piece async for piece in model.astream("2 + 2?")]
-
     broken = scripted()
     broken.before = fail_after(passes)
-    ways = {
-        "invoke": lambda: model.invoke("2 + 2?"),
-        "stream": lambda: list(model.stream("2 + 2?")),
-        "ainvoke": lambda: asyncio.run(model.ainvoke("2 + 2?")),
-        "astream": lambda: asyncio.run(streamed()),
-    }
-
     with Engine(broken) as engine:
         model = chat(engine=engine, max_retries=0)
+
+        async def streamed() -> list[Any]:
+            return [piece async for piece in model.astream("2 + 2?")]
+
+        ways: dict[str, Callable[[], Any]] = {
+            "invoke": lambda: model.invoke("2 + 2?"),
+            "stream": lambda: list(model.stream("2 + 2?")),
+            "ainvoke": lambda: asyncio.run(model.ainvoke("2 + 2?")),
+            "astream": lambda: asyncio.run(streamed()),
+        }
         with pytest.raises(SessionFailedError, match="the device is on fire") as caught:
             ways[way]()
     assert caught.value.partial is not None

@@ -1,118 +1,138 @@
-"""Errors of the chat model: ours and LangChain's at the same time."""
+"""Errors of the chat model are this package's and LangChain's at the same time."""
 
 from __future__ import annotations
 
 import inspect
 import pickle
-from typing import Any
 
 import pytest
-from langchain_core import exceptions as theirs
+from langchain_core import exceptions
+from langchain_core.exceptions import ModelError, ModelInvalidRequestError
 
-from hogwild_agents.errors import (
-    ChatTemplateError,
-    ContextLengthError,
-    EngineClosedError,
-    GrammarError,
-    HogwildError,
-    InvalidAnswerFormatError,
-    InvalidInterruptError,
-    InvalidJobError,
-    InvalidMessageError,
-    InvalidSamplingError,
-    InvalidTeamError,
-    InvalidTokensError,
-    ModelLoadError,
-    OutOfCacheMemoryError,
-    SessionFailedError,
-    UnsupportedModelError,
-)
+from hogwild_agents import errors as below
+from hogwild_agents.errors import HogwildError
 from hogwild_agents.langchain import errors
 from hogwild_agents.langchain.errors import as_langchain_errors
+from tests.unit.small_models import chat
 
-OURS = [
+KINDS: list[type[HogwildError]] = [
     kind
     for _, kind in inspect.getmembers(errors, inspect.isclass)
     if issubclass(kind, HogwildError) and kind.__module__ == errors.__name__
 ]
-CASES: list[tuple[HogwildError, type[HogwildError], type[Exception]]] = [
-    (ContextLengthError("x"), errors.ContextLengthError, theirs.ContextOverflowError),
-    (ModelLoadError("x"), errors.ModelLoadError, theirs.ModelNotFoundError),
-    (
-        UnsupportedModelError("m", "x"),
-        errors.UnsupportedModelError,
-        theirs.ModelInvalidRequestError,
+MODEL_ERRORS = [kind for kind in KINDS if kind is not errors.NoAnswerError]
+
+COUNTERPARTS: list[tuple[HogwildError, type[HogwildError], type[Exception]]] = [
+    *(
+        (kind.__bases__[0]("x"), kind, kind.__bases__[1])
+        for kind in MODEL_ERRORS
+        if kind is not errors.UnsupportedModelError
     ),
-    (SessionFailedError("x", "so far"), errors.SessionFailedError, theirs.ModelAPIError),
-    (EngineClosedError("x"), errors.SessionFailedError, theirs.ModelAPIError),
+    (
+        below.UnsupportedModelError("m", "x", 3),
+        errors.UnsupportedModelError,
+        ModelInvalidRequestError,
+    ),
+    (below.ChatTemplateError("x"), errors.InvalidRequestError, ModelInvalidRequestError),
+    (below.InvalidTeamError("x"), errors.InvalidRequestError, ModelInvalidRequestError),
+    (below.EngineClosedError("x"), errors.SessionFailedError, exceptions.ModelAPIError),
+    (below.NotANumberError("x", (1,)), errors.SessionFailedError, exceptions.ModelAPIError),
 ]
-CASES += [
-    (kind("x"), errors.InvalidRequestError, theirs.ModelInvalidRequestError)
-    for kind in (
-        ChatTemplateError,
-        GrammarError,
-        InvalidAnswerFormatError,
-        InvalidInterruptError,
-        InvalidJobError,
-        InvalidMessageError,
-        InvalidSamplingError,
-        InvalidTeamError,
-        InvalidTokensError,
-        OutOfCacheMemoryError,
-    )
-]
+"""What is raised below; what comes out above, and LangChain's class of it."""
 
 
-@pytest.mark.parametrize(("raised", "ours", "langchains"), CASES, ids=lambda case: str(case)[:40])
-def test_each_has_its_kind(raised: HogwildError, ours: Any, langchains: Any) -> None:
-    """With the words and the cause of what was raised below."""
-    with pytest.raises(ours) as caught, as_langchain_errors():
+@pytest.mark.parametrize("kind", MODEL_ERRORS, ids=lambda kind: kind.__name__)
+def test_each_is_a_subclass_of_the_one_of_the_same_name(kind: type[HogwildError]) -> None:
+    assert kind.__bases__[0] is getattr(below, kind.__name__)
+    assert issubclass(kind, ModelError)
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "langchains"), COUNTERPARTS, ids=lambda case: str(case)[:40]
+)
+def test_each_has_a_counterpart(
+    raised: HogwildError, kind: type[HogwildError], langchains: type[Exception]
+) -> None:
+    """With the same words, and the original as its cause."""
+    with pytest.raises(HogwildError) as caught, as_langchain_errors():
         raise raised
-    assert type(caught.value) is ours
+    assert type(caught.value) is kind
     assert isinstance(caught.value, langchains)
-    assert isinstance(caught.value, theirs.ModelError)
     assert str(caught.value).startswith(str(raised))
     assert caught.value.__cause__ is raised
-    if isinstance(raised, SessionFailedError):
-        assert caught.value.partial == "so far"
 
 
-@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
-def test_all_are_both(kind: type[HogwildError]) -> None:
-    """They go to other processes, and through as they are."""
-    assert issubclass(kind, theirs.ModelError)
-    error = kind("x")
-    assert str(pickle.loads(pickle.dumps(error))) == "x"
+def test_attributes_survive() -> None:
+    """Those of the original; `partial` is there even where nothing was reached."""
+    with pytest.raises(below.UnsupportedModelError) as unsupported, as_langchain_errors():
+        raise below.UnsupportedModelError("m", "it is odd", 3)
+    assert (unsupported.value.reason, unsupported.value.layer) == ("it is odd", 3)
+    with pytest.raises(below.SessionFailedError) as failed, as_langchain_errors():
+        raise below.SessionFailedError("x", partial="so far")
+    assert failed.value.partial == "so far"
+    with pytest.raises(below.AnswerTimeoutError) as late, as_langchain_errors():
+        raise below.AnswerTimeoutError("x", partial="so far")
+    assert late.value.partial == "so far"
+    with pytest.raises(below.SessionFailedError) as closed, as_langchain_errors():
+        raise below.EngineClosedError("x")
+    assert closed.value.partial is None
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_they_can_be_pickled(kind: type[HogwildError]) -> None:
+    """They go to other processes, with their attributes."""
+    error = below.restore(kind, ("x",))
+    error.__dict__["partial"] = "so far"
+    copied = pickle.loads(pickle.dumps(error))
+    assert (type(copied), str(copied), copied.partial) == (kind, "x", "so far")
+
+
+@pytest.mark.parametrize("kind", MODEL_ERRORS, ids=lambda kind: kind.__name__)
+def test_they_pass_as_they_are(kind: type[HogwildError]) -> None:
+    """Nothing is wrapped twice."""
+    error = below.restore(kind, ("x",))
     with pytest.raises(kind) as caught, as_langchain_errors():
         raise error
     assert caught.value is error
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), KeyboardInterrupt(), ValueError("x")], ids=repr)
-def test_what_is_not_ours_stays(error: BaseException) -> None:
-    """A fault in somebody's own code is told as it is."""
+def test_other_errors_pass_as_they_are(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, as_langchain_errors():
         raise error
     assert caught.value is error
+
+
+def test_the_chat_model_raises_what_the_package_knows() -> None:
+    """`except` with the package's own classes is enough."""
+    with pytest.raises(below.ContextLengthError):
+        chat("short").invoke("x " * 600)
+    with pytest.raises(below.ModelLoadError):
+        chat(model="no/such-model").invoke("Hi.")
+    with pytest.raises(below.InvalidRequestError):
+        chat().invoke("Hi.", workers=99)
+    with pytest.raises(below.AnswerTimeoutError) as late:
+        chat(budget=3000, max_tokens=3000, timeout=0.1).invoke("Hi.")
+    assert late.value.partial is not None
 
 
 @pytest.mark.parametrize(
     ("raised", "words"),
     [
         (
-            ContextLengthError("It has 9,000 tokens. Lower reply_tokens, or see max_length in x."),
+            below.ContextLengthError("It has 9,000 tokens. Lower reply_tokens, or max_length."),
             ["9,000 tokens. ", "max_tokens", "CollaborationPrompt"],
         ),
         (
-            OutOfCacheMemoryError("There are 3.5 pages. Load the model with more."),
+            below.OutOfCacheMemoryError("There are 3.5 pages. Load the model with more."),
             ["3.5 pages. ", "budget", "workers", "engine of your own"],
         ),
     ],
     ids=repr,
 )
-def test_advice_is_in_this_floors_words(raised: HogwildError, words: list[str]) -> None:
-    """The figures stay; what to do names options of a chat model."""
-    with pytest.raises(theirs.ModelError) as caught, as_langchain_errors():
+def test_advice_names_options_of_the_chat_model(raised: HogwildError, words: list[str]) -> None:
+    """The figures stay; the arguments of the parts below are not mentioned."""
+    with pytest.raises(HogwildError) as caught, as_langchain_errors():
         raise raised
     for word in words:
         assert word in str(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from langchain_core.messages import (
     ToolMessage,
     convert_to_messages,
 )
+from transformers import PreTrainedTokenizerFast
 
 from hogwild_agents.errors import HogwildError
 from hogwild_agents.langchain.errors import InvalidRequestError
@@ -29,7 +31,7 @@ from hogwild_agents.langchain.responses import whole_message
 from hogwild_agents.langchain.runnables import CollaborationPrompt
 from hogwild_agents.team import TeamTokenizer
 from hogwild_agents.team.tool_format import HERMES
-from tests.unit.langchain.test_responses import THOUGHT, result, shape
+from tests.unit.langchain.results import THOUGHT, options, result
 from tests.unit.team import tokenizers as small
 from tests.unit.team.tool_formats import team as tokenizer_of
 
@@ -44,9 +46,13 @@ def turns(*messages: Any) -> list[dict[str, Any]]:
 
 def reader(name: str) -> TeamTokenizer:
     """A tokenizer with a template that takes more, or less."""
-    if name in ("chatml", "inst", "bytes"):
-        made = {"chatml": small.byte_level, "inst": small.metaspace, "bytes": small.plain_bytes}
-        return TeamTokenizer(made[name]())
+    plain: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+        "chatml": small.byte_level,
+        "inst": small.metaspace,
+        "bytes": small.plain_bytes,
+    }
+    if name in plain:
+        return TeamTokenizer(plain[name]())
     return tokenizer_of(name)
 
 
@@ -69,10 +75,10 @@ def reader(name: str) -> TeamTokenizer:
             ToolMessage("E", tool_call_id="1", status="error", name="add"),
             {"role": "tool", "content": "Error: E", "tool_call_id": "1", "name": "add"},
         ),
-        (FunctionMessage("F", name="add"), {"role": "tool", "content": "F", "name": "add"}),
-        (ChatMessage("C", role="Human"), {"role": "user", "content": "C"}),
-        (ChatMessage("C", role="developer"), {"role": "system", "content": "C"}),
-        (ChatMessage("C", role="assistant"), {"role": "assistant", "content": "C"}),
+        (FunctionMessage(content="F", name="add"), {"role": "tool", "content": "F", "name": "add"}),
+        (ChatMessage(content="C", role="Human"), {"role": "user", "content": "C"}),
+        (ChatMessage(content="C", role="developer"), {"role": "system", "content": "C"}),
+        (ChatMessage(content="C", role="assistant"), {"role": "assistant", "content": "C"}),
     ],
     ids=lambda given: getattr(given, "type", ""),
 )
@@ -126,6 +132,7 @@ def test_blocks_of_text(content: Any, text: str) -> None:
 def test_blocks_of_something_else(block: dict[str, Any], where: Any) -> None:
     """Are refused wherever they stand, with their place and what to do."""
     content: list[Any] = [{"type": "text", "text": "Look:"}, block]
+    told: BaseMessage
     if where == "result":
         told = HumanMessage([{"type": "tool_result", "tool_use_id": "1", "content": content}])
     elif where == "tool":
@@ -139,7 +146,9 @@ def test_blocks_of_something_else(block: dict[str, Any], where: Any) -> None:
     assert isinstance(caught.value, ModelInvalidRequestError)
 
 
-@pytest.mark.parametrize("message", [ChatMessage("x", role="critic"), RemoveMessage(id="1")])
+@pytest.mark.parametrize(
+    "message", [ChatMessage(content="x", role="critic"), RemoveMessage(id="1")]
+)
 def test_roles_that_nobody_has(message: BaseMessage) -> None:
     """Are named, with those that there are."""
     role = getattr(message, "role", message.type)
@@ -177,7 +186,7 @@ def test_calls_and_results_as_anthropic_writes_them() -> None:
     """Among the blocks; results come before what the user says beside them."""
     used = {"type": "tool_use", "id": "1", "name": "add", "input": {"a": 1}}
     said = AIMessage([{"type": "text", "text": "So:"}, used], tool_calls=[{**CALL, "id": "1"}])
-    results = [
+    results: list[str | dict[Any, Any]] = [
         {"type": "tool_result", "tool_use_id": "1", "content": "R"},
         {"type": "tool_result", "tool_use_id": "2", "content": [{"type": "text", "text": "S"}]},
         {"type": "tool_result", "tool_use_id": "3", "is_error": True},
@@ -208,7 +217,7 @@ def test_calls_that_stand_among_the_blocks_only() -> None:
 def test_our_own_messages_come_back(version: str) -> None:
     """Reply and calls; thoughts stay where they were."""
     calls = HERMES.write([("add", {"a": 1})])
-    message = whole_message(result(reply=f"So: {calls}", **THOUGHT), shape(HERMES))
+    message = whole_message(result(reply=f"So: {calls}", **THOUGHT), options(HERMES))
     if version == "v1":
         message = message.model_copy(update={"content": message.content_blocks})
     (turn,) = to_conversation([message])
@@ -245,13 +254,13 @@ def one(kind: str, number: int) -> BaseMessage:
         "system": SystemMessage(text),
         "human": HumanMessage(text),
         "ai": AIMessage(text),
-        "calls": AIMessage("", tool_calls=[call]),  # type: ignore[list-item]
+        "calls": AIMessage("", tool_calls=[call]),
         "empty": AIMessage(""),
         "tool": ToolMessage(text, tool_call_id=name),
         "error": ToolMessage(text, tool_call_id=name, status="error", name="add"),
         "results": HumanMessage([{"type": "tool_result", "tool_use_id": name, "content": text}]),
         "blocks": HumanMessage([{"type": "text", "text": text}]),
-        "chat": ChatMessage(text, role="user"),
+        "chat": ChatMessage(content=text, role="user"),
     }
     return made[kind]
 

@@ -1,4 +1,4 @@
-"""Replies: what a message tells of its session, whole and in pieces."""
+"""Messages from sessions, whole and in chunks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessageChunk
 
 from hogwild_agents.langchain.messages import REPLY_INDEX
 from hogwild_agents.langchain.responses import (
     ChunkMaker,
-    Shape,
+    MessageOptions,
     as_text,
     content_of,
     metadata_of,
@@ -27,54 +27,21 @@ from hogwild_agents.team import (
     ReplyToken,
     Result,
     Started,
-    Step,
     StepBegun,
     StepCommitted,
     Token,
 )
-from hogwild_agents.team.events import Timings
 from hogwild_agents.team.tool_format import ToolCallFormat
-from tests.unit.constrained.test_tool_parser import cut, each, places
+from tests.unit.constrained.replies import cut, each_format, places
+from tests.unit.langchain.results import THOUGHT, options, plain, result, step
 from tests.unit.team.tool_formats import FORMATS, calls
 
 # Messages.
 
 
-def result(**fields: Any) -> Result:
-    """One of two workers."""
-    told: dict[str, Any] = {
-        "workers": ("Alice", "Bob"),
-        "layout": "combined",
-        "finish_reason": "budget",
-        "reply_reason": "stop",
-        "timings": Timings(0.1, 0.2, 0.3, 0.4),
-    }
-    return Result(**told | fields)
-
-
-def shape(form: ToolCallFormat | None = None, *, thoughts: bool = True, **about: Any) -> Shape:
-    """How a message is to look."""
-    return Shape(form, thoughts, lambda text: text, about)
-
-
-def step(worker: str, index: int, text: str) -> Step:
-    return Step(worker, index, text, text, len(text), 1, 2)
-
-
-THOUGHT = {
-    "history": (step("Alice", 1, "A1.\n\n"), step("Bob", 1, "B1.\n\n")),
-    "unfinished": (step("Bob", 2, "B2"),),
-    "tokens": {"Alice": 5, "Bob": 7},
-    "prompt_tokens": 9,
-    "reused_tokens": 4,
-    "reply_tokens": 3,
-    "passes": 7,
-}
-
-
 def test_a_whole_message() -> None:
     """Reply, thoughts by worker, figures, and what the session was."""
-    message = whole_message(result(reply="Hi.", answer="4", **THOUGHT), shape(model_name="m"))
+    message = whole_message(result(reply="Hi.", answer="4", **THOUGHT), options(model_name="m"))
     assert message.content == message.text == "Hi."
     reasoning = [
         {"type": "reasoning", "reasoning": text, "index": place, "extras": {"worker": name}}
@@ -101,14 +68,14 @@ def test_a_whole_message() -> None:
     assert json.loads(json.dumps(told)) == told
 
 
-@each
+@each_format
 @given(size=st.integers(0, 200))
 def test_a_call_that_was_cut_off(name: str, size: int) -> None:
     """Is told as one that nobody can make, with what there is of it."""
     form = FORMATS[name]
     written = form.write([("f", {"a": "some text", "b": 1})])
     whole = len(written) - len(form.closing)
-    message = whole_message(result(reply="Hm. " + written[:size]), shape(form))
+    message = whole_message(result(reply="Hm. " + written[:size]), options(form))
     if size >= whole:
         assert [call["args"] for call in message.tool_calls] == [{"a": "some text", "b": 1}]
         assert not message.invalid_tool_calls
@@ -126,7 +93,7 @@ def test_a_call_that_was_cut_off(name: str, size: int) -> None:
 
 def test_without_thoughts() -> None:
     """Not a word of them, but they count."""
-    message = whole_message(result(reply="Hi.", **THOUGHT), shape(thoughts=False))
+    message = whole_message(result(reply="Hi.", **THOUGHT), options(thoughts=False))
     assert [block["type"] for block in message.content_blocks] == ["text"]
     assert "A1" not in str(message)
     assert message.usage_metadata is not None
@@ -166,13 +133,13 @@ def test_the_record_of_interrupts() -> None:
 
 def test_limits_of_a_bare_answer() -> None:
     """Stop strings and the like, which nobody has heeded while it was written."""
-    cut = Shape(None, False, lambda text: text[:2], {})
+    cut = MessageOptions(None, False, lambda text: text[:2], {})
     final = result(reply="4}", answer="abcd", finisher="answer")
     assert whole_message(final, cut).content == "ab"
     assert whole_message(result(reply="abcd", answer="abcd"), cut).content == "abcd"
     maker = ChunkMaker(cut)
     events = [Started(0, 0.0, ("Alice", "Bob"), 9, 4, "answer"), Finished(4, 0.0, final)]
-    assert "".join(str(p.content) for event in events for p in maker.take(event)) == "ab"
+    assert "".join(str(p.content) for event in events for p in maker.chunks(event)) == "ab"
 
 
 class Odd:
@@ -203,8 +170,8 @@ def test_what_a_user_reads() -> None:
 
 def merged(events: Sequence[Any], form: ToolCallFormat | None = None, thoughts: bool = True) -> Any:
     """The pieces that events bring, and all of them together."""
-    maker = ChunkMaker(shape(form, thoughts=thoughts, model_name="m"))
-    pieces = [piece for event in events for piece in maker.take(event)]
+    maker = ChunkMaker(options(form, thoughts=thoughts, model_name="m"))
+    pieces = [piece for event in events for piece in maker.chunks(event)]
     whole: Any = pieces[0]
     for piece in pieces[1:]:
         whole += piece
@@ -230,7 +197,7 @@ def told(reply: Sequence[str], final: Result, finisher: Any = "reply") -> list[A
     ]
 
 
-@each
+@each_format
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(before=st.sampled_from(["", "So: ", "a {", "<tool"]), made=calls, places=places)
 @example(before="", made=[("f", {"a": {}})], places=[30])
@@ -242,29 +209,11 @@ def test_pieces_make_the_message(
     reply = before + form.write(made[:1] if form.link is None else made)
     final = result(reply=reply, **THOUGHT)
     pieces, whole = merged(told(cut(reply, places), final), form)
-    expected = whole_message(final, shape(form, model_name="m"))
-    assert _plain(whole) == _plain(expected)
+    expected = whole_message(final, options(form, model_name="m"))
+    assert plain(whole) == plain(expected)
     assert [piece.chunk_position for piece in pieces] == [None] * (len(pieces) - 1) + ["last"]
     assert sum(piece.usage_metadata is not None for piece in pieces) == 1
     assert sum("model_name" in piece.response_metadata for piece in pieces) == 1
-
-
-def _plain(message: AIMessage) -> dict[str, Any]:
-    """A message as dict, without what differs in every one."""
-    thoughts = message.additional_kwargs.get("thoughts", [])
-    blocks = [
-        {key: value for key, value in block.items() if key != "id"}
-        for block in message.content_blocks
-    ]
-    return {
-        "content": message.content,
-        "calls": [(call["name"], call["args"]) for call in message.tool_calls],
-        "broken": [(call["name"], call["args"]) for call in message.invalid_tool_calls],
-        "blocks": sorted(blocks, key=lambda block: block["index"]),
-        "thoughts": sorted(thoughts, key=lambda thought: thought["index"]),
-        "usage": message.usage_metadata,
-        "about": message.response_metadata,
-    }
 
 
 def test_thoughts_come_as_they_are_written() -> None:

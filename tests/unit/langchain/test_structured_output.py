@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -15,32 +14,8 @@ from pydantic.v1 import BaseModel as BaseModelV1
 from typing_extensions import TypedDict
 
 from hogwild_agents.langchain.errors import InvalidRequestError
-from tests.unit.langchain.test_request import RAW
+from tests.unit.langchain.requests import RAW, Ticket
 from tests.unit.small_models import chat
-
-
-class Colour(Enum):
-    """A colour."""
-
-    RED = "red"
-    BLUE = "blue"
-
-
-class Seat(BaseModel):
-    """A seat."""
-
-    row: int = Field(ge=1, le=40)
-    letter: Literal["A", "B"]
-
-
-class Ticket(BaseModel):
-    """A ticket."""
-
-    title: str = Field(description="What it is about.", max_length=9)
-    seats: list[Seat] = Field(min_length=1, max_length=2)
-    colour: Colour
-    price: float | None = Field(default=None, ge=0, le=100)
-    extras: dict[str, int] = Field(default_factory=dict)
 
 
 class OldTicket(BaseModelV1):
@@ -195,7 +170,7 @@ def test_options_pass_on() -> None:
 def test_beside_tools(tools: bool) -> None:
     """A schema and tools: a call, or what fits."""
     model = chat(workers=1, temperature=1.0, max_tokens=30)
-    options = {"tools": [RAW]} if tools else {}
+    options: dict[str, Any] = {"tools": [RAW]} if tools else {}
     structured = model.with_structured_output(Ticket, include_raw=True, **options)
     for seed in range(4):
         told = structured.invoke("A ticket!", seed=seed)
@@ -264,7 +239,7 @@ def test_pieces_come_before_the_cut(method: Any) -> None:
 )
 def test_however_little_it_may_write(part: Any, method: Any) -> None:
     """What must follow a limited part is there."""
-    schema = {"title": "M", "type": "object", "required": ["y", "z"]}
+    schema: dict[str, Any] = {"title": "M", "type": "object", "required": ["y", "z"]}
     schema["properties"] = {"y": part, "z": {"type": "string"}}
     for limit in (1, 12, 20):
         model = chat(workers=1, max_tokens=limit)
@@ -278,7 +253,7 @@ def test_however_little_it_may_write(part: Any, method: Any) -> None:
 )
 def test_schemas_that_cannot_be(part: Any, words: str, method: Any) -> None:
     """Are refused where they are bound, with the part that is to blame."""
-    schema = {"title": "X", "type": "object", "required": ["a"]}
+    schema: dict[str, Any] = {"title": "X", "type": "object", "required": ["a"]}
     schema["properties"] = {"a": {"type": "string", **part} if "pattern" in part else part}
     with pytest.raises(InvalidRequestError, match=words) as caught:
         chat().with_structured_output(schema, method=method)

@@ -10,7 +10,7 @@ from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 
 from hogwild_agents.team import Interruption
 
@@ -61,10 +61,11 @@ def check_ways(piece: Runnable[Any, Any], given: Any, expected: Any) -> None:
 
 def check_runs(piece: Runnable[Any, Any], given: Any, name: str, kind: str | None = None) -> None:
     """Tracers see one run of its name, with its outcome, and under the name that a config gives."""
-    for config, expected in (({}, name), ({"run_name": "renamed"}, "renamed")):
+    configs = (RunnableConfig(), name), (RunnableConfig(run_name="renamed"), "renamed")
+    for config, expected in configs:
         runs, later = Runs(), Runs()
-        outcome = piece.invoke(given, {"callbacks": [runs], **config})
-        asyncio.run(piece.ainvoke(given, {"callbacks": [later], **config}))
+        outcome = piece.invoke(given, RunnableConfig(callbacks=[runs], **config))
+        asyncio.run(piece.ainvoke(given, RunnableConfig(callbacks=[later], **config)))
         for seen in (runs, later):
             assert (seen.names[0], seen.kinds[0], seen.parents[0]) == (expected, kind, None)
             assert seen.outcomes[-1] == outcome

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
-from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnablePassthrough
 from pydantic import BaseModel
 
 from hogwild_agents.errors import InvalidAnswerFormatError, InvalidMessageError
@@ -25,7 +25,7 @@ from tests.unit.langchain.runnables.pieces import Runs, check_runs, check_ways, 
 from tests.unit.team.scripted import tokenizer
 from tests.unit.team.voices import STEP, WAIT, make, voices
 
-NOBODY = RunnableLambda(lambda _: pytest.fail("the model was asked"))
+NOBODY: Runnable[Any, Any] = RunnableLambda(lambda _: pytest.fail("the model was asked"))
 
 
 def result(*steps: str, unfinished: str = "", **fields: Any) -> Result:
@@ -67,7 +67,7 @@ def asked(partial: Any, problem: Any = "2 + 2?", **fields: Any) -> list[Any]:
     [
         r"So far: \boxed{4}, and now we",
         AIMessage(r"It is \boxed{4}."),
-        AIMessageChunk(r"It is \boxed{4}."),
+        AIMessageChunk(content=r"It is \boxed{4}."),
         AIMessage("Hm", response_metadata={"answer": "4"}),
         message("", Alice="Hm.", Bob=r"It is \boxed{4}"),
         Snapshot(64, 64, "4", "4}", 2),
@@ -98,7 +98,7 @@ def test_an_answer_that_was_stated(stated: Any) -> None:
 )
 def test_a_number_under_way_is_no_answer(partial: Any) -> None:
     """What is unfinished counts only by the strict rule; the model's reply by the lenient one."""
-    model = RunnableLambda(lambda _: AIMessage("It is 69."))
+    model: Runnable[Any, Any] = RunnableLambda(lambda _: AIMessage("It is 69."))
     finisher = EarlyFinisher(model, answer="number")
     assert finisher.invoke({"problem": "Hi.", "partial": partial}) == 69
 
@@ -161,7 +161,7 @@ def test_answers_of_any_type() -> None:
     class Sum(BaseModel):
         total: int
 
-    model = RunnableLambda(lambda _: AIMessage('Fine: {"total": 4}'))
+    model: Runnable[Any, Any] = RunnableLambda(lambda _: AIMessage('Fine: {"total": 4}'))
     given_one = {"problem": "2 + 2?", "partial": "Hm."}
     assert EarlyFinisher(model, answer=Sum).invoke(given_one) == Sum(total=4)
     final = FinalAnswer("choice", fallback="number")
@@ -229,10 +229,11 @@ def test_arguments_for_the_model() -> None:
     """What is bound reaches it."""
     seen: list[Any] = []
 
-    def model(_: Any, *, stop: list[str]) -> AIMessage:
+    def answer(_: Any, *, stop: list[str]) -> AIMessage:
         seen.append(stop)
         return AIMessage(r"\boxed{4}")
 
+    model: Any = answer
     finisher = EarlyFinisher(RunnableLambda(model)).bind(stop=["."])
     given_one: Any = {"problem": "2 + 2?", "partial": "Hm."}
     assert finisher.invoke(given_one) == "4"

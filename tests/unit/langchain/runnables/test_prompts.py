@@ -23,7 +23,7 @@ from pydantic import BaseModel, TypeAdapter
 from hogwild_agents import HogwildError
 from hogwild_agents.errors import InvalidAnswerFormatError, InvalidMessageError, InvalidTeamError
 from hogwild_agents.langchain.runnables import CollaborationPrompt
-from hogwild_agents.names import worker_names
+from hogwild_agents.names import NAMES, worker_names
 from hogwild_agents.team import Team
 from hogwild_agents.team import prompts as texts
 from hogwild_agents.team.answers import answer_format, choice
@@ -35,8 +35,7 @@ words = st.text(min_size=1).filter(str.strip)
 fields = st.fixed_dictionaries(
     {},
     optional={
-        "workers": st.integers(1, 8)
-        | st.lists(st.sampled_from(texts.NAMES), min_size=1, unique=True),
+        "workers": st.integers(1, 8) | st.lists(st.sampled_from(NAMES), min_size=1, unique=True),
         "style": st.sampled_from(["you", "we", "brief", "names"]),
         "examples": st.booleans(),
         "extra": st.text(),
@@ -175,12 +174,13 @@ def test_every_way_to_run_it() -> None:
 
 def test_schemas() -> None:
     """It says what it takes and gives."""
-    takes = CollaborationPrompt().get_input_schema()
+    takes: Any = CollaborationPrompt().get_input_schema()
     for form in ("Hi.", [HumanMessage("Hi.")], {"question": "Hi.", "workers": 3}):
         takes.model_validate(form)
     made = CollaborationPrompt().invoke("Hi.")
     assert TypeAdapter(list[AnyMessage]).validate_python(made) == made
-    CollaborationPrompt().get_output_schema().model_validate(made)
+    gives: Any = CollaborationPrompt().get_output_schema()
+    gives.model_validate(made)
 
 
 def test_configurable() -> None:

@@ -11,7 +11,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
 
-REPEATING = ("test_equality", "test_machine", "test_block_machine", "test_scheduler_parity")
+REPEATING = ("test_equality", "test_machine", "test_blocks_machine", "test_scheduler_parity")
 """Modules that run the same lines thousands of times, which other tests run once."""
 
 

@@ -1,4 +1,4 @@
-"""The rules of docs/internals/architecture.md that a machine can check."""
+"""The rules of docs/architecture.md that a machine can check."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import hogwild_agents
 PACKAGE = Path(hogwild_agents.__file__).parent
 ROOT = PACKAGE.parent
 TESTS = ROOT / "tests"
-ARCHITECTURE = ROOT / "docs" / "internals" / "architecture.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 LEVELS = (
     {"errors", "version"},

@@ -64,7 +64,8 @@ class Evaluation:
         """Writes the page, the charts and the tables into the folder; returns the page.
 
         Raises:
-            EvaluationError: There are no records, or jinja2 is not installed.
+            EvaluationError: There are no records.
+            ImportError: jinja2 is not installed.
         """
         from hogwild_agents.evaluation.report import write_report
 

@@ -48,7 +48,7 @@ def livecodebench(schema: RowSchema, fields: Fields, name: str) -> Problem:
         function = str(metadata.get("func_name") or "")
     except (ValueError, AttributeError) as error:
         raise BadRowError(f"its 'metadata' cannot be read: {error}") from error
-    if any(case.function for case in cases) and not function:
+    if any(case.calls_function for case in cases) and not function:
         raise BadRowError("its tests call a function, but its 'metadata' has no func_name.")
     starter = str(fields.get("starter_code") or "").rstrip()
     task = "Write a Python program that reads the standard input and prints the answer."

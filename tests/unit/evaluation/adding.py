@@ -18,7 +18,7 @@ BUDGETS = [4, 8, 16]
 PROBLEMS = [
     Problem(f"p{number}", f"{number} + 1?", str(number + 1), "exact") for number in range(6)
 ]
-CONFIG: Mapping[str, Any] = {"data": "sums", "budgets": BUDGETS}
+CONFIG: dict[str, Any] = {"data": "sums", "budgets": BUDGETS}
 
 
 @dataclass

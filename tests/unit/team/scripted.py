@@ -128,6 +128,8 @@ class ScriptedModel(SharedCacheModel):
 
     def run(self, rows: Sequence[interface.Row]) -> Tensor:
         """The real pass, with logits that make the script's token certain."""
+        if not isinstance(rows[0].view[-1], KnownBlock):  # the self-check's own
+            return super().run(rows)
         if self.before is not None:
             self.before([row.view for row in rows])
         logits = super().run(rows)
@@ -163,7 +165,7 @@ def scripted(
 @cache
 def _tiny() -> ScriptedModel:
     """The one model of all tests: loading takes longer than most of them."""
-    return ScriptedModel.from_pretrained(build(TINY), self_check=False)
+    return ScriptedModel.from_pretrained(build(TINY))
 
 
 @cache

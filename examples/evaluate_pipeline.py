@@ -1,4 +1,4 @@
-"""A whole pipeline under evaluation: retriever, team and answer, beside the same with one worker.
+"""Evaluates a whole pipeline of retriever, team and answer, with one worker and with two.
 
 python examples/evaluate_pipeline.py
 """
@@ -20,7 +20,7 @@ PROBLEMS = [
 
 
 def pipeline(workers: int) -> Chain:
-    """What is asked is looked up first, and only the number of the answer is kept."""
+    """Looks up the numbers, asks the team, and keeps the number of the answer."""
     retriever = WordRetriever(documents=[Document(note) for note in NOTES])
     team = ChatHogwild(workers=workers, budget=96)
     chain = retriever | sum_of_numbers | team | FinalAnswer("number")
@@ -28,13 +28,13 @@ def pipeline(workers: int) -> Chain:
 
 
 def main() -> None:
-    """Runs both on all questions, many at a time, and says how many are right."""
+    """Runs both on all questions at the same time, and prints how many answers are right."""
     strategies = [pipeline(1), pipeline(2)]
-    done = evaluate(PROBLEMS, strategies, tempfile.mkdtemp(), budgets=[32, 64, 128])
-    for row in done.analysis().summaries:
+    evaluation = evaluate(PROBLEMS, strategies, tempfile.mkdtemp(), budgets=[32, 64, 128])
+    for row in evaluation.analysis().summaries:
         used = f"{row.passes.value:.0f} of {row.budget} passes"
         print(f"{row.strategy}: {row.accuracy.value:.0%} right with {used}")
-    print(f"Report: {done.report()}")
+    print(f"Report: {evaluation.report()}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from hogwild_agents.errors import EvaluationError
 from hogwild_agents.names import POCKET, LayoutName
 
 if TYPE_CHECKING:
-    from hogwild_agents.evaluation.datasets import Loaded
+    from hogwild_agents.evaluation.datasets import Dataset
     from hogwild_agents.evaluation.evaluations import Evaluation
 
 SHORT, LONG = "32,64,96,128,192,256", "512,1024,2048,4096,8192"
@@ -218,19 +218,16 @@ def evaluate(
 
 
 def _require_extra() -> None:
-    """Raises EvaluationError before the work if packages are missing that the report needs."""
-    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
-    if missing:
-        raise EvaluationError(
-            f"The report needs {' and '.join(missing)}: pip install 'hogwild-agents[eval]'"
-        )
+    """Raises EvaluationError before the work if a package is missing that the report needs."""
+    if find_spec("jinja2") is None:
+        raise EvaluationError("The report needs jinja2: pip install 'hogwild-agents[eval]'")
 
 
-def _print_malformed(loaded: Loaded) -> None:
-    for row in loaded.malformed[:MAX_MALFORMED_SHOWN]:
+def _print_malformed(dataset: Dataset) -> None:
+    for row in dataset.malformed[:MAX_MALFORMED_SHOWN]:
         print_warning(f"Skipped {row}")
-    if len(loaded.malformed) > MAX_MALFORMED_SHOWN:
-        print_warning(f"... and {len(loaded.malformed) - MAX_MALFORMED_SHOWN:,} more rows.")
+    if len(dataset.malformed) > MAX_MALFORMED_SHOWN:
+        print_warning(f"... and {len(dataset.malformed) - MAX_MALFORMED_SHOWN:,} more rows.")
 
 
 def _print_table(evaluation: Evaluation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,20 +13,20 @@ from langchain_core.outputs import LLMResult
 from langchain_core.runnables import Runnable
 
 from hogwild_agents.evaluation.problems import Problem
-from hogwild_agents.evaluation.sessions import Reached, Setting
-from hogwild_agents.evaluation.strategies import Outcome
+from hogwild_agents.evaluation.sessions import BudgetResult, Setting
+from hogwild_agents.evaluation.strategies.base import Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A runnable from a question to an answer.
+    """A runnable that turns a question into an answer.
 
-    What models inside of it use is counted as they tell it: `ChatHogwild` its forward passes, and
-    any model its tokens. A runnable that tells of no passes has none, and fits into every budget.
+    Costs are what the models inside report: `ChatHogwild` its forward passes, and any model its
+    tokens. A runnable that reports no passes counts as 0 passes and fits every budget.
 
     Attributes:
-        runnable: What is asked.
-        label: Its name in reports.
+        runnable: Is invoked with the question.
+        label: Name in reports.
     """
 
     runnable: Runnable[Any, Any]
@@ -33,48 +34,49 @@ class Chain:
 
     @property
     def name(self) -> str:
-        """Its label."""
+        """The label."""
         return self.label
 
     def check(self, setting: Setting) -> None:
-        """See `Strategy`: it has a model of its own."""
+        """See `Strategy`. There is nothing to check: the runnable has its own model."""
 
     async def run(
         self,
-        setting: Setting,  # noqa: ARG002  it has a model of its own
+        setting: Setting,  # noqa: ARG002  the runnable has its own model
         problem: Problem,
         seed: int,  # noqa: ARG002  and its own sampling
         budgets: Sequence[int],
     ) -> Outcome:
-        """See `Strategy`. It is asked once; budgets that it exceeds get no answer."""
-        used = _Used()
+        """See `Strategy`. The runnable runs once; budgets that it exceeds get no answer."""
+        usage = _UsageCounter()
         loop = asyncio.get_running_loop()
-        begun = loop.time()
-        said = await self.runnable.ainvoke(problem.question, {"callbacks": [used]})
-        seconds = loop.time() - begun
-        reply = str(getattr(said, "text", said))
-        stated = getattr(said, "response_metadata", {}).get("answer")
-        answer = None if said is None else reply if stated is None else str(stated)
-        reached = {}
+        start = loop.time()
+        output = await self.runnable.ainvoke(problem.question, {"callbacks": [usage]})
+        seconds = loop.time() - start
+        reply = str(getattr(output, "text", output))
+        extracted = getattr(output, "response_metadata", {}).get("answer")
+        answer = None if output is None else reply if extracted is None else str(extracted)
+        by_budget = {}
         for budget in budgets:
-            fits = used.passes <= budget
-            passes = min(used.passes, budget)
-            reached[budget] = Reached(answer if fits else None, passes, used.tokens, seconds)
-        return Outcome(reached, (self.label,), reply=reply)
+            fits = usage.passes <= budget
+            passes = min(usage.passes, budget)
+            by_budget[budget] = BudgetResult(
+                answer if fits else None, passes, usage.tokens, seconds
+            )
+        return Outcome(by_budget, (self.label,), reply=reply)
 
 
-class _Used(BaseCallbackHandler):
-    """Adds up what all models of a run say that they used."""
+class _UsageCounter(BaseCallbackHandler):
+    """Adds up the usage that all models of a run report."""
 
     def __init__(self) -> None:
         self.passes = self.tokens = 0
 
     def on_llm_end(self, response: LLMResult, **_: Any) -> None:
-        """Looks at the messages of one model's answer."""
-        for generation in (one for several in response.generations for one in several):
+        """Adds the usage of one model call."""
+        for generation in itertools.chain.from_iterable(response.generations):
             message = getattr(generation, "message", None)
-            told = getattr(message, "response_metadata", {})
-            self.passes += int(told.get("passes") or 0) + int(told.get("reply_passes") or 0)
-            self.tokens += int(
-                (getattr(message, "usage_metadata", None) or {}).get("output_tokens", 0)
-            )
+            metadata = getattr(message, "response_metadata", {})
+            usage = getattr(message, "usage_metadata", None) or {}
+            self.passes += int(metadata.get("passes") or 0) + int(metadata.get("reply_passes") or 0)
+            self.tokens += int(usage.get("output_tokens", 0))

@@ -1,4 +1,4 @@
-"""An evaluation from beginning to end: problems, strategies, and a folder with what came of it."""
+"""A whole evaluation: runs strategies on problems, and keeps the results in a folder."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import transformers
@@ -29,20 +30,22 @@ from hogwild_agents.registry import resolve_source
 if TYPE_CHECKING:
     from hogwild_agents.evaluation.statistics import Analysis
 
+T = TypeVar("T")
+
 BUDGETS = (32, 64, 96, 128, 192, 256)
-"""That suit the model that ships inside; others think for longer."""
+"""Suits the pocket model; other models think for longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What came of an evaluation.
+    """The results of an evaluation.
 
     Attributes:
-        folder: Where it lies.
+        folder: The run's folder.
         records: One for each problem, strategy, seed and budget.
         transcripts: One for each problem, strategy and seed.
-        strategies: Names, in the order in which they were asked for.
-        about: How it was made, for reports.
+        strategies: Names, in the order in which they were given.
+        about: How the run was made, for reports.
     """
 
     folder: Path
@@ -58,11 +61,11 @@ class Evaluation:
         return Analysis(self.records, strategies=self.strategies)
 
     def report(self) -> Path:
-        """Writes the page, its pictures and the tables; returns the page.
+        """Writes the page, the charts and the tables into the folder; returns the page.
 
         Raises:
-            EvaluationError: There is nothing to report, or matplotlib is not installed (all but the
-                pictures is written then).
+            EvaluationError: There are no records.
+            ImportError: jinja2 is not installed.
         """
         from hogwild_agents.evaluation.report import write_report
 
@@ -83,29 +86,29 @@ def evaluate(
     setting: Setting | None = None,
     budgets: Sequence[int] = BUDGETS,
     seeds: Sequence[int] = (0,),
-    data: str = "problems of one's own",
+    data: str = "own problems",
     in_flight: int = IN_FLIGHT,
     advance: Callable[[], object] = lambda: None,
 ) -> Evaluation:
-    """Runs strategies on problems, or goes on with such a run, and keeps all on disk.
+    """Runs strategies on problems and keeps everything on disk; continues a run that was stopped.
 
     Args:
-        problems: What is asked.
-        strategies: How.
+        problems: The problems to solve.
+        strategies: The ways to solve them.
         out: The run's folder.
-        setting: The model; the one that ships inside if None.
-        budgets: Forward passes after each of which an answer is wanted.
-        seeds: Each problem is tried with every one.
-        data: What the problems are called in the report.
-        in_flight: Trials at a time.
+        setting: The model; the pocket model if None.
+        budgets: Forward passes; every strategy answers within each of them.
+        seeds: Each problem is solved once with every seed.
+        data: Name of the problems in the report.
+        in_flight: How many trials run at the same time.
         advance: Called for every trial that is done.
 
     Raises:
-        EvaluationError: The arguments make no sense, or the folder holds another run.
+        EvaluationError: The arguments are invalid, or the folder holds another run.
         ModelLoadError: There is no such model.
-        InvalidTeamError: It cannot be such a team.
+        InvalidTeamError: The model cannot form such a team.
     """
-    result: Evaluation = run_anywhere(
+    return run_in_loop(
         aevaluate(
             problems,
             strategies,
@@ -118,7 +121,6 @@ def evaluate(
             advance=advance,
         )
     )
-    return result
 
 
 async def aevaluate(
@@ -129,14 +131,14 @@ async def aevaluate(
     setting: Setting | None = None,
     budgets: Sequence[int] = BUDGETS,
     seeds: Sequence[int] = (0,),
-    data: str = "problems of one's own",
+    data: str = "own problems",
     in_flight: int = IN_FLIGHT,
     advance: Callable[[], object] = lambda: None,
 ) -> Evaluation:
     """See `evaluate`."""
     setting = setting or Setting()
-    wanted = sorted({*budgets})
-    _require_sense(problems, strategies, wanted, seeds)
+    budgets = sorted({*budgets})
+    _require_valid(problems, strategies, budgets, seeds)
     scoring.check(problem.scorer for problem in problems)
     for strategy in strategies:
         await asyncio.to_thread(strategy.check, setting)
@@ -146,82 +148,86 @@ async def aevaluate(
         "problems": [problem.id for problem in problems],
         "questions and truths": digest_of(problems),
         "model": resolve_source(setting.model),
-        "device": setting.device or "chosen by itself",
+        "device": setting.device or "auto",
         "dtype": setting.dtype,
         "strategies": names,
         "options": {name: repr(value) for name, value in sorted(setting.options.items())},
-        "budgets": wanted,
+        "budgets": budgets,
         "seeds": list(seeds),
     }
     trials = trials_of(problems, strategies, seeds)
-    engine = await asyncio.to_thread(lambda: setting.engine)  # loading takes long, and may fail
+    engine = await asyncio.to_thread(lambda: setting.engine)  # may take long, or fail
     folder = RunFolder(Path(out), config)
-    await run_trials(setting, trials, wanted, scoring.mark, folder, advance, in_flight)
+    await run_trials(setting, trials, budgets, scoring.mark, folder, advance, in_flight)
     about = {
         "model": setting.model,
         "dataset": f"{data}, {len(problems):,} problems",
         "seeds": ", ".join(map(str, seeds)),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "machine": _device(engine.model.device),
+        "machine": _machine(engine.model.device),
         "command": shlex.join(sys.argv),
         "versions": f"hogwild_agents {hogwild_agents.__version__}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, Python {platform.python_version()}",
     }
     order = {problem.id: number for number, problem in enumerate(problems)}
+
+    def place(item: Record | Transcript) -> tuple[Any, ...]:
+        return order[item.problem], *item.key[1:]
+
     return Evaluation(
         folder.folder,
-        tuple(sorted(folder.records, key=lambda one: (order[one.problem], *one.key[1:]))),
-        tuple(
-            sorted(folder.transcripts, key=lambda one: (order[one.problem], one.strategy, one.seed))
-        ),
+        tuple(sorted(folder.records, key=place)),
+        tuple(sorted(folder.transcripts, key=place)),
         names,
         about,
     )
 
 
-def run_anywhere(work: Any) -> Any:
-    """Runs a coroutine to its end, also where an event loop runs already, as in notebooks."""
+def run_in_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine in a new event loop, even if one is already running, as in notebooks."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)
+        return asyncio.run(coroutine)
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
+        return thread.submit(asyncio.run, coroutine).result()
 
 
-def _require_sense(
+def _require_valid(
     problems: Sequence[Problem],
     strategies: Sequence[Strategy],
     budgets: Sequence[int],
     seeds: Sequence[int],
 ) -> None:
-    for what, given in (
+    for what, values in (
         ("problems", problems),
         ("strategies", strategies),
         ("budgets", budgets),
         ("seeds", seeds),
     ):
-        if not given:
+        if not values:
             raise EvaluationError(f"There are no {what}: give at least one.")
     for strategy in strategies:
-        if not all(hasattr(strategy, part) for part in ("name", "check", "run")):
+        if not all(hasattr(strategy, attribute) for attribute in ("name", "check", "run")):
             raise EvaluationError(
-                f"{strategy!r} is no strategy: wrap a runnable in Chain(...), and make strategies "
-                "of names with strategies_of([...])."
+                f"{strategy!r} is not a strategy: wrap a runnable in Chain(...), and turn names "
+                "into strategies with strategies_of([...])."
             )
     if budgets[0] < 1:
-        raise EvaluationError(f"A budget of {budgets[0]} forward passes: give 1 or more.")
+        raise EvaluationError(f"The budget {budgets[0]} is too small: give 1 forward pass or more.")
     for what, names in (
         ("problem", [problem.id for problem in problems]),
         ("strategy", [strategy.name for strategy in strategies]),
         ("seed", [*map(str, seeds)]),
     ):
-        twice = [name for number, name in enumerate(names) if name in names[:number]]
-        if twice:
-            raise EvaluationError(f"The {what} {twice[0]!r} is there twice: records would mix.")
+        for name, count in Counter(names).items():
+            if count > 1:
+                raise EvaluationError(
+                    f"The {what} {name!r} occurs {count} times: give each {what} once."
+                )
 
 
-def _device(device: torch.device) -> str:
+def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s)"

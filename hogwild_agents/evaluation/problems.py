@@ -1,4 +1,4 @@
-"""Problems: what a data set holds, a strategy is asked, and a scorer marks."""
+"""A problem: what data sets hold, strategies answer, and scorers mark."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Problem:
     """One problem of a data set.
 
     Attributes:
-        id: Its name, the same in every run; no other problem of the data set has it.
-        question: What is asked, as text.
-        truth: What is right, as the scorer understands it: a JSON value.
-        scorer: Which scorer marks answers to it; a key of `scoring.SCORERS`.
+        id: Unique within the data set, and the same in every run.
+        question: Text that the model is asked.
+        truth: The correct answer in the form that the scorer expects: a JSON value.
+        scorer: Name of the scorer, a key of `scoring.SCORERS`.
         extra: What else the scorer needs, as JSON values: units, tolerances, tests.
     """
 
@@ -29,6 +29,6 @@ class Problem:
 
 
 def digest_of(problems: Iterable[Problem]) -> str:
-    """A short name for exactly these problems in this order; it changes if anything of one does."""
-    told = json.dumps([asdict(problem) for problem in problems], sort_keys=True)
-    return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+    """A hash of these problems in this order; any change to one of them changes it."""
+    text = json.dumps([asdict(problem) for problem in problems], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,7 +1,7 @@
-"""The mathematics of the statistics: arrays in, arrays out. Knows nothing of records.
+"""Bootstrap, permutation test, Holm's correction and monotone curves, on plain arrays.
 
-Rows are problems, columns what is compared; NaN is what was not measured. Everything that is drawn
-is drawn from a seed, so the same records give the same figures.
+Rows are problems, columns are what is compared; NaN marks missing values. All random numbers come
+from a seed, so the same records give the same statistics.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ LEVEL = 0.95
 """Confidence of every interval."""
 
 FLIPS = 9_999
-"""Sign flips that are drawn where there are more than can be counted one by one."""
+"""How many sign flips are drawn where there are too many to enumerate."""
 
-_COUNTABLE = 13
-"""Up to so many differences, all 2**n sign flips are counted: fewer than `FLIPS`."""
+_MOST_ENUMERATED = 13
+"""Up to so many differences, all 2**n sign flips are enumerated; they are fewer than `FLIPS`."""
 
-_SAME = 1e-9
-"""Sums that differ by less are equal: a mean over seeds is not exact."""
+_TOLERANCE = 1e-9
+"""Sums that differ by less are equal: means over seeds are not exact."""
 
 
 def draw_weights(problems: int, resamples: int, seed: int) -> Floats:
@@ -39,11 +39,11 @@ def draw_weights(problems: int, resamples: int, seed: int) -> Floats:
 
 
 def weighted_means(values: Floats, weights: Floats) -> Floats:
-    """The mean of each column in each resample, over what was measured: `[resamples, columns]`."""
-    known = np.isfinite(values)
-    sums = weights @ np.where(known, values, 0.0)
+    """The mean of each column in each resample, without missing values: `[resamples, columns]`."""
+    measured = np.isfinite(values)
+    sums = weights @ np.where(measured, values, 0.0)
     with np.errstate(invalid="ignore"):
-        means: Floats = sums / (weights @ known.astype(np.float64))
+        means: Floats = sums / (weights @ measured.astype(np.float64))
     return means
 
 
@@ -62,16 +62,16 @@ def _columns_without_nan(replicates: Floats, share: float) -> Floats:
 
 
 def unanimous(problems: int) -> float:
-    """How far from 0 (or 1) a rate may be of which all so many problems say 0 (or 1).
+    """How far from 0 (or 1) a rate may be if all of so many problems gave 0 (or 1).
 
-    There the bootstrap is silent: every resample says the same. The exact interval of Clopper and
-    Pearson (1934, Biometrika 26) is not.
+    The bootstrap cannot say, as all resamples are equal. This is the exact interval of Clopper and
+    Pearson (1934, Biometrika 26).
     """
     return float(1 - ((1 - LEVEL) / 2) ** (1 / problems))
 
 
 def pass_at_k(samples: ArrayLike, right: ArrayLike, k: int) -> Floats:
-    """The chance that one of k samples is right, per problem; NaN with fewer than k samples.
+    """The probability that one of k samples is right, per problem; NaN with fewer than k samples.
 
     The unbiased estimate of Chen et al. (arXiv 2107.03374, section 2.1): 1 - C(n-c, k) / C(n, k),
     as a product, for n samples of which c are right.
@@ -79,29 +79,29 @@ def pass_at_k(samples: ArrayLike, right: ArrayLike, k: int) -> Floats:
     n = np.asarray(samples, dtype=np.float64)
     wrong = n - np.asarray(right, dtype=np.float64)
     missed = np.ones(np.broadcast_shapes(n.shape, wrong.shape))
-    for drawn in range(k):  # the chance that this one is wrong too
+    for drawn in range(k):  # the probability that this one is wrong too
         missed = missed * np.maximum(wrong - drawn, 0) / np.maximum(n - drawn, 1)
     return np.where(n >= k, 1 - missed, np.nan)
 
 
 def sign_flip_tests(differences: Floats, seed: int) -> Floats:
-    """The two-sided paired permutation test of each column: p, NaN where nothing was measured.
+    """The two-sided paired permutation test of each column: p, NaN for an empty column.
 
-    If two strategies are alike, each problem's difference could as well have had the other sign
-    (Fisher 1935, The Design of Experiments, section 21). p is the share of sign flips whose sum is
-    as far from 0 as the one observed: of all of them where few problems differ, otherwise of a
-    random sample to which the one observed is added (Phipson and Smyth 2010, SAGMB 9).
+    If two strategies are equally good, each problem's difference could as well have had the other
+    sign (Fisher 1935, The Design of Experiments, section 21). p is the share of sign flips whose
+    sum is at least as far from 0 as the observed one: among all of them where few problems differ,
+    otherwise among a random sample plus the observed one (Phipson and Smyth 2010, SAGMB 9).
     """
     values = np.nan_to_num(differences, nan=0.0)
-    observed = np.abs(values.sum(axis=0)) - _SAME
+    observed = np.abs(values.sum(axis=0)) - _TOLERANCE
     differ = np.count_nonzero(values, axis=0)
-    many = np.flatnonzero(differ > _COUNTABLE)
+    many = np.flatnonzero(differ > _MOST_ENUMERATED)
     p = np.ones(values.shape[1])
-    for column in np.flatnonzero(differ <= _COUNTABLE):
-        some = values[values[:, column] != 0, column]
-        p[column] = np.mean(np.abs(_all_signs(len(some)) @ some) >= observed[column])
+    for column in np.flatnonzero(differ <= _MOST_ENUMERATED):
+        nonzero = values[values[:, column] != 0, column]
+        p[column] = np.mean(np.abs(_all_signs(len(nonzero)) @ nonzero) >= observed[column])
     if many.size:
-        flips = max(FLIPS, 100 * values.shape[1])  # p must be able to survive the correction
+        flips = max(FLIPS, 100 * values.shape[1])  # so that p can survive the correction
         rng = np.random.default_rng(seed)
         extreme = np.zeros(many.size)
         for start in range(0, flips, 1000):
@@ -120,9 +120,9 @@ def _all_signs(count: int) -> Floats:
 
 
 def holm(p: Floats) -> Floats:
-    """Adjusted for as many comparisons as were made (Holm 1979, Scand. J. Statistics 6)."""
-    made = np.flatnonzero(~np.isnan(p))
-    order = made[np.argsort(p[made], kind="stable")]
+    """p-values adjusted for multiple comparisons (Holm 1979, Scand. J. Statistics 6)."""
+    valid = np.flatnonzero(~np.isnan(p))
+    order = valid[np.argsort(p[valid], kind="stable")]
     adjusted = np.full(p.shape, np.nan)
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
@@ -130,27 +130,27 @@ def holm(p: Floats) -> Floats:
 
 
 def never_falling(curves: Floats) -> Floats:
-    """The curves that never fall and are nearest to the given ones, along the last axis.
+    """The nearest curves that never fall, along the last axis.
 
     Isotonic regression by the max-min formula (Robertson, Wright and Dykstra 1988, section 1.4).
     """
     sums = np.concatenate([np.zeros_like(curves[..., :1]), np.cumsum(curves, axis=-1)], axis=-1)
     points = curves.shape[-1]
-    best: Floats = np.full(curves.shape, -np.inf)
+    fitted: Floats = np.full(curves.shape, -np.inf)
     for start in range(points):
         lengths = np.arange(1, points - start + 1)
         means = (sums[..., start + 1 :] - sums[..., start, None]) / lengths
         least = np.minimum.accumulate(means[..., ::-1], axis=-1)[..., ::-1]
-        best[..., start:] = np.maximum(best[..., start:], least)
-    return best
+        fitted[..., start:] = np.maximum(fitted[..., start:], least)
+    return fitted
 
 
 def first_reached(budgets: Floats, curves: Floats, targets: Floats) -> Floats:
-    """Where each curve first reaches its target: straight lines between budgets, inf if never.
+    """Where each curve first reaches its target, interpolated linearly; inf if never.
 
-    A curve that begins above its target reaches it at the first budget at the latest.
+    A curve that begins above its target gives the first budget.
     """
-    reached = curves >= targets[:, None] - _SAME
+    reached = curves >= targets[:, None] - _TOLERANCE
     after = np.argmax(reached, axis=1)
     rows = np.arange(len(curves))
     before = np.maximum(after - 1, 0)

@@ -1,8 +1,8 @@
-"""Runs that survive: what is done is on disk, and the same command goes on where a run stopped.
+"""Resumable runs: finished work is on disk, and the same command continues a stopped run.
 
-A run is a folder: `config.json` says how it was asked for, `records.jsonl` and `transcripts.jsonl`
-hold a line each for what is done. A trial (a problem, a strategy, a seed) is written in one piece,
-when all of its budgets are answered; a line that a kill has torn is dropped, its trial run again.
+A run is a folder. `config.json` holds its arguments; `records.jsonl` and `transcripts.jsonl` hold
+the results, one per line. A trial (a problem, a strategy, a seed) is written once all its budgets
+are answered. A line that was cut off by a kill is dropped, and its trial runs again.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from hogwild_agents.evaluation.strategies import Outcome, Strategy
 CONFIG, RECORDS, TRANSCRIPTS = "config.json", "records.jsonl", "transcripts.jsonl"
 
 IN_FLIGHT = 64
-"""Trials at a time by default: the engine packs their workers into one pass."""
+"""How many trials run at the same time by default; the engine batches their workers."""
 
 TRANSIENT = (ConnectionError, TimeoutError)
-"""What is tried again."""
+"""Errors after which a trial is tried again."""
 
 ATTEMPTS = 3
 
@@ -45,7 +45,7 @@ T = TypeVar("T", Record, Transcript)
 
 
 class Trial(NamedTuple):
-    """A problem that a strategy is asked, with a seed."""
+    """A problem, the strategy that answers it, and a seed."""
 
     problem: Problem
     strategy: Strategy
@@ -53,53 +53,53 @@ class Trial(NamedTuple):
 
     @property
     def name(self) -> tuple[str, str, int]:
-        """What tells it from others."""
+        """Identifies the trial within a run."""
         return self.problem.id, self.strategy.name, self.seed
 
 
 class RunFolder:
-    """What a run has on disk.
+    """The files of a run.
 
     Args:
-        folder: Made if need be.
-        config: How the run was asked for, as JSON values; a run of another kind is refused.
+        folder: Created if missing.
+        config: The run's arguments, as JSON values.
 
     Raises:
-        EvaluationError: The folder holds another run, or something else.
+        EvaluationError: The folder holds a run with other arguments, or something else.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         self.folder = folder
-        asked: dict[str, Any] = json.loads(json.dumps(config))
+        config = json.loads(json.dumps(config))
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / CONFIG
         if file.exists():
-            _require_equal(file, asked)
+            _require_equal(file, config)
         elif any(folder.glob("*.jsonl")):
-            raise EvaluationError(f"{folder} holds records but no {CONFIG}: take another folder.")
+            raise EvaluationError(f"{folder} holds records but no {CONFIG}: use another folder.")
         else:
-            _replace(file, json.dumps(asked, indent=1) + "\n")
+            _replace(file, json.dumps(config, indent=1) + "\n")
         self.transcripts = _read(folder / TRANSCRIPTS, Transcript)
         self.records = _read(folder / RECORDS, Record)
 
-    def keep_whole(self, budgets: Sequence[int]) -> set[tuple[str, str, int]]:
-        """Forgets trials that are not there with all budgets; the names of those that are."""
-        counted: dict[tuple[str, str, int], set[int]] = {}
+    def drop_incomplete(self, budgets: Sequence[int]) -> set[tuple[str, str, int]]:
+        """Removes trials that lack a budget or the transcript; returns the names of the others."""
+        budgets_of: dict[tuple[str, str, int], set[int]] = {}
         for record in self.records:
-            counted.setdefault(record.key[:3], set()).add(record.budget)
-        told = {(one.problem, one.strategy, one.seed) for one in self.transcripts}
-        whole = {name for name, found in counted.items() if found == {*budgets}} & told
-        kept = [record for record in self.records if record.key[:3] in whole]
-        known = [o for o in self.transcripts if (o.problem, o.strategy, o.seed) in whole]
-        if len(kept) < len(self.records):
-            _replace(self.folder / RECORDS, "".join(map(_line, kept)))
-        if len(known) < len(self.transcripts):
-            _replace(self.folder / TRANSCRIPTS, "".join(map(_line, known)))
-        self.records, self.transcripts = kept, known
-        return whole
+            budgets_of.setdefault(record.key[:3], set()).add(record.budget)
+        complete = {name for name, answered in budgets_of.items() if answered == {*budgets}}
+        complete &= {transcript.key for transcript in self.transcripts}
+        records = [record for record in self.records if record.key[:3] in complete]
+        transcripts = [item for item in self.transcripts if item.key in complete]
+        if len(records) < len(self.records):
+            _replace(self.folder / RECORDS, "".join(map(_line, records)))
+        if len(transcripts) < len(self.transcripts):
+            _replace(self.folder / TRANSCRIPTS, "".join(map(_line, transcripts)))
+        self.records, self.transcripts = records, transcripts
+        return complete
 
     def add(self, records: Sequence[Record], transcript: Transcript) -> None:
-        """Puts a trial on disk, the records last: with them it counts as done."""
+        """Writes a trial to disk. The records come last: with them the trial is complete."""
         _append(self.folder / TRANSCRIPTS, _line(transcript))
         _append(self.folder / RECORDS, "".join(map(_line, records)))
         self.transcripts.append(transcript)
@@ -115,39 +115,39 @@ async def run_trials(
     advance: Callable[[], object] = lambda: None,
     in_flight: int = IN_FLIGHT,
 ) -> None:
-    """Runs what is not done yet, many trials at a time; each is on disk as soon as it is done.
+    """Runs the trials that are not done yet, and writes each to disk as soon as it is done.
 
-    A trial that fails is recorded with its error and never stops the run.
+    A trial that fails is recorded with its error and does not stop the run.
 
     Args:
         setting: The model.
-        trials: All of the run.
+        trials: All trials of the run.
         budgets: In ascending order.
         mark: Scores answers.
-        folder: Where to; it knows what is done.
-        advance: Called for every trial that is done, those of an earlier run first.
-        in_flight: Trials at a time.
+        folder: The run's files, which say which trials are done.
+        advance: Called for every trial that is done, including those of an earlier run.
+        in_flight: How many trials run at the same time.
     """
-    done = folder.keep_whole(budgets)
-    left = [trial for trial in trials if trial.name not in done]
-    for _ in range(len(trials) - len(left)):
+    done = folder.drop_incomplete(budgets)
+    remaining = [trial for trial in trials if trial.name not in done]
+    for _ in range(len(trials) - len(remaining)):
         advance()
-    room = asyncio.Semaphore(in_flight)
+    slots = asyncio.Semaphore(in_flight)
 
-    async def go(trial: Trial) -> None:
-        async with room:
-            folder.add(*await _try(setting, trial, budgets, mark))
+    async def run(trial: Trial) -> None:
+        async with slots:
+            folder.add(*await _run_trial(setting, trial, budgets, mark))
             advance()
 
     async with asyncio.TaskGroup() as group:
-        for trial in left:
-            group.create_task(go(trial))
+        for trial in remaining:
+            group.create_task(run(trial))
 
 
-async def _try(
+async def _run_trial(
     setting: Setting, trial: Trial, budgets: Sequence[int], mark: Mark
 ) -> tuple[list[Record], Transcript]:
-    """A trial's records and transcript, whatever happens."""
+    """The records and the transcript of a trial; errors are recorded, not raised."""
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(TRANSIENT),
         stop=stop_after_attempt(ATTEMPTS),
@@ -159,13 +159,12 @@ async def _try(
     scores: dict[int, float | None] = {}
     try:
         outcome = await retrying(strategy.run, setting, problem, seed, budgets)
-        scores = await asyncio.to_thread(_marks, outcome, problem, mark)
-    except Exception as failure:  # noqa: BLE001  whatever a model, a chain or a scorer may raise
-        error = f"{type(failure).__name__}: {failure}"
+        scores = await asyncio.to_thread(_scores, outcome, problem, mark)
+    except Exception as exception:  # noqa: BLE001  a model, a chain or a scorer may raise anything
+        error = f"{type(exception).__name__}: {exception}"
     records = []
     for budget in budgets:
-        reached = outcome.reached.get(budget)
-        known = {} if reached is None else asdict(reached)
+        result = outcome.by_budget.get(budget)
         records.append(
             Record(
                 problem=problem.id,
@@ -175,7 +174,7 @@ async def _try(
                 score=scores.get(budget),
                 error=error,
                 measures=outcome.measures,
-                **known,
+                **({} if result is None else asdict(result)),
             )
         )
     transcript = Transcript(
@@ -193,42 +192,41 @@ async def _try(
     return records, transcript
 
 
-def _marks(outcome: Outcome, problem: Problem, mark: Mark) -> dict[int, float | None]:
+def _scores(outcome: Outcome, problem: Problem, mark: Mark) -> dict[int, float | None]:
     """Scores by budget; equal answers are marked once."""
-    known: dict[str | None, float] = {None: 0.0}
-    for reached in outcome.reached.values():
-        if reached.answer not in known:
-            assert reached.answer is not None
-            known[reached.answer] = mark(problem, reached.answer)
-    return {budget: known[reached.answer] for budget, reached in outcome.reached.items()}
+    scores: dict[str | None, float] = {None: 0.0}
+    for result in outcome.by_budget.values():
+        if result.answer is not None and result.answer not in scores:
+            scores[result.answer] = mark(problem, result.answer)
+    return {budget: scores[result.answer] for budget, result in outcome.by_budget.items()}
 
 
 # Files.
 
 
-def _require_equal(file: Path, config: dict[str, Any]) -> None:
+def _require_equal(file: Path, config: Mapping[str, Any]) -> None:
     try:
-        kept = json.loads(file.read_text())
+        stored = json.loads(file.read_text())
     except ValueError as error:
-        raise EvaluationError(f"{file} is no run's configuration ({error}).") from error
-    changed = [
-        f"{name} was {kept.get(name)!r} and is {config.get(name)!r}"
-        for name in sorted({*kept, *config})
-        if kept.get(name) != config.get(name)
+        raise EvaluationError(f"{file} is not the configuration of a run ({error}).") from error
+    changes = [
+        f"{name} was {stored.get(name)!r} and is {config.get(name)!r}"
+        for name in sorted({*stored, *config})
+        if stored.get(name) != config.get(name)
     ]
-    if changed:
+    if changes:
         raise EvaluationError(
-            f"{file.parent} holds a run that was asked for otherwise: {'; '.join(changed)}. Ask "
-            "for the same to go on with it, or take another folder."
+            f"{file.parent} holds a run with other arguments: {'; '.join(changes)}. Use the same "
+            "arguments to continue it, or another folder."
         )
 
 
-def _line(kept: Record | Transcript) -> str:
-    return json.dumps(asdict(kept), ensure_ascii=True) + "\n"
+def _line(item: Record | Transcript) -> str:
+    return json.dumps(asdict(item), ensure_ascii=True) + "\n"
 
 
 def _append(file: Path, lines: str) -> None:
-    """Adds lines, and returns when they are on disk."""
+    """Appends lines, and returns once they are on disk."""
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         data = lines.encode()
@@ -240,17 +238,17 @@ def _append(file: Path, lines: str) -> None:
 
 
 def _replace(file: Path, text: str) -> None:
-    """Writes a file so that a kill at any moment leaves the old one or the new one."""
+    """Writes a file so that a kill at any moment leaves either the old or the new content."""
     new = file.with_suffix(file.suffix + ".new")
     new.write_text(text)
     os.replace(new, file)
 
 
 def _read(file: Path, kind: type[T]) -> list[T]:
-    """The lines of a file; a last one that a kill has torn is cut off.
+    """The lines of a file; a last line that was cut off by a kill is removed.
 
     Raises:
-        EvaluationError: Another line is broken.
+        EvaluationError: Another line is invalid.
     """
     if not file.exists():
         return []
@@ -269,7 +267,8 @@ def _parsed(line: bytes, number: int, file: Path, kind: type[T]) -> T:
         return kind(**{field.name: values[field.name] for field in fields(kind)})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvaluationError(
-            f"{file}, line {number}, is no record of a run ({error}): mend or remove it."
+            f"{file}, line {number}, is not a {kind.__name__.lower()} ({error}): repair or remove "
+            "the line."
         ) from error
 
 
@@ -278,7 +277,7 @@ def trials_of(
 ) -> list[Trial]:
     """Every problem with every strategy and seed, problem by problem.
 
-    A run that is stopped has the same problems for all strategies, but for a few.
+    So a run that is stopped has done nearly the same problems with all strategies.
     """
     return [
         Trial(problem, strategy, seed)

@@ -1,4 +1,4 @@
-"""Sessions as strategies use them: a team that answers at many budgets, a reply token by token."""
+"""Sessions for strategies: a team that answers at several budgets, or one worker's reply."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hogwild_agents.team import events as ev
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The model on which strategies run, and how its teams are set up.
+    """The model that strategies run on, and the options of its teams.
 
     Attributes:
-        model: Its name or folder.
-        device: Where it runs; chosen by itself if None.
-        dtype: Of its weights.
+        model: Name or folder.
+        device: Where the model runs; None to choose automatically.
+        dtype: Type of the weights.
         options: Arguments of `build_team` for every strategy.
     """
 
@@ -32,7 +32,7 @@ class Setting:
 
     @property
     def engine(self) -> Engine:
-        """Its engine; loads the weights when it is first asked for."""
+        """The model's engine; the first access loads the weights."""
         return get_engine(self.model, self.device, self.dtype)
 
     def team(self, workers: int, seed: int, **options: Any) -> Team:
@@ -41,8 +41,8 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
-    """What a strategy had come to within a budget; see `Record` for the fields."""
+class BudgetResult:
+    """What a strategy achieved within a budget; `Record` describes the fields."""
 
     answer: str | None
     passes: int
@@ -52,55 +52,60 @@ class Reached:
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """A session that was followed to its end."""
+class TeamRun:
+    """A finished session.
+
+    Attributes:
+        result: The session's own result, at the largest budget.
+        by_budget: What it had achieved at each budget.
+    """
 
     result: Result
-    reached: dict[int, Reached]
+    by_budget: dict[int, BudgetResult]
 
 
-async def watch(
+async def run_team(
     setting: Setting,
     workers: int,
     problem: Problem,
     seed: int,
     budgets: Sequence[int],
     **options: Any,
-) -> Watched:
-    """Lets a team think for the largest budget, and answer at all of them."""
+) -> TeamRun:
+    """Lets a team think for the largest budget, and asks it for an answer at each of them."""
     options |= {"budget": budgets[-1], "snapshots": list(budgets), "finisher": "answer"}
     team = setting.team(workers, seed, **options)
-    drawn: Counter[int] = Counter()  # tokens by the pass in which they were drawn
-    answered: dict[int, float] = {}
+    tokens_by_pass: Counter[int] = Counter()
+    seconds_by_budget: dict[int, float] = {}
     async with setting.engine.submit(team.session(problem.question)) as handle:
         async for event in handle:
             if isinstance(event, ev.Token):
-                drawn[event.at] += 1
+                tokens_by_pass[event.at] += 1
             elif isinstance(event, ev.SnapshotTaken):
-                answered[event.snapshot.budget] = event.seconds
+                seconds_by_budget[event.snapshot.budget] = event.seconds
         result: Result = await handle
     if result.error is not None:
         raise RuntimeError(result.error)
-    size = setting.engine.model.pool.bytes_per_token
-    reached = {}
+    bytes_per_token = setting.engine.model.pool.bytes_per_token
+    by_budget = {}
     for snapshot in result.snapshots:
-        tokens = sum(count for at, count in drawn.items() if at <= snapshot.budget)
-        reached[snapshot.budget] = Reached(
+        drawn = sum(count for at, count in tokens_by_pass.items() if at <= snapshot.budget)
+        by_budget[snapshot.budget] = BudgetResult(
             None if snapshot.answer is None else str(snapshot.answer),
             snapshot.passes + snapshot.tokens,
-            tokens + snapshot.tokens,
-            answered.get(snapshot.budget, result.timings.total),
-            (result.prompt_tokens + tokens + snapshot.tokens) * size,
+            drawn + snapshot.tokens,
+            seconds_by_budget.get(snapshot.budget, result.timings.total),
+            (result.prompt_tokens + drawn + snapshot.tokens) * bytes_per_token,
         )
-    return Watched(result, reached)
+    return TeamRun(result, by_budget)
 
 
 def steps_of(result: Result) -> tuple[dict[str, Any], ...]:
-    """Of all workers, finished or not, as a transcript keeps them."""
-    asked = {(one.worker, one.index): one for one in result.interruptions}
+    """The steps of all workers, finished or not, in the form that a transcript stores."""
+    interruptions = {(item.worker, item.index): item for item in result.interruptions}
     steps = []
     for step in (*result.steps, *result.unfinished):
-        check = asked.get((step.worker, step.index))
+        interruption = interruptions.get((step.worker, step.index))
         steps.append(
             {
                 "worker": step.worker,
@@ -108,39 +113,45 @@ def steps_of(result: Result) -> tuple[dict[str, Any], ...]:
                 "text": step.text,
                 "begun": step.begun,
                 "ended": step.ended,
-                "asked": "" if check is None else check.text,
-                "answer": None if check is None else check.answer,
+                "asked": "" if interruption is None else interruption.text,
+                "answer": None if interruption is None else interruption.answer,
             }
         )
     return tuple(steps)
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A reply as it grew, token by token."""
+class Reply:
+    """One worker's reply.
 
-    pieces: list[str]
-    prompt: int
+    Attributes:
+        tokens: The text of each token.
+        prompt_tokens: Tokens of the prompt.
+        seconds: Wall time.
+    """
+
+    tokens: list[str]
+    prompt_tokens: int
     seconds: float
 
     @property
     def text(self) -> str:
-        """All of it."""
-        return "".join(self.pieces)
+        """The whole reply."""
+        return "".join(self.tokens)
 
 
-async def say(setting: Setting, asked: str, seed: int, most: int) -> Said:
-    """What one worker replies at once."""
+async def generate_reply(setting: Setting, prompt: str, seed: int, max_tokens: int) -> Reply:
+    """Lets one worker reply without thinking first."""
     team = setting.team(
         1,
         seed,
         finisher="reply",
-        budget=most,
-        reply_tokens=most,
+        budget=max_tokens,
+        reply_tokens=max_tokens,
         snapshots=[],
         prompt=CollaborationPrompt(),
     )
-    async with setting.engine.submit(team.session(asked)) as handle:
-        pieces = [e.text async for e in handle if isinstance(e, ev.Token | ev.ReplyToken)]
+    async with setting.engine.submit(team.session(prompt)) as handle:
+        tokens = [e.text async for e in handle if isinstance(e, ev.Token | ev.ReplyToken)]
         result: Result = await handle
-    return Said(pieces[:most], result.prompt_tokens, result.timings.total)
+    return Reply(tokens[:max_tokens], result.prompt_tokens, result.timings.total)

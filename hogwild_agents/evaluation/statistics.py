@@ -1,17 +1,17 @@
-"""What records say: how good each strategy is, and which is better, worse, or cannot be told.
+"""Statistics over records: accuracy, costs, comparisons and speed-ups, with intervals.
 
     analysis = Analysis(records)
     for row in analysis.summaries: ...      # a strategy at a budget: accuracy, passes, tokens, ...
     for pair in analysis.comparisons: ...   # two strategies at a budget, on the same problems
     for speed in analysis.speedups("single"): ...   # passes to reach the same accuracy
 
-Decisions that hold everywhere:
+Rules:
 
 - A problem counts once: its seeds are averaged first. Resamples draw problems with their seeds.
-- An error scores 0, and is counted; costs are means over what did not fail.
+- An error scores 0 and is counted; mean costs leave errors out.
 - Two strategies are compared on the problems that both have at that budget.
-- One is better only if the permutation test says so after Holm's correction over all comparisons
-  (p < 0.05), and the interval of the difference agrees.
+- A strategy is better only if the permutation test says so after Holm's correction over all
+  comparisons (p < 0.05) and the interval of the difference agrees.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 
 from hogwild_agents.errors import EvaluationError
 from hogwild_agents.evaluation import resampling
-from hogwild_agents.evaluation.figures import Comparison, Estimate, Speedup, Summary, Verdict
+from hogwild_agents.evaluation.estimates import Comparison, Estimate, Speedup, Summary, Verdict
 from hogwild_agents.evaluation.records import Record
 from hogwild_agents.evaluation.resampling import Bools, Floats
 
@@ -42,17 +42,17 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 class Analysis:
-    """The statistics of a run's records; the order of the records does not matter.
+    """The statistics of a run's records, in any order.
 
     Args:
-        records: Of any number of strategies, budgets, problems and seeds.
-        strategies: In which order they are shown; by name if left out.
-        resamples: Of the bootstrap.
-        seed: Of all that is drawn.
+        records: Any number of strategies, budgets, problems and seeds.
+        strategies: The order in which they are shown; by name if left out.
+        resamples: How many resamples the bootstrap draws.
+        seed: Seed of everything that is drawn.
 
     Raises:
-        EvaluationError: There are no records, two are about the same thing, or a strategy is named
-            that they do not have (or the other way round).
+        EvaluationError: There are no records, two have the same key, or `strategies` does not name
+            exactly the strategies of the records.
     """
 
     def __init__(
@@ -64,17 +64,15 @@ class Analysis:
         seed: int = 0,
     ) -> None:
         if not records:
-            raise EvaluationError("There are no records: nothing was evaluated yet.")
+            raise EvaluationError("There are no records: run the evaluation first.")
         self.records = sorted(records, key=lambda record: record.key)
-        found = {record.strategy for record in records}
-        if strategies is not None and (
-            set(strategies) != found or len(strategies) != len(set(strategies))
-        ):
+        names = sorted({record.strategy for record in records}, key=natural)
+        if strategies is not None and sorted(strategies, key=natural) != names:
             raise EvaluationError(
                 f"strategies={list(strategies)!r} does not name each strategy of the records once: "
-                f"they have {sorted(found)}."
+                f"they have {names}."
             )
-        self.strategies = tuple(strategies or sorted(found, key=natural))
+        self.strategies = tuple(strategies or names)
         self.budgets = tuple(sorted({record.budget for record in records}))
         self.problems = tuple(sorted({record.problem for record in records}))
         self.seeds = tuple(sorted({record.seed for record in records}))
@@ -85,41 +83,41 @@ class Analysis:
         self._read()
 
     def _read(self) -> None:
-        """Lays the records out in arrays of problems x (strategy, budget)."""
+        """Arranges the records in arrays `[problems, (strategy, budget)]`."""
         rows = {problem: row for row, problem in enumerate(self.problems)}
         shape = (len(rows), len(self._cells))
-        places = np.array(
+        cells = np.array(
             [rows[r.problem] * shape[1] + self._column[r.strategy, r.budget] for r in self.records]
         )
-        for one, next_one in pairwise(self.records):
-            if one.key == next_one.key:
-                raise EvaluationError(f"Two records are about the same thing: {one.key}.")
+        for record, next_record in pairwise(self.records):
+            if record.key == next_record.key:
+                raise EvaluationError(f"Two records have the same key: {record.key}.")
 
         def total(values: Floats) -> Floats:
-            sums = np.bincount(places, values, minlength=shape[0] * shape[1])
+            sums = np.bincount(cells, values, minlength=shape[0] * shape[1])
             return sums.reshape(shape).astype(np.float64)
 
-        def mean(values: Floats, among: Floats) -> Floats:
+        def mean(values: Floats, weights: Floats) -> Floats:
             with np.errstate(invalid="ignore"):
-                means: Floats = total(values * among) / total(among)
+                means: Floats = total(values * weights) / total(weights)
             return means
 
         scores = np.array([math.nan if r.score is None else r.score for r in self.records])
         scored = np.isfinite(scores) & np.array([r.error is None for r in self.records])
         scores = np.where(scored, scores, 0.0)
-        done = scored.astype(np.float64)
+        valid = scored.astype(np.float64)
         self._scores = mean(scores, np.ones_like(scores))
         self._costs = {
-            cost: mean(np.array([float(getattr(r, cost)) for r in self.records]), done)
+            cost: mean(np.array([float(getattr(r, cost)) for r in self.records]), valid)
             for cost in COSTS
         }
         self._samples = total(np.ones_like(scores))
         self._right = total((scores >= 1 - 1e-9).astype(np.float64))
-        self._errors = total(1 - done).sum(axis=0).astype(int)
+        self._errors = total(1 - valid).sum(axis=0).astype(int)
 
     @cached_property
     def summaries(self) -> tuple[Summary, ...]:
-        """One per strategy and budget that has records, in the order of both."""
+        """One per strategy and budget that has records, by strategy and then by budget."""
         accuracy = [
             _rate(estimate, problems)
             for estimate, problems in zip(
@@ -127,9 +125,9 @@ class Analysis:
             )
         ]
         costs = {cost: self._estimate(values) for cost, values in self._costs.items()}
-        most = int(self._samples.max())
-        doubled = {2**power for power in range(most.bit_length())}
-        chances = {k: self._pass_at(k) for k in sorted({*doubled, most})}
+        most_samples = int(self._samples.max())
+        powers = {2**power for power in range(most_samples.bit_length())}
+        pass_at = {k: self._pass_at(k) for k in sorted({*powers, most_samples})}
         measures = self._measures()
         expected = len(self.problems) * len(self.seeds)
         rows = []
@@ -150,7 +148,7 @@ class Analysis:
                     tokens=costs["tokens"][column],
                     seconds=costs["seconds"][column],
                     memory=costs["memory"][column],
-                    pass_at={k: float(c[column]) for k, c in chances.items() if c[column] >= 0},
+                    pass_at={k: float(v[column]) for k, v in pass_at.items() if v[column] >= 0},
                     measures=measures[strategy, budget],
                 )
             )
@@ -158,16 +156,16 @@ class Analysis:
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """All pairs at all budgets, the later strategy against the earlier one."""
-        asked = [
+        """All pairs at all budgets: the later strategy compared with the earlier one."""
+        pairs = [
             (later, earlier, budget)
             for earlier, later in combinations(self.strategies, 2)
             for budget in self.budgets
         ]
-        if not asked:
+        if not pairs:
             return ()
-        later = [self._column[strategy, budget] for strategy, _, budget in asked]
-        earlier = [self._column[other, budget] for _, other, budget in asked]
+        later = [self._column[strategy, budget] for strategy, _, budget in pairs]
+        earlier = [self._column[other, budget] for _, other, budget in pairs]
         differences = self._scores[:, later] - self._scores[:, earlier]
         p = resampling.sign_flip_tests(differences, self._seed)
         adjusted = resampling.holm(p)
@@ -178,50 +176,53 @@ class Analysis:
                 strategy=strategy,
                 other=other,
                 budget=budget,
-                problems=int(both[place]),
-                difference=estimates[place],
-                p=float(p[place]),
-                adjusted=float(adjusted[place]),
-                verdict=_verdict(estimates[place], 0.0, bool(adjusted[place] < ALPHA)),
+                problems=int(both[n]),
+                difference=estimates[n],
+                p=float(p[n]),
+                adjusted=float(adjusted[n]),
+                verdict=_verdict(estimates[n], 0.0, bool(adjusted[n] < ALPHA)),
             )
-            for place, (strategy, other, budget) in enumerate(asked)
+            for n, (strategy, other, budget) in enumerate(pairs)
         )
 
     def compare(self, strategy: str, other: str, budget: int) -> Comparison:
-        """One of the comparisons, whichever of the two comes first."""
+        """One of the comparisons, in either direction."""
         for pair in self.comparisons:
             if pair.budget == budget and (pair.strategy, pair.other) == (strategy, other):
                 return pair
             if pair.budget == budget and (pair.other, pair.strategy) == (strategy, other):
-                return _turned(pair)
-        raise EvaluationError(f"{strategy!r} and {other!r} were not both run at {budget} passes.")
+                return _reversed(pair)
+        raise EvaluationError(
+            f"The records do not hold both {strategy!r} and {other!r} at {budget} passes."
+        )
 
     def speedups(self, reference: str) -> tuple[Speedup, ...]:
-        """Passes that the others need to reach what the reference reaches at each of its budgets.
+        """How much sooner the others reach the reference's accuracy at each of its budgets.
 
-        Accuracy between two budgets is read off a straight line, on curves that never fall. In each
-        resample both curves are drawn on the same problems.
+        Accuracy is interpolated linearly between budgets, on curves that never fall. Each resample
+        draws the same problems for both curves.
         """
         if reference not in self.strategies:
             raise EvaluationError(
-                f"There is no strategy {reference!r} to compare with: {', '.join(self.strategies)}."
+                f"There is no strategy {reference!r}: choose from {', '.join(self.strategies)}."
             )
         budgets, curves = self._curves(reference)
-        found = []
+        speedups = []
         for strategy in self.strategies:
             if strategy == reference:
                 continue
             own_budgets, own = self._curves(strategy)
-            for place, budget in enumerate(budgets):
-                targets = curves[:, place]
+            for index, budget in enumerate(budgets):
+                targets = curves[:, index]
                 needed = resampling.first_reached(budgets, curves, targets)
                 passes = resampling.first_reached(own_budgets, own, targets)
-                ratio, first = _ratio(needed, passes, own_budgets, own[:, 0] >= targets - 1e-9)
-                told = bool(0 < targets[0] < 1)
-                if not told:  # nothing is never reached; all depends on the one hardest problem
+                at_once = own[:, 0] >= targets - 1e-9
+                ratio = _ratio(needed, passes, own_budgets, at_once)
+                testable = bool(0 < targets[0] < 1)
+                if not testable:  # 0 needs no passes; 1 depends on the single hardest problem
                     value = ratio.value if targets[0] > 0 else math.nan
                     ratio = Estimate(value, math.nan, math.nan)
-                found.append(
+                speedups.append(
                     Speedup(
                         strategy=strategy,
                         reference=reference,
@@ -230,14 +231,14 @@ class Analysis:
                         needed=float(needed[0]),
                         passes=float(passes[0]),
                         ratio=ratio,
-                        first=first,
-                        verdict=_verdict(ratio, 1.0, told),
+                        is_lower_bound=bool(at_once[0]),
+                        verdict=_verdict(ratio, 1.0, testable),
                     )
                 )
-        return tuple(found)
+        return tuple(speedups)
 
     def _curves(self, strategy: str) -> tuple[Floats, Floats]:
-        """Budgets that a strategy was run at, and its never-falling curves: observed, resampled."""
+        """The budgets of a strategy, and its monotone curves: the observed one, then resamples."""
         budgets = [b for b in self.budgets if self._samples[:, self._column[strategy, b]].any()]
         columns = [self._column[strategy, budget] for budget in budgets]
         scores = self._scores[:, columns]
@@ -250,9 +251,9 @@ class Analysis:
         """The mean of each column over problems, with its bootstrap interval."""
         means = resampling.weighted_means(values, np.ones((1, len(values))))[0]
         low, high = resampling.percentiles(resampling.weighted_means(values, self._weights))
-        few = np.isfinite(values).sum(axis=0) < 2  # one problem says nothing of others
+        few = np.isfinite(values).sum(axis=0) < 2  # one problem says nothing about others
         low[few] = high[few] = np.nan
-        return [Estimate(*map(float, ends)) for ends in zip(means, low, high, strict=True)]
+        return [Estimate(*map(float, row)) for row in zip(means, low, high, strict=True)]
 
     def _pass_at(self, k: int) -> Floats:
         chances = resampling.pass_at_k(self._samples, self._right, k)
@@ -260,24 +261,21 @@ class Analysis:
         return mean
 
     def _measures(self) -> dict[tuple[str, int], dict[str, float]]:
-        found: dict[tuple[str, int], dict[str, list[float]]] = defaultdict(
-            lambda: defaultdict(list)
-        )
+        values: dict[tuple[str, int], dict[str, list[float]]] = {
+            cell: defaultdict(list) for cell in self._cells
+        }
         for record in self.records:
             for name, value in record.measures.items():
                 if math.isfinite(value):
-                    found[record.strategy, record.budget][name].append(value)
-        return defaultdict(
-            dict,
-            {
-                cell: {name: math.fsum(values) / len(values) for name, values in some.items()}
-                for cell, some in found.items()
-            },
-        )
+                    values[record.strategy, record.budget][name].append(value)
+        return {
+            cell: {name: math.fsum(items) / len(items) for name, items in by_name.items()}
+            for cell, by_name in values.items()
+        }
 
 
 def _rate(estimate: Estimate, problems: int) -> Estimate:
-    """An estimate of a mean of 0 to 1, whose interval has width even if all problems agree."""
+    """An estimate of a share; its interval has width even if all problems agree."""
     if estimate.known and estimate.value <= 0:
         return estimate._replace(high=resampling.unanimous(problems))
     if estimate.known and estimate.value >= 1:
@@ -285,15 +283,15 @@ def _rate(estimate: Estimate, problems: int) -> Estimate:
     return estimate
 
 
-def _verdict(estimate: Estimate, neutral: float, told: bool) -> Verdict:
-    if told and estimate.low > neutral + 1e-9:  # sums are not exact
+def _verdict(estimate: Estimate, neutral: float, significant: bool) -> Verdict:
+    if significant and estimate.low > neutral + 1e-9:  # floating-point sums are not exact
         return "better"
-    if told and estimate.high < neutral - 1e-9:
+    if significant and estimate.high < neutral - 1e-9:
         return "worse"
     return "cannot tell"
 
 
-def _turned(pair: Comparison) -> Comparison:
+def _reversed(pair: Comparison) -> Comparison:
     verdicts: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
     value, low, high = pair.difference
     return Comparison(
@@ -308,17 +306,17 @@ def _turned(pair: Comparison) -> Comparison:
     )
 
 
-def _ratio(needed: Floats, passes: Floats, budgets: Floats, first: Bools) -> tuple[Estimate, bool]:
-    """How much sooner; the first element is what was observed, the others are resampled.
+def _ratio(needed: Floats, passes: Floats, budgets: Floats, at_once: Bools) -> Estimate:
+    """The ratio of passes; the first element of each array is observed, the others are resamples.
 
-    A strategy that is there at its smallest budget may have been there before: the ratio lies
-    between what it seems and inf. One that is not there at its largest may come later: between 0
-    and what it would be there.
+    A strategy that reaches the target at its smallest budget may have reached it earlier: the ratio
+    lies between the computed one and inf. A strategy that does not reach it at its largest budget
+    may reach it later: the ratio lies between 0 and what it would be there.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):  # a budget of 0 is one too
-        least = np.where(needed == passes, 1.0, needed / passes)
-    most = np.where(first, np.inf, np.where(np.isinf(passes), needed / budgets[-1], least))
+    with np.errstate(invalid="ignore", divide="ignore"):  # a budget may be 0
+        lower = np.where(needed == passes, 1.0, needed / passes)
+    upper = np.where(at_once, np.inf, np.where(np.isinf(passes), needed / budgets[-1], lower))
     tail = (1 - resampling.LEVEL) / 2
-    low = np.quantile(least[1:], tail, method="lower")
-    high = np.quantile(most[1:], 1 - tail, method="higher")
-    return Estimate(float(least[0]), float(low), float(high)), bool(first[0])
+    low = np.quantile(lower[1:], tail, method="lower")
+    high = np.quantile(upper[1:], 1 - tail, method="higher")
+    return Estimate(float(lower[0]), float(low), float(high))

@@ -1,4 +1,4 @@
-"""Data sets: problems from inside the package, from files, and from the Hugging Face hub.
+"""Data sets: the pocket tasks, files, benchmarks, and paths on the Hugging Face hub.
 
 Example:
     from hogwild_agents.evaluation.datasets import load
@@ -17,38 +17,38 @@ from itertools import islice
 from pathlib import Path
 
 from hogwild_agents.errors import BadRowError, EvaluationError
-from hogwild_agents.evaluation.datasets.adapters import own
-from hogwild_agents.evaluation.datasets.benchmarks import BENCHMARKS, in_one
+from hogwild_agents.evaluation.datasets.adapters import custom_schema
+from hogwild_agents.evaluation.datasets.benchmarks import BENCHMARKS, combine
 from hogwild_agents.evaluation.datasets.hub import hub_rows
-from hogwild_agents.evaluation.datasets.rows import READERS, Malformed, Rows, read
+from hogwild_agents.evaluation.datasets.rows import READERS, MalformedRow, Rows, read
 from hogwild_agents.evaluation.datasets.schema import RowSchema
 from hogwild_agents.evaluation.problems import Problem
 from hogwild_agents.evaluation.scoring import SCORERS
 from hogwild_agents.pocket.tasks import make_task_list
 
 POCKET = "pocket"
-"""The tasks that the pocket model was made for; they need no download."""
+"""The tasks that the pocket model was trained for; they need no download."""
 
 NAMES = (POCKET, *BENCHMARKS)
-"""The data sets that have a name."""
+"""The data sets that can be loaded by name."""
 
 POCKET_COUNT = 100
-"""How many pocket problems there are where nobody sets a limit."""
+"""How many pocket problems are made if there is no limit."""
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class Dataset:
     """A data set.
 
     Attributes:
-        name: As it was asked for.
-        problems: What it holds; no two have the same id.
+        name: The name that it was loaded by.
+        problems: Its problems; ids are unique.
         malformed: Rows that were skipped.
     """
 
     name: str
     problems: tuple[Problem, ...]
-    malformed: tuple[Malformed, ...] = ()
+    malformed: tuple[MalformedRow, ...] = ()
 
 
 def load(
@@ -60,89 +60,92 @@ def load(
     size: int = 6,
     fields: Mapping[str, str] | None = None,
     scorer: str | None = None,
-) -> Loaded:
+) -> Dataset:
     """Loads a data set.
 
-    The same arguments give the same problems in the same order. A limit takes a random sample,
-    which depends on the seed and the ids only, and keeps its order: a larger limit only adds to it.
+    The same arguments give the same problems in the same order. A limit draws a random sample that
+    depends only on the seed and the ids, and keeps the order: a larger limit only adds problems.
 
     Args:
         name: One of `NAMES`; a file, `my.jsonl` (or .json, .csv, .tsv, .parquet); a benchmark in a
             file, `gsm8k:my.jsonl`; or a path on the hub, `hf:owner/name[:config][:split]`.
-        limit: The most problems; None for all (of the pocket tasks, 100).
-        seed: Of the sample.
-        split: Which split; by default, the one to be tested on.
+        limit: The largest number of problems; None for all (for pocket, 100).
+        seed: Seed of the sample.
+        split: The split; by default the one to test on.
         size: How many tasks a pocket problem has.
         fields: For files and hub paths: which field is the `question`, the `answer`, the `id` and
-            the `scorer`, such as `{"question": "prompt"}`. Where it says nothing, usual names are
-            tried, and the line is the id.
-        scorer: For files and hub paths: who marks all answers. By default the row's scorer does,
-            and without one `number` those that are a number, `list` lists, and `exact` others.
+            the `scorer`, such as `{"question": "prompt"}`. For missing entries the usual names are
+            tried, and the line number is the id.
+        scorer: For files and hub paths: the scorer of all rows. By default the row's own scorer;
+            without one, `number` for numbers, `list` for lists, `exact` for other text.
 
     Raises:
-        EvaluationError: If there is no such data set, or it has no problem that can be used.
+        EvaluationError: There is no such data set, or it has no valid problem.
     """
     if limit is not None and limit < 1:
         raise EvaluationError(f"limit={limit} leaves no problem: give 1 or more, or None for all.")
     if scorer is not None and scorer not in SCORERS:
-        raise EvaluationError(f"No scorer {scorer!r}: choose from {', '.join(SCORERS)}.")
+        raise EvaluationError(f"There is no scorer {scorer!r}: choose from {', '.join(SCORERS)}.")
     head, colon, path = name.partition(":")
     if head in NAMES and (fields or scorer):
-        raise EvaluationError(f"{head} has its own fields and scorer: leave out yours.")
+        raise EvaluationError(
+            f"{head} has its own fields and scorer: leave out `fields` and `scorer`."
+        )
     if name == POCKET:
         return _pocket(POCKET_COUNT if limit is None else limit, seed, split or "test", size)
     if head in BENCHMARKS:
-        form = BENCHMARKS[head]
+        schema = BENCHMARKS[head]
         rows = (
             read(path)
             if colon
-            else hub_rows(form.hub, form.config, split or form.split, form.files)
+            else hub_rows(schema.hub, schema.config, split or schema.split, schema.files)
         )
-        return _loaded(name, head, form, rows, limit, seed)
-    form = own(fields or {}, scorer)
+        return _loaded(name, head, schema, rows, limit, seed)
+    schema = custom_schema(fields or {}, scorer)
     if head == "hf":
-        path, config, named = (*path.split(":"), "", "")[:3]
-        rows = hub_rows(path, config or None, split or named or "test")
-        return _loaded(name, path.rpartition("/")[2], form, rows, limit, seed)
+        path, config, path_split = (*path.split(":"), "", "")[:3]
+        rows = hub_rows(path, config or None, split or path_split or "test")
+        return _loaded(name, path.rpartition("/")[2], schema, rows, limit, seed)
     if Path(name).suffix.lower() not in READERS:
         raise EvaluationError(
-            f"No data set {name!r}: choose from {', '.join(NAMES)}, name a file "
-            f"({', '.join(READERS)}), or give a path on the hub, hf:owner/name."
+            f"There is no data set {name!r}: choose from {', '.join(NAMES)}, or give a file "
+            f"({', '.join(READERS)}) or a path on the hub, hf:owner/name."
         )
-    return _loaded(name, Path(name).stem, form, read(name), limit, seed)
+    return _loaded(name, Path(name).stem, schema, read(name), limit, seed)
 
 
-def _pocket(count: int, seed: int, split: str, size: int) -> Loaded:
-    """Problems of the pocket tasks."""
+def _pocket(count: int, seed: int, split: str, size: int) -> Dataset:
+    """Problems made of the pocket tasks."""
     try:
-        made = [make_task_list(f"{seed}.{n}", size, split=split) for n in range(count)]  # type: ignore[arg-type]
+        lists = [make_task_list(f"{seed}.{n}", size, split=split) for n in range(count)]  # type: ignore[arg-type]
     except ValueError as error:
         raise EvaluationError(str(error)) from error
     problems = (
-        Problem(f"pocket-{split}-{size}-{seed}.{n}", one.text, one.answers, "list")
-        for n, one in enumerate(made)
+        Problem(f"pocket-{split}-{size}-{seed}.{n}", tasks.text, tasks.answers, "list")
+        for n, tasks in enumerate(lists)
     )
-    return Loaded(POCKET, tuple(problems))
+    return Dataset(POCKET, tuple(problems))
 
 
 def _loaded(
-    name: str, prefix: str, form: RowSchema, rows: Rows, limit: int | None, seed: int
-) -> Loaded:
-    """The problems that rows make, or a sample of them."""
-    malformed: list[Malformed] = []
-    problems: Iterator[Problem] = _problems(form, prefix, rows, malformed)
-    if form.together > 1:
-        problems = _joined(problems, form.together)
+    name: str, prefix: str, schema: RowSchema, rows: Rows, limit: int | None, seed: int
+) -> Dataset:
+    """The problems of the rows, or a sample of them."""
+    malformed: list[MalformedRow] = []
+    problems: Iterator[Problem] = _problems(schema, prefix, rows, malformed)
+    if schema.together > 1:
+        problems = _combined(problems, schema.together)
     if limit is not None:
         numbered = enumerate(problems)
-        sample = heapq.nsmallest(limit, numbered, key=lambda each: _draw(seed, each[1].id))
-        problems = (problem for _, problem in sorted(sample, key=lambda each: each[0]))
-    found = tuple(problems)
-    if not found:
-        why = f": {malformed[0]}" if malformed else ". It is empty."
-        count = f"; all {len(malformed)} rows are malformed" if malformed else ""
-        raise EvaluationError(f"No problem in {name}{count}{why}")
-    return Loaded(name, found, tuple(malformed))
+        sample = heapq.nsmallest(limit, numbered, key=lambda pair: _draw(seed, pair[1].id))
+        problems = (problem for _, problem in sorted(sample))
+    valid = tuple(problems)
+    if not valid:
+        reason = "it is empty."
+        if malformed:
+            reason = f"all {len(malformed)} rows are malformed: {malformed[0]}"
+        raise EvaluationError(f"There is no problem in {name}: {reason}")
+    return Dataset(name, valid, tuple(malformed))
 
 
 def _draw(seed: int, name: str) -> bytes:
@@ -150,31 +153,31 @@ def _draw(seed: int, name: str) -> bytes:
 
 
 def _problems(
-    form: RowSchema, prefix: str, rows: Rows, malformed: list[Malformed]
+    schema: RowSchema, prefix: str, rows: Rows, malformed: list[MalformedRow]
 ) -> Iterator[Problem]:
-    """Problems from good rows; the others are added to `malformed`."""
-    taken: dict[str, int] = {}
+    """The problems of valid rows; other rows are added to `malformed`."""
+    lines: dict[str, int] = {}
     for row in rows:
-        if isinstance(row, Malformed):
+        if isinstance(row, MalformedRow):
             malformed.append(row)
-        elif form.holds(row):
+        elif schema.includes(row):
             try:
-                problem = form.problem(row, prefix)
+                problem = schema.problem(row, prefix)
             except BadRowError as error:
-                malformed.append(row.bad(error))
+                malformed.append(row.malformed(error))
                 continue
-            if problem.id in taken:
-                why = f"its id {problem.id!r} is that of line {taken[problem.id]}."
-                malformed.append(row.bad(why))
+            if problem.id in lines:
+                reason = f"its id {problem.id!r} is that of line {lines[problem.id]}."
+                malformed.append(row.malformed(reason))
             else:
-                taken[problem.id] = row.line
+                lines[problem.id] = row.line
                 yield problem
 
 
-def _joined(problems: Iterator[Problem], count: int) -> Iterator[Problem]:
-    """So many questions in one, none of them twice; the last few may be left over."""
+def _combined(problems: Iterator[Problem], count: int) -> Iterator[Problem]:
+    """Problems of so many questions each; what is left over at the end is dropped."""
     while len(group := list(islice(problems, count))) == count:
-        yield in_one(group)
+        yield combine(group)
 
 
-__all__ = ["NAMES", "Loaded", "Malformed", "load"]
+__all__ = ["NAMES", "Dataset", "MalformedRow", "load"]

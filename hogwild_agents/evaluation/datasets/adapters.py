@@ -1,4 +1,4 @@
-"""Adapters: how a row of each data set becomes a problem, where it is not question and answer."""
+"""Row readers for data sets whose rows are more than a question and an answer."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hogwild_agents.errors import BadRowError, BadTestsError, EvaluationError
-from hogwild_agents.evaluation.datasets.schema import Fields, RowSchema, needed, text
+from hogwild_agents.evaluation.datasets.schema import Fields, RowSchema, required, text
 from hogwild_agents.evaluation.problems import Problem
 from hogwild_agents.evaluation.scoring.cases import Case, read_cases
 
 
-def gsm8k(form: RowSchema, fields: Fields, name: str) -> Problem:
-    """The answer is worked out, and stated behind `####`."""
-    _, marked, answer = text(fields, form.answer).rpartition("####")
-    if not marked:
-        raise BadRowError(f"its {form.answer!r} has no `####` before the result.")
-    return Problem(name, text(fields, form.question), answer.strip(), form.scorer)
+def gsm8k(schema: RowSchema, fields: Fields, name: str) -> Problem:
+    """The answer field holds the reasoning, and the answer after `####`."""
+    _, marker, answer = text(fields, schema.answer).rpartition("####")
+    if not marker:
+        raise BadRowError(f"its {schema.answer!r} has no `####` before the result.")
+    return Problem(name, text(fields, schema.question), answer.strip(), schema.scorer)
 
 
-def olympiad(form: RowSchema, fields: Fields, name: str) -> Problem:
-    """A question may have a context; its answers are a list, or one text with commas."""
-    answers = needed(fields, form.answer)
+def olympiad(schema: RowSchema, fields: Fields, name: str) -> Problem:
+    """A question may have a context; the answers are a list, or one text with commas."""
+    answers = required(fields, schema.answer)
     truth = answers if isinstance(answers, str) else ",".join(map(str, answers))
     error, unit, context = (str(fields.get(key) or "") for key in ("error", "unit", "context"))
     try:
-        [float(each) for each in error.split(",") if each.strip()]
+        [float(number) for number in error.split(",") if number.strip()]
     except ValueError:
-        raise BadRowError(f"its 'error' {error!r} is no number.") from None
-    parts = [context.strip(), text(fields, form.question)]
+        raise BadRowError(f"its 'error' {error!r} is not a number.") from None
+    parts = [context.strip(), text(fields, schema.question)]
     if fields.get("is_multiple_answer"):
         parts.append("State all answers, with commas between them.")
     if unit:
         parts.append("State the answer without its unit.")
     extra = {"error": error, "unit": unit}
-    return Problem(name, "\n\n".join(filter(None, parts)), truth, form.scorer, extra)
+    return Problem(name, "\n\n".join(filter(None, parts)), truth, schema.scorer, extra)
 
 
-def livecodebench(form: RowSchema, fields: Fields, name: str) -> Problem:
-    """Tests stay packed, as some are large; here it is only tried whether they can be read."""
+def livecodebench(schema: RowSchema, fields: Fields, name: str) -> Problem:
+    """Checks that the tests can be read; the problem holds them packed, as some are large."""
     tests = [str(fields.get(f"{kind}_test_cases") or "") for kind in ("public", "private")]
     cases = _cases(tests)
     try:
@@ -48,15 +48,15 @@ def livecodebench(form: RowSchema, fields: Fields, name: str) -> Problem:
         function = str(metadata.get("func_name") or "")
     except (ValueError, AttributeError) as error:
         raise BadRowError(f"its 'metadata' cannot be read: {error}") from error
-    if any(case.function for case in cases) and not function:
-        raise BadRowError("its tests call a function, and its 'metadata' has no func_name.")
+    if any(case.calls_function for case in cases) and not function:
+        raise BadRowError("its tests call a function, but its 'metadata' has no func_name.")
     starter = str(fields.get("starter_code") or "").rstrip()
-    how = "Write a Python program that reads the standard input and prints the answer."
+    task = "Write a Python program that reads the standard input and prints the answer."
     if starter:
-        how = f"Write a Python program that begins like this:\n\n```python\n{starter}\n```"
-    question = f"{text(fields, form.question)}\n\n{how}"
+        task = f"Write a Python program that begins like this:\n\n```python\n{starter}\n```"
+    question = f"{text(fields, schema.question)}\n\n{task}"
     extra = {"tests": tests, "function": function}
-    return Problem(name, question, f"passes {len(cases)} tests", form.scorer, extra)
+    return Problem(name, question, f"passes {len(cases)} tests", schema.scorer, extra)
 
 
 def _cases(tests: Sequence[str]) -> list[Case]:
@@ -71,42 +71,44 @@ def _cases(tests: Sequence[str]) -> list[Case]:
 
 QUESTIONS = ("question", "problem", "prompt", "input")
 ANSWERS = ("answer", "target", "final_answer", "output")
-"""What the fields of a user's own data are called, where nobody says otherwise: the first of."""
+"""Field names that are tried in users' own data, in this order."""
 
 ROLES = ("question", "answer", "id", "scorer")
-"""What a field may be."""
+"""What a field may be mapped to."""
 
 EXTRA = ("error", "unit", "letters", "function", "seconds", "memory")
-"""Fields that are kept for the scorers that know them."""
+"""Fields that are passed on to the scorer."""
 
 
-def own(roles: Mapping[str, str], scorer: str | None) -> RowSchema:
-    """The form of a user's own data.
+def custom_schema(roles: Mapping[str, str], scorer: str | None) -> RowSchema:
+    """The schema of a user's own data.
 
     Args:
         roles: Which field is the `question`, the `answer`, the `id` and the `scorer`.
-        scorer: Who marks all of it; None to see in each row.
+        scorer: Scorer for all rows; None to choose one for each row.
 
     Raises:
-        EvaluationError: If there is no such role.
+        EvaluationError: A role is unknown.
     """
     unknown = sorted(set(roles) - set(ROLES))
     if unknown:
-        raise EvaluationError(f"No role {', '.join(unknown)}: fields are {', '.join(ROLES)}.")
+        raise EvaluationError(
+            f"There is no role {', '.join(unknown)}: choose from {', '.join(ROLES)}."
+        )
 
-    def read(form: RowSchema, fields: Fields, name: str) -> Problem:
+    def read(schema: RowSchema, fields: Fields, name: str) -> Problem:
         question = text(fields, roles.get("question") or _first(fields, QUESTIONS))
-        truth = needed(fields, roles.get("answer") or _first(fields, ANSWERS))
-        marked_by = scorer or fields.get(roles.get("scorer", "scorer")) or _guess(truth)
-        if form.id is None and fields.get("id") not in (None, ""):
+        truth = required(fields, roles.get("answer") or _first(fields, ANSWERS))
+        scorer_name = scorer or fields.get(roles.get("scorer", "scorer")) or _guess_scorer(truth)
+        if schema.id is None and fields.get("id") not in (None, ""):
             name = text(fields, "id")
         extra = {key: fields[key] for key in EXTRA if fields.get(key) not in (None, "")}
-        if marked_by == "code":
+        if scorer_name == "code":
             extra["tests"] = [truth if isinstance(truth, str) else json.dumps(truth)]
             truth = f"passes {len(_cases(extra['tests']))} tests"
-        if marked_by == "list" and isinstance(truth, str):
-            truth = _listed(truth)
-        return Problem(name, question, truth, str(marked_by), extra)
+        if scorer_name == "list" and isinstance(truth, str):
+            truth = _parse_list(truth)
+        return Problem(name, question, truth, str(scorer_name), extra)
 
     return RowSchema(scorer or "", id=roles.get("id"), read=read)
 
@@ -115,16 +117,16 @@ def _first(fields: Fields, names: Sequence[str]) -> str:
     return next((name for name in names if name in fields), names[0])
 
 
-def _guess(truth: Any) -> str:
-    """Who marks answers like it: a list, a number that stands alone, or else words."""
+def _guess_scorer(truth: Any) -> str:
+    """The scorer that fits an answer: for lists, for numbers, or for other text."""
     if isinstance(truth, list | dict):
         return "list"
-    plain = str(truth).strip().lstrip("+-").removeprefix("$").replace(",", "")
-    return "number" if plain.replace(".", "", 1).isdigit() else "exact"
+    digits = str(truth).strip().lstrip("+-").removeprefix("$").replace(",", "")
+    return "number" if digits.replace(".", "", 1).isdigit() else "exact"
 
 
-def _listed(truth: str) -> Any:
-    """A list in a table's cell: JSON, or words with commas between them."""
+def _parse_list(truth: str) -> Any:
+    """A list written in a table cell: JSON, or words separated by commas."""
     try:
         return json.loads(truth)
     except ValueError:

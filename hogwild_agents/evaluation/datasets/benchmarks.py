@@ -1,4 +1,4 @@
-"""The benchmarks, by name. Fields are called as in the data sets' cards on the hub."""
+"""The benchmarks by name. Field names are those of the data sets' cards on the hub."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ BENCHMARKS: dict[str, RowSchema] = {
     ),
     "livecodebench-v6": replace(_CODE, files=("test6.jsonl",)),
 }
-"""LiveCodeBench v5 are the contests of August 2024 to January 2025, the window for which the paper
-and most model cards report it; v6 are the problems that were new in that release.
+"""LiveCodeBench v5 holds the contests of August 2024 to January 2025, the window that the paper and
+most model cards report; v6 holds the problems that were new in that release.
 """
 
 
-def in_one(problems: Sequence[Problem]) -> Problem:
+def combine(problems: Sequence[Problem]) -> Problem:
     """Several questions in one prompt, worded as in the paper (arXiv 2504.06261, section 4.1)."""
     box = ",".join(f"answer{number}" for number, _ in enumerate(problems, 1))
     tasks = [f" {number}. {problem.question}" for number, problem in enumerate(problems, 1)]

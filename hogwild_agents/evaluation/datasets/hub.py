@@ -15,12 +15,12 @@ def hub_rows(
 
     Args:
         path: Such as `openai/gsm8k`.
-        config: Its configuration, or subset; None for its default.
+        config: Configuration (subset); None for the default.
         split: Such as `test`.
-        files: The files that hold it, if `datasets` cannot find out by itself.
+        files: Names of its files, if the package `datasets` cannot find them.
 
     Raises:
-        EvaluationError: If it cannot be loaded, or `datasets` is not installed.
+        EvaluationError: It cannot be loaded, or `datasets` is not installed.
     """
     return _files(path, files) if files else _table(path, config, split)
 
@@ -30,13 +30,13 @@ def _table(path: str, config: str | None, split: str) -> Rows:
         from datasets import load_dataset
     except ImportError as error:
         raise EvaluationError(
-            f"To load {path} from the hub, install datasets: pip install datasets. Or download it, "
-            "and name the file."
+            f"Loading {path} from the hub needs datasets: pip install datasets. Or download it and "
+            "give the file."
         ) from error
     try:
         table = load_dataset(path, config, split=split)
     except Exception as error:
-        raise _unloaded(path, config, split, error) from error
+        raise _load_error(path, config, split, error) from error
     for number, fields in enumerate(table, 1):
         yield Row(f"hf:{path}", number, fields)
 
@@ -48,7 +48,7 @@ def _files(path: str, files: Sequence[str]) -> Rows:
         try:
             local = hf_hub_download(path, file, repo_type="dataset")
         except Exception as error:
-            raise _unloaded(path, None, file, error) from error
+            raise _load_error(path, None, file, error) from error
         for row in read(local):
             if isinstance(row, Row):
                 yield Row(f"hf:{path}/{file}", row.line, row.fields)
@@ -56,9 +56,9 @@ def _files(path: str, files: Sequence[str]) -> Rows:
                 yield row._replace(file=f"hf:{path}/{file}")
 
 
-def _unloaded(path: str, config: str | None, part: str, error: Exception) -> EvaluationError:
-    named = ", ".join(filter(None, (path, config, part)))
+def _load_error(path: str, config: str | None, part: str, error: Exception) -> EvaluationError:
+    name = ", ".join(filter(None, (path, config, part)))
     return EvaluationError(
-        f"Could not load {named} from the Hugging Face hub ({type(error).__name__}: {error}). "
-        "Check the name and the network, or name a file that you have."
+        f"Could not load {name} from the Hugging Face hub ({type(error).__name__}: {error}). "
+        "Check the name and the network, or give a local file."
     )

@@ -1,4 +1,4 @@
-"""Rows of data: where each comes from, what it holds, and what is wrong with those that are bad."""
+"""Rows of data files: JSON lines, JSON, CSV, TSV and Parquet."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any, NamedTuple, TypeAlias
 from hogwild_agents.errors import EvaluationError
 
 
-class Malformed(NamedTuple):
-    """A row that no problem could be made of."""
+class MalformedRow(NamedTuple):
+    """A row that cannot become a problem."""
 
     file: str
     line: int
-    why: str
+    reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.why}"
+        return f"{self.file}:{self.line}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,34 +28,34 @@ class Row:
     """One row.
 
     Attributes:
-        file: Where it is from: a path, or `hf:` and a path on the hub.
-        line: Its line, from 1; in a table without lines, its number.
-        fields: What it holds, by name.
+        file: Path of the file, or `hf:` and a path on the hub.
+        line: Line number, from 1; in a table without lines, the row number.
+        fields: Values by field name.
     """
 
     file: str
     line: int
     fields: Mapping[str, Any]
 
-    def bad(self, why: object) -> Malformed:
-        """Itself as a malformed row."""
-        return Malformed(self.file, self.line, str(why))
+    def malformed(self, reason: object) -> MalformedRow:
+        """This row as a malformed one."""
+        return MalformedRow(self.file, self.line, str(reason))
 
 
-Rows: TypeAlias = Iterator[Row | Malformed]
+Rows: TypeAlias = Iterator[Row | MalformedRow]
 
 
 def read(path: str | Path) -> Rows:
-    """The rows of a file: JSON lines, JSON (a list), CSV, TSV or Parquet, as its name ends.
+    """The rows of a file: JSON lines, JSON (a list), CSV, TSV or Parquet, by its suffix.
 
     Raises:
-        EvaluationError: If there is no such file, or no way to read it.
+        EvaluationError: There is no such file, or it cannot be read.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise EvaluationError(
-            f"Cannot tell what {path} is: its name must end in {', '.join(READERS)}."
+            f"The format of {path} is unknown: its name must end in {', '.join(READERS)}."
         )
     if not path.is_file():
         raise EvaluationError(f"There is no file {path}. Check the path.")
@@ -69,15 +69,15 @@ def _json_lines(path: Path) -> Rows:
                 yield _row(path, number, line)
 
 
-def _row(path: Path, number: int, line: bytes) -> Row | Malformed:
+def _row(path: Path, number: int, line: bytes) -> Row | MalformedRow:
     try:
         fields = json.loads(line)
     except RecursionError:
-        return Malformed(str(path), number, "it is JSON that is nested too deeply.")
+        return MalformedRow(str(path), number, "its JSON is nested too deeply.")
     except ValueError as error:
-        return Malformed(str(path), number, f"it is no JSON: {error}.")
+        return MalformedRow(str(path), number, f"it is not JSON: {error}.")
     if not isinstance(fields, dict):
-        return Malformed(str(path), number, "it is no JSON object, `{...}`.")
+        return MalformedRow(str(path), number, "it is not a JSON object, `{...}`.")
     return Row(str(path), number, fields)
 
 
@@ -85,14 +85,16 @@ def _json_list(path: Path) -> Rows:
     try:
         items = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise EvaluationError(f"{path} is no JSON: {error}. Is it JSON lines (.jsonl)?") from error
+        raise EvaluationError(f"{path} is not JSON: {error}. Is it JSON lines (.jsonl)?") from error
     if not isinstance(items, list):
         raise EvaluationError(
-            f"{path} is no list of objects. Write one object per line, as .jsonl."
+            f"{path} is not a list of objects. Write one object per line, as .jsonl."
         )
     for number, fields in enumerate(items, 1):
         row = Row(str(path), number, fields if isinstance(fields, dict) else {})
-        yield row if isinstance(fields, dict) else row.bad("it is no JSON object, `{...}`.")
+        yield (
+            row if isinstance(fields, dict) else row.malformed("it is not a JSON object, `{...}`.")
+        )
 
 
 def _table(separator: str) -> Callable[[Path], Rows]:
@@ -105,7 +107,7 @@ def _table(separator: str) -> Callable[[Path], Rows]:
                 try:
                     cells = next(reader, None)
                 except csv.Error as error:
-                    yield Malformed(str(path), line, f"it is no {path.suffix[1:]}: {error}.")
+                    yield MalformedRow(str(path), line, f"it is not {path.suffix[1:]}: {error}.")
                     continue
                 if cells is None:
                     return
@@ -114,8 +116,8 @@ def _table(separator: str) -> Callable[[Path], Rows]:
                 elif len(cells) == len(names):
                     yield Row(str(path), line, dict(zip(names, cells, strict=True)))
                 elif cells:
-                    why = f"it has {len(cells)} cells where the first line has {len(names)}."
-                    yield Malformed(str(path), line, why)
+                    reason = f"it has {len(cells)} cells, but the first line has {len(names)}."
+                    yield MalformedRow(str(path), line, reason)
 
     return rows
 
@@ -139,4 +141,4 @@ READERS: dict[str, Callable[[Path], Rows]] = {
     ".tsv": _table("\t"),
     ".parquet": _parquet,
 }
-"""How files are read, by how their names end."""
+"""Readers by file suffix."""

@@ -1,4 +1,4 @@
-"""Writes what a run came to into a folder: a page, pictures, a table and a summary."""
+"""Reports of a run: a web page, charts as SVG, a CSV table and a Markdown summary."""
 
 from hogwild_agents.evaluation.report.write import write_report
 

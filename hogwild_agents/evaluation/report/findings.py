@@ -1,4 +1,4 @@
-"""The report in a few sentences: who is ahead at which budgets, and whether beyond doubt."""
+"""The report in a few sentences: which strategy is ahead at which budgets, and how clearly."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from hogwild_agents.evaluation.figures import Summary
-from hogwild_agents.evaluation.report import words
+from hogwild_agents.evaluation.estimates import Summary
+from hogwild_agents.evaluation.report import formatting
 from hogwild_agents.evaluation.statistics import Analysis
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Who is ahead at a budget.
+class Ranking:
+    """The strategies at a budget.
 
     Attributes:
         budget: Forward passes.
-        best: The strategy of the highest accuracy; the first of several.
-        beaten: Those that it is better than, beyond doubt.
-        apart: Of these, the ones whose intervals do not even touch that of the best.
-        open: Those of which one cannot tell.
-        accuracy: Of the best.
+        best: The strategy with the highest accuracy; the first of several.
+        beaten: Strategies that it is significantly better than.
+        separated: Those of them whose intervals do not overlap with that of the best.
+        undecided: Strategies that may be as good.
+        accuracy: Accuracy of the best.
     """
 
     budget: int
     best: str
     beaten: tuple[str, ...]
-    apart: tuple[str, ...]
-    open: tuple[str, ...]
+    separated: tuple[str, ...]
+    undecided: tuple[str, ...]
     accuracy: float
 
 
-def standings(analysis: Analysis) -> Iterator[Standing]:
-    """One per budget."""
+def rankings(analysis: Analysis) -> Iterator[Ranking]:
+    """One ranking per budget."""
     for budget in analysis.budgets:
         rows = {row.strategy: row for row in analysis.summaries if row.budget == budget}
         best = max(rows.values(), key=lambda row: row.accuracy.value)
@@ -43,84 +43,83 @@ def standings(analysis: Analysis) -> Iterator[Standing]:
             for row in others
             if analysis.compare(best.strategy, row.strategy, budget).verdict == "better"
         ]
-        yield Standing(
+        yield Ranking(
             budget,
             best.strategy,
             beaten=tuple(row.strategy for row in beaten),
-            apart=tuple(row.strategy for row in beaten if _apart(best, row)),
-            open=tuple(row.strategy for row in others if row not in beaten),
+            separated=tuple(row.strategy for row in beaten if _separated(best, row)),
+            undecided=tuple(row.strategy for row in others if row not in beaten),
             accuracy=best.accuracy.value,
         )
 
 
-def _apart(best: Summary, other: Summary) -> bool:
+def _separated(best: Summary, other: Summary) -> bool:
     return best.accuracy.low > other.accuracy.high
 
 
-def summary(analysis: Analysis, reference: str) -> list[str]:
-    """Plain sentences, the most important first."""
+def findings(analysis: Analysis, reference: str) -> list[str]:
+    """The findings as sentences, the most important first."""
     if all(row.errors == row.records for row in analysis.summaries):
-        return ["Every record is an error: nothing can be said about accuracy. See the errors."]
-    sentences = list(_ahead(analysis))
-    sentences += _sooner(analysis, reference)
-    return sentences
+        return ["All records are errors, so nothing can be said about accuracy. See the errors."]
+    return [*_leaders(analysis), *_speedups(analysis, reference)]
 
 
-def _ahead(analysis: Analysis) -> Iterator[str]:
-    """Who is ahead; budgets at which the same holds share a sentence."""
+def _leaders(analysis: Analysis) -> Iterator[str]:
+    """Which strategy is ahead; budgets with the same ranking share a sentence."""
     if len(analysis.strategies) == 1:
         for row in (analysis.summaries[0], analysis.summaries[-1])[: len(analysis.budgets)]:
             yield (
                 f"At {row.budget:,} passes {row.strategy} is right in "
-                f"{words.percent(row.accuracy.value)} "
-                f"({words.interval(row.accuracy, words.percent)})."
+                f"{formatting.percent(row.accuracy.value)} "
+                f"({formatting.interval(row.accuracy, formatting.percent)})."
             )
         return
-    same = groupby(
-        standings(analysis),
-        key=lambda s: (bool(s.beaten) and s.best, s.open, s.apart == s.beaten),
+    groups = groupby(
+        rankings(analysis),
+        key=lambda r: (bool(r.beaten) and r.best, r.undecided, r.separated == r.beaten),
     )
-    for (best, doubtful, apart), group in same:
-        places = list(group)
-        at = f"At {words.budgets([place.budget for place in places])} passes"
+    for (best, undecided, separated), group in groups:
+        ranked = list(group)
+        at = f"At {formatting.budgets([ranking.budget for ranking in ranked])} passes"
         if not best:
-            if len(places[0].open) + 1 == len(analysis.strategies):
-                yield f"{at} one cannot tell the strategies apart."
+            if len(ranked[0].undecided) + 1 == len(analysis.strategies):
+                yield f"{at} no strategy is significantly better than another."
             else:
-                yield f"{at} one cannot tell who is ahead of those that were run."
+                yield f"{at} none of the strategies that were run is significantly better."
             continue
-        beaten = places[0].beaten
-        how = "beyond the confidence intervals" if apart else "beyond doubt by the paired test"
-        whom = "all others" if not doubtful else words.listed(beaten)
-        shares = [words.percent(place.accuracy) for place in places]
-        reached = shares[0] if len(shares) == 1 else f"{shares[0]} to {shares[-1]}"
-        sentence = f"{at} {best} is ahead of {whom}, {how} ({reached} right)"
-        if len(doubtful) > len(beaten):  # the top is shared; what is news is who is behind
-            is_behind = "is behind" if len(beaten) == 1 else "are behind"
+        beaten = ranked[0].beaten
+        test = "confidence intervals do not overlap" if separated else "paired test"
+        losers = "all others" if not undecided else formatting.enumerate_names(beaten)
+        shares = [formatting.percent(ranking.accuracy) for ranking in ranked]
+        accuracy = shares[0] if len(shares) == 1 else f"{shares[0]} to {shares[-1]}"
+        sentence = f"{at} {best} is better than {losers} ({accuracy} right; {test})"
+        if len(undecided) > len(beaten):  # nearly all are equal, so name those that are worse
+            are = "is" if len(beaten) == 1 else "are"
+            equal = formatting.enumerate_names(undecided)
             sentence = (
-                f"{at} {words.listed(beaten)} {is_behind}, {how}; {words.listed(doubtful)} cannot "
-                f"be told from {best}, which is highest ({reached} right)"
+                f"{at} {formatting.enumerate_names(beaten)} {are} worse than {best} ({accuracy} "
+                f"right; {test}); {equal} may be as good"
             )
-        elif doubtful:
-            sentence += f"; it cannot be told from {words.listed(doubtful, 'or')}"
+        elif undecided:
+            sentence += f"; {formatting.enumerate_names(undecided)} may be as good"
         yield f"{sentence}."
 
 
-def _sooner(analysis: Analysis, reference: str) -> Iterator[str]:
-    """What each strategy saves at the highest accuracy at which it can be told."""
+def _speedups(analysis: Analysis, reference: str) -> Iterator[str]:
+    """The speed-up of each strategy at the highest accuracy where it is significant."""
     for strategy in analysis.strategies:
-        told = [
-            found
-            for found in analysis.speedups(reference)
-            if found.strategy == strategy and found.verdict != "cannot tell"
+        significant = [
+            speedup
+            for speedup in analysis.speedups(reference)
+            if speedup.strategy == strategy and speedup.verdict != "cannot tell"
         ]
-        if not told or told[-1].verdict == "worse":
+        if not significant or significant[-1].verdict == "worse":
             continue
-        found = told[-1]
-        least = "at most " if found.first else ""
+        speedup = significant[-1]
+        at_most = "at most " if speedup.is_lower_bound else ""
         yield (
-            f"{strategy} needs a budget of {least}{words.count(round(found.passes))} passes for "
-            f"the {words.percent(found.accuracy)} for which {reference} needs one of "
-            f"{words.count(round(found.needed))}: {words.speedup(found)} sooner "
-            f"({words.interval(found.ratio, words.times)})."
+            f"For {formatting.percent(speedup.accuracy)} accuracy, {strategy} needs a budget of "
+            f"{at_most}{formatting.count(round(speedup.passes))} passes, and {reference} "
+            f"{formatting.count(round(speedup.needed))}: {formatting.speedup(speedup)} sooner "
+            f"({formatting.interval(speedup.ratio, formatting.times)})."
         )

@@ -1,7 +1,8 @@
-"""The page: what its template is given. Every value is escaped by Jinja unless it is Markup."""
+"""Renders the page. Jinja escapes every value that is not Markup."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,138 +11,122 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from hogwild_agents.evaluation.figures import Comparison, Estimate, Speedup, Summary
-from hogwild_agents.evaluation.report import words
-from hogwild_agents.evaluation.report.charts import COLOURS, DARK, Chart
-from hogwild_agents.evaluation.report.embed import Embedded, policy
-from hogwild_agents.evaluation.report.findings import summary
-from hogwild_agents.evaluation.report.svg import Drawing
+from hogwild_agents.evaluation.estimates import Comparison, Estimate, Speedup, Summary
+from hogwild_agents.evaluation.report import colours, formatting, svg
+from hogwild_agents.evaluation.report.charts import Chart
+from hogwild_agents.evaluation.report.findings import findings
+from hogwild_agents.evaluation.report.safety import security_policy
+from hogwild_agents.evaluation.report.transcripts import EmbeddedTranscripts
 from hogwild_agents.evaluation.statistics import Analysis
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 
 MEASURES = ("duplicated", "balance", "checks", "yes", "pivots")
-"""Those that have a column of their own; `yes` is shown as a share of `checks`."""
+"""Measures with a column of their own; `yes` is shown as a share of `checks`."""
 
-MOST_ERRORS = 20
+MAX_ERRORS = 20
+"""How many different error messages are shown."""
 
 
 class Tile(NamedTuple):
-    """A figure in large letters: the figure, what it is, and what stands below."""
+    """A number at the top of the page, with a label and a note."""
 
-    figure: str
-    what: str
-    below: str
+    number: str
+    label: str
+    note: str
 
 
 def render(
     analysis: Analysis,
     reference: str,
     charts: Sequence[Chart],
-    embedded: Embedded,
+    embedded: EmbeddedTranscripts,
     run: Mapping[str, Any],
-    pictures: Sequence[str],
 ) -> str:
     """The whole page."""
-    script, style = _read("page.js"), _palette() + _read("page.css")
+    script = _read("page.js")
+    style = colours.variables() + _read("page.css") + svg.STYLE + colours.series_rules()
     environment = Environment(
-        loader=FileSystemLoader(HERE),
+        loader=FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=words, data=data, among=among)
+    environment.globals.update(formatting=formatting, data=data, interval=interval)
     return environment.get_template("page.html").render(
-        policy=policy(script, style),
-        script=Markup(script),  # this package's own files
+        policy=security_policy(script, style),
+        script=Markup(script),  # from the package's own files
         style=Markup(style),
         analysis=analysis,
         reference=reference,
-        colours={name: place % len(COLOURS) for place, name in enumerate(analysis.strategies)},
+        colours={name: index % colours.COUNT for index, name in enumerate(analysis.strategies)},
         lead=[run[name] for name in ("model", "dataset", "date") if run.get(name)],
-        findings=summary(analysis, reference),
+        findings=findings(analysis, reference),
         tiles=list(_tiles(analysis, reference)),
-        charts={chart.name: _drawings(chart) for chart in charts},
-        titles={chart.name: chart.title for chart in charts},
+        charts={chart.name: svg.for_page(chart) for chart in charts},
         groups=_by_strategy(analysis),
-        chances=_chances(analysis),
+        ks=_ks(analysis),
         pairs=_pairs(analysis, reference),
-        speeds=_speeds(analysis, reference),
+        speedups=_speedups(analysis, reference),
         measured=_measured(analysis),
-        extra=_extra(analysis),
+        other_measures=_other_measures(analysis),
         errors=_errors(analysis),
         failed=sum(row.errors for row in analysis.summaries),
         missing=_missing(analysis),
         embedded=embedded,
         run=run,
-        pictures=pictures,
     )
 
 
 def _read(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
+    return (FOLDER / name).read_text(encoding="utf-8")
 
 
-def _palette() -> str:
-    """The charts' colours as the style sheet's variables, in both themes."""
-
-    def variables(colours: Sequence[str]) -> str:
-        return "".join(f"--s{place}:{colour};" for place, colour in enumerate(colours))
-
-    series = "".join(f".s{place}{{--series:var(--s{place})}}\n" for place in range(len(COLOURS)))
-    dark = f"@media (prefers-color-scheme:dark){{:root{{{variables(DARK)}}}}}"
-    return f":root{{{variables(COLOURS)}}}\n{dark}\n{series}"
+def data(value: float, show: formatting.Format) -> Markup:
+    """A number as readable text, with the value of results.csv in its `data` element."""
+    return Markup('<data value="{}">{}</data>').format(formatting.exact(value), show(value))
 
 
-def data(value: float, show: words.Format) -> Markup:
-    """A figure as people read it, with the one of results.csv behind it."""
-    return Markup('<data value="{}">{}</data>').format(words.exact(value), show(value))
-
-
-def among(estimate: Estimate, show: words.Format) -> Markup:
+def interval(estimate: Estimate, show: formatting.Format) -> Markup:
     """An interval in the same way."""
+    text = formatting.interval(estimate, show)
     if not estimate.known:
-        return Markup("<small>{}</small>").format(words.interval(estimate, show))
-    low, dash, high = words.interval(estimate, show).partition(words.BETWEEN)
-    ends = (words.exact(estimate.low), low, dash, words.exact(estimate.high), high)
+        return Markup("<small>{}</small>").format(text)
+    low, to, high = text.partition(formatting.BETWEEN)
+    ends = (formatting.exact(estimate.low), low, to, formatting.exact(estimate.high), high)
     return Markup('<small><data value="{}">{}</data>{}<data value="{}">{}</data></small>').format(
         *ends
     )
 
 
-def _drawings(chart: Chart) -> Markup:
-    """A chart for desks and one for phones; the style sheet shows one of them."""
-    wide, narrow = Drawing(chart, 860, 420).draw(), Drawing(chart, 352, 320).draw()
-    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(wide, narrow)
-
-
 def _tiles(analysis: Analysis, reference: str) -> Iterator[Tile]:
-    """The largest gain in accuracy and in passes that can be told, and how much was measured."""
-    gains = [
-        pair if pair.other == reference else analysis.compare(pair.other, reference, pair.budget)
-        for pair in analysis.comparisons
-        if reference in (pair.strategy, pair.other)
+    """The largest significant gains in accuracy and in passes, and the size of the run."""
+    better = [
+        pair
+        for _, _, other, pairs in _pairs(analysis, reference)
+        for pair in pairs
+        if other == reference and pair.verdict == "better"
     ]
-    better = [pair for pair in gains if pair.verdict == "better"]
     if better:
         best = max(better, key=lambda pair: pair.difference.value)
         yield Tile(
-            f"{words.points(best.difference.value)} points",
-            f"{best.strategy} against {reference}, at {best.budget:,} passes",
-            f"95 %: {words.interval(best.difference, words.points)}",
+            f"{formatting.points(best.difference.value)} points",
+            f"{best.strategy} compared with {reference}, at {best.budget:,} passes",
+            f"95 %: {formatting.interval(best.difference, formatting.points)}",
         )
-    speeds = [] if len(analysis.strategies) == 1 else analysis.speedups(reference)
-    sooner = [found for found in speeds if found.verdict == "better"]
+    speedups = analysis.speedups(reference)
+    sooner = [speedup for speedup in speedups if speedup.verdict == "better"]
     if sooner:
-        quick = max(sooner, key=lambda found: found.ratio.low)  # the surest
+        fastest = max(sooner, key=lambda speedup: speedup.ratio.low)
+        accuracy = formatting.percent(fastest.accuracy)
         yield Tile(
-            f"{words.speedup(quick)} sooner",
-            f"{quick.strategy} against {reference}, at {words.percent(quick.accuracy)} accuracy",
-            f"95 %: {words.interval(quick.ratio, words.times)}",
+            f"{formatting.speedup(fastest)} sooner",
+            f"{fastest.strategy} compared with {reference}, at {accuracy} accuracy",
+            f"95 %: {formatting.interval(fastest.ratio, formatting.times)}",
         )
     if len(analysis.strategies) > 1 and not better and not sooner:
-        yield Tile("cannot tell", f"no strategy is better than {reference} beyond doubt", "")
+        yield Tile("cannot tell", f"no strategy is significantly better than {reference}", "")
     seeds = len(analysis.seeds)
     yield Tile(
         f"{len(analysis.problems):,} problems",
@@ -157,57 +142,54 @@ def _by_strategy(analysis: Analysis) -> dict[str, list[Summary]]:
     return groups
 
 
-def _chances(analysis: Analysis) -> list[int]:
-    """The k of pass@k."""
+def _ks(analysis: Analysis) -> list[int]:
+    """All k of pass@k."""
     return sorted({k for row in analysis.summaries for k in row.pass_at})
 
 
 def _pairs(analysis: Analysis, reference: str) -> list[tuple[bool, str, str, list[Comparison]]]:
-    """Pairs with all their budgets; the strategies against the reference first."""
-    found: dict[tuple[str, str], list[Comparison]] = defaultdict(list)
+    """Pairs of strategies at all budgets; pairs with the reference come first."""
+    by_names: dict[tuple[str, str], list[Comparison]] = defaultdict(list)
     for pair in analysis.comparisons:
         if pair.strategy == reference:
             pair = analysis.compare(pair.other, pair.strategy, pair.budget)
-        found[pair.strategy, pair.other].append(pair)
-    rows = [(other == reference, one, other, cells) for (one, other), cells in found.items()]
+        by_names[pair.strategy, pair.other].append(pair)
+    rows = [(other == reference, name, other, pairs) for (name, other), pairs in by_names.items()]
     return sorted(rows, key=lambda row: not row[0])
 
 
-def _speeds(analysis: Analysis, reference: str) -> dict[str, list[Speedup]]:
-    found: dict[str, list[Speedup]] = defaultdict(list)
-    for one in analysis.speedups(reference):
-        found[one.strategy].append(one)
-    return found
+def _speedups(analysis: Analysis, reference: str) -> dict[str, list[Speedup]]:
+    by_strategy: dict[str, list[Speedup]] = defaultdict(list)
+    for speedup in analysis.speedups(reference):
+        by_strategy[speedup.strategy].append(speedup)
+    return by_strategy
 
 
 def _measured(analysis: Analysis) -> list[Summary]:
     return [row for row in analysis.summaries if row.measures]
 
 
-def _extra(analysis: Analysis) -> list[str]:
-    """Measures that this page does not know by name."""
+def _other_measures(analysis: Analysis) -> list[str]:
+    """Measures that this page has no column for."""
     return sorted({m for row in analysis.summaries for m in row.measures} - set(MEASURES))
 
 
 def _errors(analysis: Analysis) -> list[tuple[str, int, list[str], str]]:
-    """The most frequent messages: how often, of which strategies, and a problem where it was so."""
+    """The most frequent errors: message, count, strategies, and the first problem."""
     failed = [
-        (record.error or "no score was given", record)
+        (record.error or "no score", record)
         for record in analysis.records
         if record.error is not None or record.score is None
     ]
     messages = Counter(message for message, _ in failed)
-    found = []
-    for message, times in messages.most_common(MOST_ERRORS):
-        some = [record for said, record in failed if said == message]
-        found.append((message, times, sorted({r.strategy for r in some}), some[0].problem))
-    return found
+    errors = []
+    for message, count in messages.most_common(MAX_ERRORS):
+        records = [record for text, record in failed if text == message]
+        errors.append((message, count, sorted({r.strategy for r in records}), records[0].problem))
+    return errors
 
 
 def _missing(analysis: Analysis) -> int:
-    """Records that an unbroken run would have."""
-    sizes = (analysis.strategies, analysis.budgets, analysis.problems, analysis.seeds)
-    expected = 1
-    for some in sizes:
-        expected *= len(some)
-    return expected - len(analysis.records)
+    """Records that a complete run would have in addition."""
+    axes = (analysis.strategies, analysis.budgets, analysis.problems, analysis.seeds)
+    return math.prod(map(len, axes)) - len(analysis.records)

@@ -1,4 +1,4 @@
-"""The report for programs (CSV) and for issues and notes (Markdown)."""
+"""The report as CSV, for programs, and as Markdown, for issues and notes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hogwild_agents.evaluation.figures import Estimate
-from hogwild_agents.evaluation.report import words
-from hogwild_agents.evaluation.report.findings import summary
+from hogwild_agents.evaluation.estimates import Estimate
+from hogwild_agents.evaluation.report import formatting
+from hogwild_agents.evaluation.report.findings import findings
 from hogwild_agents.evaluation.statistics import COSTS, Analysis
 
 COUNTS = ("problems", "records", "missing", "errors")
@@ -18,46 +18,50 @@ ESTIMATES = ("accuracy", *COSTS)
 
 
 def as_csv(analysis: Analysis) -> str:
-    """One line per strategy and budget; every mean is followed by the ends of its interval."""
-    chances = sorted({k for row in analysis.summaries for k in row.pass_at})
+    """One line per strategy and budget; every mean is followed by its interval."""
+    ks = sorted({k for row in analysis.summaries for k in row.pass_at})
     measures = sorted({name for row in analysis.summaries for name in row.measures})
     heading = ["strategy", "budget", *COUNTS]
     for name in ESTIMATES:
         heading += [name, f"{name}_low", f"{name}_high"]
-    heading += [f"pass@{k}" for k in chances] + measures
-    out = io.StringIO()
-    lines = csv.writer(out, lineterminator="\n")
-    lines.writerow(heading)
+    heading += [f"pass@{k}" for k in ks] + measures
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(heading)
     for row in analysis.summaries:
         cells: list[object] = [row.strategy, row.budget, *(getattr(row, n) for n in COUNTS)]
         for name in ESTIMATES:
             estimate: Estimate = getattr(row, name)
-            cells += map(words.exact, estimate)
-        cells += [words.exact(row.pass_at[k]) if k in row.pass_at else "" for k in chances]
-        cells += [words.exact(row.measures[m]) if m in row.measures else "" for m in measures]
-        lines.writerow(cells)
-    return out.getvalue()
+            cells += map(formatting.exact, estimate)
+        cells += [formatting.exact(row.pass_at[k]) if k in row.pass_at else "" for k in ks]
+        cells += [formatting.exact(row.measures[m]) if m in row.measures else "" for m in measures]
+        writer.writerow(cells)
+    return text.getvalue()
 
 
 def as_markdown(
-    analysis: Analysis, reference: str, run: Mapping[str, Any], pictures: Sequence[str]
+    analysis: Analysis, reference: str, run: Mapping[str, Any], charts: Sequence[str]
 ) -> str:
-    """The summary, the table, the comparisons and how the run was made."""
+    """The findings, the charts, the tables and how the run was made."""
     parts = ["# Does a team answer sooner?"]
-    parts += ["\n".join(f"- {plain(sentence)}" for sentence in summary(analysis, reference))]
-    parts += [f"![{name}]({name}.png)" for name in pictures]
+    parts += ["\n".join(f"- {escape(sentence)}" for sentence in findings(analysis, reference))]
+    parts += [f"![{name}]({name}.svg)" for name in charts]
     parts += ["## By strategy and budget", "\n".join(_rows(analysis))]
     if len(analysis.strategies) > 1:
-        parts += ["## Pairs", "\n".join(_pairs(analysis))]
-        parts += [f"## Sooner than {plain(reference)}", "\n".join(_speed(analysis, reference))]
+        parts += ["## Comparisons", "\n".join(_comparisons(analysis))]
+        parts += [f"## Speed-up over {escape(reference)}"]
+        parts += ["\n".join(_speedups(analysis, reference))]
     if run:
-        told = [f"- {plain(str(name))}: {plain(words.told(value))}" for name, value in run.items()]
-        parts += ["## How it was run", "\n".join(told)]
+        lines = [
+            f"- {escape(str(name))}: {escape(formatting.plain(value))}"
+            for name, value in run.items()
+        ]
+        parts += ["## How it was run", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 
-def plain(text: str) -> str:
-    """Text that Markdown leaves as it is, on one line."""
+def escape(text: str) -> str:
+    """Text on one line that Markdown shows unchanged."""
     one_line = " ".join(text.split())
     return re.sub(r"([\\`*_{}\[\]<>#|~$&!])", r"\\\1", one_line)
 
@@ -66,57 +70,61 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _head(cells: Sequence[str]) -> list[str]:
+def _heading(cells: Sequence[str]) -> list[str]:
     return [_line(cells), _line(["---"] * len(cells))]
 
 
 def _rows(analysis: Analysis) -> Iterator[str]:
-    yield from _head(
+    yield from _heading(
         ["strategy", "budget", "accuracy", "95 %", "passes", "tokens", "time", "memory", "errors"]
     )
     for row in analysis.summaries:
         yield _line(
             [
-                plain(row.strategy),
+                escape(row.strategy),
                 f"{row.budget:,}",
-                words.percent(row.accuracy.value),
-                words.interval(row.accuracy, words.percent),
-                words.mean(row.passes.value),
-                words.mean(row.tokens.value),
-                words.seconds(row.seconds.value),
-                words.memory(row.memory.value),
+                formatting.percent(row.accuracy.value),
+                formatting.interval(row.accuracy, formatting.percent),
+                formatting.mean(row.passes.value),
+                formatting.mean(row.tokens.value),
+                formatting.seconds(row.seconds.value),
+                formatting.memory(row.memory.value),
                 f"{row.errors:,} of {row.records:,}",
             ]
         )
 
 
-def _pairs(analysis: Analysis) -> Iterator[str]:
-    yield from _head(["strategy", "against", "budget", "points", "95 %", "adjusted p", "verdict"])
+def _comparisons(analysis: Analysis) -> Iterator[str]:
+    yield from _heading(
+        ["strategy", "compared with", "budget", "points", "95 %", "adjusted p", "verdict"]
+    )
     for pair in analysis.comparisons:
         yield _line(
             [
-                plain(pair.strategy),
-                plain(pair.other),
+                escape(pair.strategy),
+                escape(pair.other),
                 f"{pair.budget:,}",
-                words.points(pair.difference.value),
-                words.interval(pair.difference, words.points),
-                words.chance(pair.adjusted),
+                formatting.points(pair.difference.value),
+                formatting.interval(pair.difference, formatting.points),
+                formatting.p_value(pair.adjusted),
                 pair.verdict,
             ]
         )
 
 
-def _speed(analysis: Analysis, reference: str) -> Iterator[str]:
-    yield from _head(["strategy", "accuracy", "passes", "of the reference", "ratio", "95 %", ""])
-    for found in analysis.speedups(reference):
+def _speedups(analysis: Analysis, reference: str) -> Iterator[str]:
+    yield from _heading(
+        ["strategy", "accuracy", "passes", "passes of the reference", "ratio", "95 %", "verdict"]
+    )
+    for speedup in analysis.speedups(reference):
         yield _line(
             [
-                plain(found.strategy),
-                words.percent(found.accuracy),
-                words.mean(found.passes),
-                words.mean(found.needed),
-                words.speedup(found),
-                words.interval(found.ratio, words.times),
-                words.sooner(found.verdict),
+                escape(speedup.strategy),
+                formatting.percent(speedup.accuracy),
+                formatting.mean(speedup.passes),
+                formatting.mean(speedup.needed),
+                formatting.speedup(speedup),
+                formatting.interval(speedup.ratio, formatting.times),
+                formatting.sooner(speedup.verdict),
             ]
         )

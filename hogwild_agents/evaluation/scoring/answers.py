@@ -1,4 +1,4 @@
-"""What a text states as its answers, before anyone asks whether they are right."""
+"""Finds the boxed answers of a text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hogwild_agents.team.answers import boxed
 
 
 def boxes(text: str) -> list[str]:
-    r"""What the boxes of a text hold, in their order; one that is still open comes first."""
-    found: list[str] = []
-    boxed(found.append).extract(text)  # it is shown all, from the last on, and accepts none
-    return found[::-1]
+    r"""The contents of the boxes of a text, in order; a box that is still open comes first."""
+    contents: list[str] = []
+    boxed(contents.append).extract(text)  # offers every box, from the last on; None rejects each
+    return contents[::-1]

@@ -1,13 +1,13 @@
-"""Runs one program for `programs`, in a process that may do little; stands alone.
+"""Runs one program for `programs`, in a restricted process. Imports only the standard library.
 
     python -I driver.py PROGRAM SECONDS MEMORY [FUNCTION] < input > output
 
-The program reads the test's input and writes to the output; or, if a function is named, the input
-has one argument per line, as JSON, and the output is what the function returns, as JSON.
+The program reads the standard input and writes to the standard output. With FUNCTION, the input
+holds one argument per line, as JSON, and the output is what the function returns, as JSON.
 
-It ends what a program does by accident: running on, filling the memory or the disk, starting
-processes, writing or deleting files outside its folder, using the network. It is no security
-boundary: whoever wants to get out of a Python process gets out.
+This stops what a program may do by accident: running without end, filling the memory or the disk,
+starting processes, writing or deleting files outside its folder, using the network. It is not a
+security boundary: a hostile program can break out of a Python process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 FILE = 16 * 2**20
-"""Bytes that a file may have, the output among them."""
+"""Largest size of a file in bytes, including the output."""
 
 FORBIDDEN = (
     "os.exec",
@@ -39,7 +39,7 @@ FORBIDDEN = (
     "subprocess.Popen",
     "socket.",
 )
-"""Audit events that no answer needs; https://docs.python.org/3/library/audit_events.html."""
+"""Audit events that are never allowed; https://docs.python.org/3/library/audit_events.html."""
 
 CHANGES = (
     "os.chmod",
@@ -54,16 +54,16 @@ CHANGES = (
     "os.utime",
     "shutil.",
 )
-"""Audit events of changes to the disk, which are allowed in its folder."""
+"""Audit events that change files; they are allowed in the program's folder only."""
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-"""Flags of files that are opened to be changed."""
+"""Flags of files that are opened for writing."""
 
 MODULES = (
     *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random"),
     *("statistics", "itertools", "functools", "operator", "io", "sys", "json", "typing"),
 )
-"""What a program may use without importing it, as in LiveCodeBench's own harness."""
+"""Modules that a program may use without importing them, as in LiveCodeBench's own harness."""
 
 
 def main(program: str, seconds: str, memory: str, function: str = "") -> None:
@@ -72,10 +72,10 @@ def main(program: str, seconds: str, memory: str, function: str = "") -> None:
     with open(program, encoding="utf-8") as file:
         code = compile(file.read(), "answer.py", "exec", dont_inherit=True)
     names = namespace()
-    given = sys.stdin.read() if function else ""
+    arguments = sys.stdin.read() if function else ""
     results = os.fdopen(os.dup(1), "w", encoding="utf-8")
     if function:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what it prints is not what it returns
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # only the returned value counts
     sys.addaudithook(guard(os.getcwd() + os.sep))
     try:
         exec(code, names)
@@ -84,14 +84,14 @@ def main(program: str, seconds: str, memory: str, function: str = "") -> None:
             raise
     if function:
         owner = names["Solution"]() if "Solution" in names else None
-        called = getattr(owner, function) if owner is not None else names[function]
-        returned = called(*map(json.loads, given.split("\n")))
-        json.dump(returned, results)
+        target = getattr(owner, function) if owner is not None else names[function]
+        value = target(*map(json.loads, arguments.split("\n")))
+        json.dump(value, results)
         results.flush()
 
 
 def limit(seconds: float, memory: int) -> None:
-    """Sets the limits of this process and of those that it might start."""
+    """Sets the limits of this process and its children."""
     cpu = int(seconds) + 1
     limits = {
         resource.RLIMIT_AS: memory,
@@ -100,18 +100,18 @@ def limit(seconds: float, memory: int) -> None:
         resource.RLIMIT_FSIZE: FILE,
         resource.RLIMIT_NOFILE: 64,
     }
-    if os.getpid() == 1:  # a namespace of its own: no others count
+    if os.getpid() == 1:  # in a process namespace, where no other processes count
         limits[resource.RLIMIT_NPROC] = 64
-    for kind, most in limits.items():
+    for kind, value in limits.items():
         hard = resource.getrlimit(kind)[1]
-        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        with contextlib.suppress(ValueError, OSError):  # macOS knows some of them by name only
-            resource.setrlimit(kind, (least, least))
+        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        with contextlib.suppress(ValueError, OSError):  # macOS does not support all of them
+            resource.setrlimit(kind, (allowed, allowed))
     sys.setrecursionlimit(50_000)  # as in LiveCodeBench
 
 
 def namespace() -> dict[str, Any]:
-    """The names that a program starts with."""
+    """The global names that a program starts with."""
     names: dict[str, Any] = {}
     modules = {name: importlib.import_module(name) for name in MODULES}
     for module in modules.values():
@@ -121,22 +121,22 @@ def namespace() -> dict[str, Any]:
 
 
 def guard(folder: str) -> Callable[[str, tuple[Any, ...]], None]:
-    """A hook that refuses what no answer needs."""
+    """An audit hook that refuses forbidden events."""
 
     def outside(path: object) -> bool:
-        if not isinstance(path, str | bytes | os.PathLike):  # a file that is open, or no file
+        if not isinstance(path, str | bytes | os.PathLike):  # an open file, or not a file
             return False
         return not os.path.realpath(os.fsdecode(path)).startswith(folder)
 
-    def hook(event: str, given: tuple[Any, ...]) -> None:
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event.startswith(FORBIDDEN):
             raise PermissionError(f"{event} is not allowed here.")
         if event == "open":
-            changed = given[:1] if given[2] & WRITES else ()
+            paths = arguments[:1] if arguments[2] & WRITES else ()
         else:
-            changed = given if event.startswith(CHANGES) else ()
-        if any(map(outside, changed)):
-            raise PermissionError(f"{event}{given!r} is outside of the folder.")
+            paths = arguments if event.startswith(CHANGES) else ()
+        if any(map(outside, paths)):
+            raise PermissionError(f"{event}{arguments!r} is outside of the folder.")
 
     return hook
 

@@ -1,19 +1,19 @@
-r"""The judge: says whether two pieces of mathematics are equal, in a process of its own.
+r"""A process that decides whether two pieces of mathematics are equal.
 
-Reads one JSON object per line, `{"rules": ..., "truth": ..., "answer": ...}`, and writes 1 or 0
-for each. A question that takes too long ends the process: a signal does it, so that no library can
-stand in the way. It is run by its path and imports nothing of the package: it starts in a second.
+It reads one JSON object per line, `{"rules": ..., "truth": ..., "answer": ...}`, and writes 1 or 0
+for each. A question that takes too long ends the process: a signal does that, which no library can
+delay. The file is run by its path and imports nothing else of the package, so it starts quickly.
 
 The rules `math` are those of the package math-verify. The rules `olympiad` follow the judge that
 was published with OlympiadBench (arXiv 2402.14008, `eval/auto_scoring_judge.py`): answers are split
-at commas and at \pm and paired in any order, each with its own tolerance; a pair is equal as text,
-as intervals or tuples, as numbers, as expressions or as equations. It is stricter where that judge
-lets through what is wrong, and kinder where it refuses what is right:
+at commas and at \pm and paired in any order, each with its own tolerance; a pair may be equal as
+text, as intervals or tuples, as numbers, as expressions or as equations. Some rules differ, because
+that judge accepts some wrong answers and rejects some right ones:
 
-- 500 is not 5; a hundredfold is accepted only where one side has a percent sign;
-- without a given tolerance the error may be 1e-8 of the truth, also where the truth is tiny;
-- equations may differ by any constant factor, unions of intervals by their order;
-- the unit that the data set names may follow an answer.
+- 500 is not 5; a factor of 100 is accepted only if one side has a percent sign;
+- without a tolerance in the data set, the relative error may be 1e-8, also for tiny numbers;
+- equations may differ by a constant factor, unions of intervals by their order;
+- an answer may be followed by the unit that the data set names.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 SECONDS = 5.0
-"""Time to judge one answer."""
+"""Time limit for one answer."""
 
 MEMORY = 4 * 2**30
-"""Bytes of address space for all of the process."""
+"""Bytes of address space of the process."""
 
-START = 120.0
-"""Time to import the libraries, on a slow disk."""
+START_SECONDS = 120.0
+"""Time limit for importing the libraries, which may be on a slow disk."""
 
 TOLERANCE = 1e-8
 
@@ -45,16 +45,16 @@ def math(truth: str, answer: str, *, alone: bool) -> bool:
 
     Args:
         truth: LaTeX or text.
-        answer: The same if it is `alone`, or else a text that has it somewhere.
-        alone: Which of the two.
+        answer: The answer as LaTeX or text, or a text that contains it.
+        alone: Whether `answer` is the answer alone.
     """
     from math_verify import parse, verify
 
     if alone and _words(truth) == _words(answer) != "":
         return True
     gold = parse(f"${_undollared(truth)}$", parsing_timeout=None)
-    given = f"${_undollared(answer)}$" if alone else answer
-    return bool(verify(gold, parse(given, parsing_timeout=None), timeout_seconds=None))
+    text = f"${_undollared(answer)}$" if alone else answer
+    return bool(verify(gold, parse(text, parsing_timeout=None), timeout_seconds=None))
 
 
 def _undollared(text: str) -> str:
@@ -68,7 +68,7 @@ _WRAPPED = re.compile(
 
 
 def _words(text: str) -> str:
-    """A text without what does not change its meaning, so that words can be compared."""
+    """A text without formatting, so that words can be compared."""
     return "".join(_WRAPPED.sub(r"\1", _undollared(text)).casefold().split()).strip("().")
 
 
@@ -98,59 +98,59 @@ def olympiad(truth: str, answer: str, *, error: str = "", unit: str = "") -> boo
     """Whether an answer is right by the rules of OlympiadBench.
 
     Args:
-        truth: What is right; several answers with commas between them.
-        answer: The same.
-        error: How far off a number may be; several, with commas between them, for several answers.
-        unit: The unit of the answers; several with commas between them.
+        truth: The correct answers, separated by commas.
+        answer: The answers to check, separated by commas.
+        error: Tolerance of numbers: one for all answers, or one for each, separated by commas.
+        unit: Units that may follow an answer, separated by commas.
     """
-    truth, answer = _plain(truth), _plain(answer)
+    truth, answer = _normalized(truth), _normalized(answer)
     if truth == answer != "":
         return True
-    units = [each for each in _split(_plain(unit)) if each]
-    right = _answers(truth, units)
-    given = _answers(answer, units)
-    errors = [float(each) if each.strip() else None for each in error.split(",")]
-    if len(errors) != len(right):
-        errors = errors[:1] * len(right)
-    if len(right) != len(given):
+    units = [part for part in _split(_normalized(unit)) if part]
+    truths = _answers(truth, units)
+    answers = _answers(answer, units)
+    errors = [float(part) if part.strip() else None for part in error.split(",")]
+    if len(errors) != len(truths):
+        errors = errors[:1] * len(truths)
+    if len(truths) != len(answers):
         return False
     return _paired(
         [
-            [_equal(one, other, allowed) for other in given]
-            for one, allowed in zip(right, errors, strict=True)
+            [_equal(single_truth, single_answer, tolerance) for single_answer in answers]
+            for single_truth, tolerance in zip(truths, errors, strict=True)
         ]
     )
 
 
-def _plain(text: str) -> str:
-    """A text with fewer ways to write the same."""
+def _normalized(text: str) -> str:
+    """A text with uniform notation."""
     text = text.rpartition("\\in ")[2]
-    for sign, plain in _SIGNS.items():
-        text = text.replace(sign, plain)
+    for sign, replacement in _SIGNS.items():
+        text = text.replace(sign, replacement)
     text = " ".join(_WRAPPED.sub(r"\1", text).split()).strip(".,:;")
     return text.strip()
 
 
 def _split(text: str) -> list[str]:
-    """The parts between commas that are outside all brackets."""
+    """The parts of a text, split at commas outside of brackets."""
     parts, depth = [""], 0
-    for sign in text:
-        depth += (sign in "([{") - (sign in ")]}")
-        if sign == "," and depth == 0:
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
             parts.append("")
         else:
-            parts[-1] += sign
+            parts[-1] += character
     return [part.strip() for part in parts]
 
 
 def _answers(text: str, units: Sequence[str]) -> list[str]:
-    """The single answers of a text, without their units."""
+    """The individual answers in a text, without units."""
     if text.startswith("\\{") and text.endswith("\\}"):
         text = text[2:-2]
     answers: list[str] = []
     for part in _split(_AND.sub(",", text)):
         for unit in units:
-            spaced = r"\s*".join(re.escape(sign) for sign in unit if not sign.isspace())
+            spaced = r"\s*".join(re.escape(letter) for letter in unit if not letter.isspace())
             part = re.sub(rf"(?<=\S)\s*{spaced}\s*$", "", part)
         if "\\pm" in part:
             answers += [part.replace("\\pm", "+"), part.replace("\\pm", "-")]
@@ -160,38 +160,40 @@ def _answers(text: str, units: Sequence[str]) -> list[str]:
 
 
 def _paired(equal: Sequence[Sequence[bool]]) -> bool:
-    """Whether each row can have a column of its own in which it is true (Kuhn's algorithm)."""
+    """Whether all rows can be matched to different columns that are true (Kuhn's algorithm)."""
     owner: dict[int, int] = {}
 
-    def seat(row: int, tried: set[int]) -> bool:
+    def assign(row: int, visited: set[int]) -> bool:
         for column, fits in enumerate(equal[row]):
-            if fits and column not in tried:
-                tried.add(column)
-                if column not in owner or seat(owner[column], tried):
+            if fits and column not in visited:
+                visited.add(column)
+                if column not in owner or assign(owner[column], visited):
                     owner[column] = row
                     return True
         return False
 
-    return all(seat(row, set()) for row in range(len(equal)))
+    return all(assign(row, set()) for row in range(len(equal)))
 
 
-_SAID = {"yes", "no", "true", "false"}
+_VERDICTS = {"yes", "no", "true", "false"}
 
 
 def _equal(truth: str, answer: str, error: float | None) -> bool:
-    """Whether one answer is right, in any of the ways there are."""
+    """Whether one answer is right by any of the comparisons."""
     if "".join(truth.split()) == "".join(answer.split()) or (
-        truth.casefold() == answer.casefold() in _SAID  # r and R are different letters
+        truth.casefold()
+        == answer.casefold()
+        in _VERDICTS  # other words keep their case: r is not R
     ):
         return True
-    ways = [_same_interval, _same_number, _same_expression, _same_equation]
-    return any(_try(way, truth, answer, error) for way in ways)
+    comparisons = [_same_interval, _same_number, _same_expression, _same_equation]
+    return any(_try(comparison, truth, answer, error) for comparison in comparisons)
 
 
-def _try(way: Callable[[str, str, float | None], bool], *given: Any) -> bool:
+def _try(comparison: Callable[[str, str, float | None], bool], *arguments: Any) -> bool:
     try:
-        return bool(way(*given))
-    except Exception:  # noqa: BLE001  # whatever a parser makes of broken text, it is not equal
+        return bool(comparison(*arguments))
+    except Exception:  # noqa: BLE001  broken text, on which a parser may raise anything, is not equal
         return False
 
 
@@ -200,70 +202,70 @@ _BRACKETS = re.compile(r"[(\[].*[)\]]")
 
 def _same_interval(truth: str, answer: str, error: float | None) -> bool:
     """Intervals, unions of intervals, and tuples."""
-    rights, givens = ([part.strip() for part in text.split("\\cup")] for text in (truth, answer))
-    if len(rights) != len(givens) or not all(map(_BRACKETS.fullmatch, rights + givens)):
+    truths, answers = ([part.strip() for part in text.split("\\cup")] for text in (truth, answer))
+    if len(truths) != len(answers) or not all(map(_BRACKETS.fullmatch, truths + answers)):
         return False
 
-    def same(right: str, given: str) -> bool:
-        ends, others = _split(right[1:-1]), _split(given[1:-1])
-        return (right[0], right[-1], len(ends)) == (given[0], given[-1], len(others)) and all(
-            _equal(*pair, error) for pair in zip(ends, others, strict=True)
+    def same(one: str, other: str) -> bool:
+        ends, other_ends = _split(one[1:-1]), _split(other[1:-1])
+        return (one[0], one[-1], len(ends)) == (other[0], other[-1], len(other_ends)) and all(
+            _equal(*pair, error) for pair in zip(ends, other_ends, strict=True)
         )
 
-    return _paired([[same(right, given) for given in givens] for right in rights])
+    return _paired([[same(one, other) for other in answers] for one in truths])
 
 
 def _close(truth: Any, distance: Any, error: float | None) -> bool:
-    """Whether a distance from the truth may be."""
+    """Whether a distance from the truth is within the tolerance."""
     return bool(abs(distance) <= (TOLERANCE * abs(truth) if error is None else 1.01 * error))
 
 
 def _same_number(truth: str, answer: str, error: float | None) -> bool:
-    """Decimals; a percent sign may be left out, and where it counts, expressions see to it."""
-    right, given = (float(text.replace("%", "")) for text in (truth, answer))
-    return _close(right, given - right, error)
+    """Decimals; percent signs are ignored here, and count in `_same_expression`."""
+    number, other = (float(text.replace("%", "")) for text in (truth, answer))
+    return _close(number, other - number, error)
 
 
 _SUBSCRIPT = re.compile(r"([A-Za-z])?\s*_\s*(?:\{([^{}]*)\}|(\w))")
 
 
-def _named(found: re.Match[str]) -> str:
-    r"""A subscript of letters and digits only; `I_0` is no imaginary unit."""
-    letter, inside = found[1] or "", re.sub(r"\W", "", found[2] or found[3] or "")
-    return f"i_{{I{inside}}}" if letter == "I" else f"{letter}_{{{inside}}}"
+def _plain_subscript(match: re.Match[str]) -> str:
+    r"""A subscript of letters and digits only; `I_0` is not the imaginary unit."""
+    letter, subscript = match[1] or "", re.sub(r"\W", "", match[2] or match[3] or "")
+    return f"i_{{I{subscript}}}" if letter == "I" else f"{letter}_{{{subscript}}}"
 
 
 def _parsed(text: str) -> Any:
-    """LaTeX as sympy sees it; a letter stands for a positive number."""
+    """LaTeX as a sympy expression; letters stand for positive numbers."""
     from latex2sympy2_extended import NormalizationConfig, latex2sympy
     from latex2sympy2_extended.latex2sympy2 import ConversionConfig
     from sympy import Symbol
 
     expression = latex2sympy(
-        _SUBSCRIPT.sub(_named, text),
+        _SUBSCRIPT.sub(_plain_subscript, text),
         normalization_config=NormalizationConfig(
             basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
         ),
         conversion_config=ConversionConfig(lowercase_symbols=False),
     ).doit()
-    letters = {each: Symbol(each.name, positive=True) for each in expression.free_symbols}
-    return expression.subs(letters)
+    positive = {letter: Symbol(letter.name, positive=True) for letter in expression.free_symbols}
+    return expression.subs(positive)
 
 
 def _same_expression(truth: str, answer: str, error: float | None) -> bool:
-    """What stands behind the equals sign, if only one side has one: sympy decides."""
+    """Expressions, or what follows their equals sign, compared by sympy."""
     from sympy import simplify
 
     if "=" in truth and "=" in answer:
         names = {"".join(text.split("=")[0].split()) for text in (truth, answer)}
         if len(names) > 1 or not re.fullmatch(r"\\?\w+(\(.*\)|_.*)?", names.pop()):
             return False
-    right, given = (_parsed(text.rpartition("=")[2]) for text in (truth, answer))
-    if right.free_symbols != given.free_symbols:
+    expression, other = (_parsed(text.rpartition("=")[2]) for text in (truth, answer))
+    if expression.free_symbols != other.free_symbols:
         return False
-    distance = right - given
-    if not right.free_symbols:
-        return _close(right.evalf(), distance.evalf(), error)
+    distance = expression - other
+    if not expression.free_symbols:
+        return _close(expression.evalf(), distance.evalf(), error)
     distance = simplify(distance)
     if distance.is_number:
         return bool(abs(distance.evalf()) <= (error or TOLERANCE))
@@ -271,13 +273,13 @@ def _same_expression(truth: str, answer: str, error: float | None) -> bool:
 
 
 def _same_equation(truth: str, answer: str, error: float | None) -> bool:
-    """Two equations: one is the other, times a constant."""
+    """Two equations of which one is the other times a constant."""
     from sympy import simplify
 
-    del error  # it is for numbers
+    del error  # applies to numbers only
     sides = [[_parsed(side) for side in text.split("=")] for text in (truth, answer)]
-    (left, right), (other, another) = sides
-    factor = simplify((left - right) / (other - another))
+    (left, right), (other_left, other_right) = sides
+    factor = simplify((left - right) / (other_left - other_right))
     return bool(factor.is_number and factor.is_finite)
 
 
@@ -285,21 +287,21 @@ RULES: dict[str, Callable[..., bool]] = {"math": math, "olympiad": olympiad}
 
 
 def serve(questions: TextIO, answers: TextIO, seconds: float = SECONDS) -> None:
-    """Answers questions until there are no more; the first line says that it is ready."""
+    """Answers questions until the input ends; the first line of output is `ready`."""
     for line in _after_ready(questions, answers):
-        signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM has no handler: it ends the process
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # without a handler, SIGALRM ends the process
         try:
             question = json.loads(line)
-            right = RULES[question.pop("rules")](**question)
-        except Exception:  # noqa: BLE001  # a question it cannot answer is not answered right
-            right = False
+            is_right = RULES[question.pop("rules")](**question)
+        except Exception:  # noqa: BLE001  an invalid question counts as a wrong answer
+            is_right = False
         signal.setitimer(signal.ITIMER_REAL, 0)
-        print(int(right), file=answers, flush=True)
+        print(int(is_right), file=answers, flush=True)
 
 
 def _after_ready(questions: TextIO, answers: TextIO) -> TextIO:
-    signal.setitimer(signal.ITIMER_REAL, START)
-    import math_verify  # noqa: F401  # it takes a second, which is not the first question's
+    signal.setitimer(signal.ITIMER_REAL, START_SECONDS)
+    import math_verify  # noqa: F401  takes a second, which should not count for the first question
 
     signal.setitimer(signal.ITIMER_REAL, 0)
     print("ready", file=answers, flush=True)
@@ -307,7 +309,7 @@ def _after_ready(questions: TextIO, answers: TextIO) -> TextIO:
 
 
 def limit() -> None:
-    """Limits the memory of this process, where the system lets us."""
+    """Limits the memory of this process, if the system allows it."""
     import resource  # not on Windows
 
     with contextlib.suppress(ValueError, OSError):

@@ -1,8 +1,8 @@
-r"""Marks for mathematics: finds the answer in a text, and asks a judge whether it is right.
+r"""Scores mathematics: finds the answer in a text, and asks a separate process if it is right.
 
-The judge is another process (see `judge`): sympy can be made to compute for ever, and math-verify's
-own time limits are signals, which only a main thread may use. A judge that is over its time or its
-memory ends, the answer is wrong, and the next one is marked by a new judge.
+The process (see `math_process`) is needed because sympy may compute without end, and the time
+limits of math-verify are signals, which work in a main thread only. A process that exceeds its time
+or memory ends; the answer then counts as wrong, and the next answer goes to a new process.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from hogwild_agents.evaluation.problems import Problem
 from hogwild_agents.evaluation.scoring.answers import boxes
 from hogwild_agents.evaluation.scoring.math_process import SECONDS
 
-LONGEST = 2_000
-"""No answer is longer: what is, is wrong, and what stands far before the end is not looked at."""
+MAX_LENGTH = 2_000
+"""Longer answers are wrong; in a text without a box, only so many characters at its end count."""
 
 
-class Judge:
-    """A process that judges; several threads must not ask at once."""
+class MathProcess:
+    """A process that compares mathematics; only one thread at a time may use it."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self._process = subprocess.Popen(
@@ -36,25 +36,25 @@ class Judge:
             text=True,
             encoding="utf-8",
         )
-        if self._line() != "ready":
+        if self._read_line() != "ready":
             self.close()
             raise EvaluationError(
-                "The judge of mathematics did not start. See why with "
+                "The process that scores mathematics did not start. To see why, run "
                 f"`{sys.executable} -c 'import math_verify'`."
             )
 
-    def right(self, **question: Any) -> bool | None:
-        """Whether it says so; None if the question was too much for it and it is no more."""
+    def is_right(self, **question: Any) -> bool | None:
+        """Whether the answer is right; None if the question ended the process."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
         except OSError:
             return None
-        answer = self._line()
-        return answer == "1" if answer else None
+        line = self._read_line()
+        return line == "1" if line else None
 
-    def _line(self) -> str:
+    def _read_line(self) -> str:
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
@@ -64,47 +64,47 @@ class Judge:
         self._process.communicate()
 
 
-_idle: list[Judge] = []  # those that wait; there are as many as threads that once asked together
+_idle: list[MathProcess] = []  # as many as threads that have asked at the same time
 
 
 def check() -> None:
-    """Raises EvaluationError where the packages are not installed that a judge needs."""
+    """Raises EvaluationError if math-verify is not installed."""
     if importlib.util.find_spec("math_verify") is None:
         raise EvaluationError(
-            "Marking mathematics needs math-verify: pip install 'hogwild-agents[eval]'."
+            "Scoring mathematics needs math-verify: pip install 'hogwild-agents[eval]'."
         )
 
 
 def _ask(**question: Any) -> float:
-    """1.0 if a judge says that it is right."""
+    """1.0 if a process finds the answer right."""
     check()
     try:
-        judge = _idle.pop()
+        process = _idle.pop()
     except IndexError:
-        judge = Judge()
-    right = judge.right(**question)
-    if right is None:
-        judge.close()
+        process = MathProcess()
+    is_right = process.is_right(**question)
+    if is_right is None:
+        process.close()
     else:
-        _idle.append(judge)
-    return float(right is True)
+        _idle.append(process)
+    return float(is_right is True)
 
 
 def math(problem: Problem, text: str) -> float:
-    r"""1.0 if math-verify finds the answer equal: the last box, or else what the text states.
+    r"""1.0 if math-verify finds the answer equal: the last box, or else the text itself.
 
     LaTeX, fractions, decimals, percentages, sets, intervals, tuples, matrices, expressions,
     equations, answers with units, and words.
     """
-    found = boxes(text)
-    answer = found[-1] if found else text.strip()[-LONGEST:]
-    if len(answer) > LONGEST:
+    boxed = boxes(text)
+    answer = boxed[-1] if boxed else text.strip()[-MAX_LENGTH:]
+    if len(answer) > MAX_LENGTH:
         return 0.0
-    if not found:  # an answer may come without a box, and nothing else
-        alone = _ask(rules="math", truth=str(problem.truth), answer=answer, alone=True)
-        if alone or len(answer) < len(text.strip()):
-            return alone
-    return _ask(rules="math", truth=str(problem.truth), answer=answer, alone=bool(found))
+    if not boxed:  # the text may be nothing but the answer
+        score = _ask(rules="math", truth=str(problem.truth), answer=answer, alone=True)
+        if score or len(answer) < len(text.strip()):
+            return score
+    return _ask(rules="math", truth=str(problem.truth), answer=answer, alone=bool(boxed))
 
 
 _FINALLY = re.compile(r"final answer is", re.IGNORECASE)
@@ -112,19 +112,19 @@ _DOLLARS = re.compile(r"\$([^$\n]+)\$")
 
 
 def olympiad(problem: Problem, text: str) -> float:
-    r"""1.0 if all answers are right by the rules of OlympiadBench (see `judge`).
+    r"""1.0 if all answers are right by the rules of OlympiadBench (see `math_process`).
 
-    They are looked for after the last "final answer is": in the boxes of the last paragraph that
-    has one, else between the `$` of the last line, else in all of the text.
+    Only what follows the last "final answer is" counts: the boxes of the last paragraph that has
+    any, else what stands between `$` in the last line, else the whole text.
 
     The problem's `extra` may have `error` and `unit`, as in the data set.
     """
     text = _FINALLY.split(text)[-1].strip()
     paragraphs = [part for part in re.split(r"\n[ \t]*\n", text) if "boxed" in part]
-    found = boxes(paragraphs[-1]) if paragraphs else []
-    found = found or _DOLLARS.findall(text.rpartition("\n")[2])
-    answer = ",".join(dict.fromkeys(found)) or text
-    if len(answer) > LONGEST:
+    answers = boxes(paragraphs[-1]) if paragraphs else []
+    answers = answers or _DOLLARS.findall(text.rpartition("\n")[2])
+    answer = ",".join(dict.fromkeys(answers)) or text
+    if len(answer) > MAX_LENGTH:
         return 0.0
     return _ask(
         rules="olympiad",

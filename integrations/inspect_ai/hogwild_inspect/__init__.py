@@ -1,6 +1,6 @@
-"""A model provider of Inspect: `hogwild/...` is a team of workers over one shared cache.
+"""A model provider for Inspect: `hogwild/...` is a team of workers over one shared cache.
 
-Nothing has to be imported: Inspect finds the provider by its entry point.
+There is nothing to import: Inspect finds the provider by its entry point.
 """
 
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""Inspect's options for one answer, as `ChatHogwild` takes them."""
+"""Translates Inspect's options for one answer to those of `ChatHogwild`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from inspect_ai.model import GenerateConfig
 from inspect_ai.tool import ToolChoice, ToolFunction, ToolInfo
 
 from hogwild_agents import ChatHogwild
-from hogwild_agents.langchain.errors import InvalidRequestError
+from hogwild_agents.errors import InvalidRequestError
 
 logger = getLogger(__name__)
 
 _SAME = ("temperature", "top_p", "top_k", "seed", "max_tokens")
-"""What both call by one name."""
+"""Options with the same name in both."""
 
-_FORM = ("parallel_tool_calls", "response_schema")
-"""What a reply must look like; see `form_options`."""
+_OUTPUT_FORMAT = ("parallel_tool_calls", "response_schema")
+"""Options of the output format; see `format_options`."""
 
 _INSPECTS_OWN = (
     *("max_retries", "timeout", "attempt_timeout", "stream_idle_timeout", "max_connections"),
     *("adaptive_connections", "system_message", "max_tool_output", "internal_tools", "cache"),
     *("reasoning_history", "fail_on_refusal"),
 )
-"""What Inspect does by itself, whatever the model."""
+"""Options that Inspect handles itself."""
 
 _REFUSED = {
     "num_choices": "use --epochs for several answers",
@@ -37,38 +37,38 @@ _REFUSED = {
     "prompt_logprobs": "hogwild-agents-lm-eval gives log-probabilities",
     "modalities": "the model reads and writes text only",
 }
-"""What would change the answers and cannot be done, and what to do instead."""
+"""Options that would change the answers but are not supported, and what to do instead."""
 
 _warned: set[str] = set()
 
 
 def call_options(config: GenerateConfig, chat: ChatHogwild) -> dict[str, Any]:
-    """Options for one call; warns once of each setting that has no meaning here.
+    """Options for one call; warns once about each option that has no effect.
 
     Raises:
-        InvalidRequestError: Something is asked for that a team cannot do.
+        InvalidRequestError: An option is not supported.
     """
-    given = {name: value for name, value in config if value is not None}
+    settings = {name: value for name, value in config if value is not None}
     for name, instead in _REFUSED.items():
-        value = given.pop(name, None)
+        value = settings.pop(name, None)
         if value and not (name == "num_choices" and value == 1):
-            raise InvalidRequestError(f"{name}={value!r} is not possible with a team: {instead}.")
-    options = {name: given.pop(name) for name in _SAME if name in given}
-    if "stop_seqs" in given:
-        options["stop"] = given.pop("stop_seqs")
-    if "reasoning_tokens" in given:  # of all workers; a forward pass is one token of each
+            raise InvalidRequestError(f"{name}={value!r} is not supported with a team: {instead}.")
+    options = {name: settings.pop(name) for name in _SAME if name in settings}
+    if "stop_seqs" in settings:
+        options["stop"] = settings.pop("stop_seqs")
+    if "reasoning_tokens" in settings:  # of all workers; a forward pass draws one token for each
         count = chat.workers if isinstance(chat.workers, int) else len(chat.workers)
-        options["budget"] = max(1, given.pop("reasoning_tokens") // count)
-    for name in given.keys() - {*_FORM, *_INSPECTS_OWN, *_warned}:
+        options["budget"] = max(1, settings.pop("reasoning_tokens") // count)
+    for name in settings.keys() - {*_OUTPUT_FORMAT, *_INSPECTS_OWN, *_warned}:
         _warned.add(name)
-        logger.warning("%s=%r does nothing with a hogwild model.", name, given[name])
+        logger.warning("%s=%r has no effect with a hogwild model.", name, settings[name])
     return options
 
 
-def form_options(
+def format_options(
     tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
 ) -> dict[str, Any]:
-    """What the reply must look like: calls of tools, or JSON that fits a schema."""
+    """Options of the output format: tool calls, or JSON that fits a schema."""
     options: dict[str, Any] = {}
     if tools:
         options["tools"] = [
@@ -84,10 +84,10 @@ def form_options(
         if config.parallel_tool_calls is not None:
             options["parallel_tool_calls"] = config.parallel_tool_calls
     if config.response_schema is not None:
-        wanted = config.response_schema
-        schema = wanted.json_schema.model_dump(exclude_none=True)
+        response_schema = config.response_schema
+        schema = response_schema.json_schema.model_dump(exclude_none=True)
         options["response_format"] = {
             "type": "json_schema",
-            "json_schema": {"name": wanted.name, "schema": schema},
+            "json_schema": {"name": response_schema.name, "schema": schema},
         }
     return options

@@ -1,4 +1,4 @@
-"""Inspect's messages as LangChain's, and back."""
+"""Converts Inspect's messages to LangChain's, and replies back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STOPS: Mapping[str, StopReason] = {
 
 
 def to_messages(messages: Iterable[ChatMessage]) -> list[BaseMessage]:
-    """A conversation for `ChatHogwild`, which refuses what is no text and says where it stands."""
+    """A conversation for `ChatHogwild`, which refuses anything but text and says where it is."""
     return [_to_message(message) for message in messages]
 
 
@@ -59,7 +59,7 @@ def _to_message(message: ChatMessage) -> BaseMessage:
 
 
 def _to_content(content: str | list[Content]) -> Any:
-    """The content as LangChain has it: a text, or blocks of which only the type matters here."""
+    """LangChain content: text, or blocks; of blocks other than text only the type is kept."""
     if isinstance(content, str):
         return content
     return [
@@ -71,14 +71,14 @@ def _to_content(content: str | list[Content]) -> Any:
 
 
 def to_output(message: AIMessage, model: str) -> ModelOutput:
-    """A message of `ChatHogwild` as Inspect keeps it in its logs.
+    """Converts a message of `ChatHogwild` to Inspect's output, which its logs store.
 
-    The workers' thoughts are reasoning, one part each, with the worker's name where there are
-    several. The metadata is the message's own, most of all `passes` and the extracted `answer`.
+    Each worker's thoughts become a reasoning part, with the worker's name if there are several
+    workers. The metadata, such as `passes` and the extracted `answer`, is that of the message.
     """
     thoughts = message.additional_kwargs.get("thoughts", ())
     metadata = message.response_metadata
-    said = ChatMessageAssistant(
+    reply = ChatMessageAssistant(
         content=[
             *(_reasoning(thought, named=len(metadata["workers"]) > 1) for thought in thoughts),
             ContentText(text=message.text),
@@ -90,7 +90,7 @@ def to_output(message: AIMessage, model: str) -> ModelOutput:
     stop = _STOPS.get(metadata["finish_reason"], "unknown")
     return ModelOutput(
         model=model,
-        choices=[ChatCompletionChoice(message=said, stop_reason=stop)],
+        choices=[ChatCompletionChoice(message=reply, stop_reason=stop)],
         usage=_usage(message),
         time=metadata["timings"]["total"],
         metadata=to_jsonable_python(metadata, fallback=str),
@@ -98,19 +98,19 @@ def to_output(message: AIMessage, model: str) -> ModelOutput:
 
 
 def _reasoning(thought: Mapping[str, Any], *, named: bool) -> ContentReasoning:
-    head = f"**{thought['worker']}**\n\n" if named else ""
+    heading = f"**{thought['worker']}**\n\n" if named else ""
     return ContentReasoning(
-        reasoning=head + thought["text"], internal={"worker": thought["worker"]}
+        reasoning=heading + thought["text"], internal={"worker": thought["worker"]}
     )
 
 
 def _calls(message: AIMessage) -> list[ToolCall]:
-    """Calls of tools; one that `max_tokens` cut off says so."""
-    whole = [
+    """Tool calls; a call that `max_tokens` cut off has a parse error."""
+    complete = [
         ToolCall(id=call["id"] or "", function=call["name"], arguments=call["args"])
         for call in message.tool_calls
     ]
-    cut = [
+    truncated = [
         ToolCall(
             id=call["id"] or "",
             function=call["name"] or "",
@@ -119,18 +119,18 @@ def _calls(message: AIMessage) -> list[ToolCall]:
         )
         for call in message.invalid_tool_calls
     ]
-    return whole + cut
+    return complete + truncated
 
 
 def _usage(message: AIMessage) -> ModelUsage | None:
-    """Tokens; Inspect counts those of the prompt that were in the cache apart."""
+    """Token usage; Inspect counts cached prompt tokens separately."""
     usage = message.usage_metadata
     if usage is None:
         return None
-    reused = usage["input_token_details"]["cache_read"]
+    cached = usage["input_token_details"]["cache_read"]
     return ModelUsage(
-        input_tokens=usage["input_tokens"] - reused,
-        input_tokens_cache_read=reused,
+        input_tokens=usage["input_tokens"] - cached,
+        input_tokens_cache_read=cached,
         output_tokens=usage["output_tokens"],
         reasoning_tokens=usage["output_token_details"]["reasoning"],
         total_tokens=usage["total_tokens"],

@@ -1,4 +1,4 @@
-"""The provider: one `ChatHogwild`, asked by any number of samples at once."""
+"""The provider: one `ChatHogwild` that serves any number of samples at once."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from langchain_core.messages import AIMessage
 from pydantic import ValidationError
 
 from hogwild_agents import ChatHogwild
-from hogwild_agents.langchain.errors import ContextLengthError, InvalidRequestError
-from hogwild_inspect.config import call_options, form_options
+from hogwild_agents.errors import ContextLengthError, InvalidRequestError
+from hogwild_inspect.config import call_options, format_options
 from hogwild_inspect.messages import to_messages, to_output
 
-MOST_AT_ONCE = 100
-"""Samples that are asked for at once; the engine takes in as many as its cache has room for."""
+MAX_CONNECTIONS = 100
+"""Samples in flight; the engine runs as many of them at once as fit into its cache."""
 
 
 class HogwildAPI(ModelAPI):
@@ -26,11 +26,11 @@ class HogwildAPI(ModelAPI):
         model_name: `pocket`, a folder, or a name on the Hugging Face hub.
         base_url: Refused, as the model runs in this process.
         api_key: Not used.
-        config: Of the evaluation; what no team can do is refused here, before any sample.
+        config: Options of the evaluation; unsupported ones are refused before the first sample.
         model_args: Options of `ChatHogwild`, as in `-M workers=4 -M budget=512`.
 
     Raises:
-        InvalidRequestError: An option makes no sense.
+        InvalidRequestError: An option is invalid.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class HogwildAPI(ModelAPI):
         try:
             self.chat = ChatHogwild(model=model_name, **model_args)
         except ValidationError as error:
-            raise InvalidRequestError(_in_words(error)) from error
+            raise InvalidRequestError(_message(error)) from error
         call_options(config, self.chat)
 
     async def generate(
@@ -59,13 +59,13 @@ class HogwildAPI(ModelAPI):
         tool_choice: ToolChoice,
         config: GenerateConfig,
     ) -> ModelOutput:
-        """One answer.
+        """Generates one answer.
 
         Raises:
-            ModelError: The request makes no sense, or the model cannot be had.
+            HogwildError: The request is invalid, or the model cannot be loaded.
         """
         _require_asyncio()
-        options = call_options(config, self.chat) | form_options(tools, tool_choice, config)
+        options = call_options(config, self.chat) | format_options(tools, tool_choice, config)
         try:
             message: AIMessage = await self.chat.ainvoke(to_messages(input), **options)
         except ContextLengthError as error:
@@ -75,34 +75,34 @@ class HogwildAPI(ModelAPI):
         return to_output(message, self.model_name)
 
     async def tokenize(self, text: str) -> list[int]:
-        """The ids of a text, by the model's own tokenizer."""
+        """The token ids of a text."""
         return await asyncio.to_thread(self.chat.get_token_ids, text)
 
     async def count_text_tokens(self, text: str) -> int:
-        """Tokens of a text, by the model's own tokenizer."""
+        """The number of tokens in a text."""
         return len(await self.tokenize(text))
 
     def max_connections(self) -> int:
-        """How many samples may wait for the model at once."""
-        return MOST_AT_ONCE
+        """How many samples may be in flight."""
+        return MAX_CONNECTIONS
 
     def connection_key(self) -> str:
-        """What is counted together: all that runs on one engine."""
+        """Connections are counted per engine."""
         return self.model_name
 
     def close(self) -> None:
-        """Gives the model's memory back."""
+        """Frees the memory of the model."""
         self.chat.unload()
 
 
-def _in_words(error: ValidationError) -> str:
-    """What is wrong with the options, each with its name."""
+def _message(error: ValidationError) -> str:
+    """What is wrong with each option."""
     faults = []
     for fault in error.errors(include_url=False):
         name = ".".join(map(str, fault["loc"])) or "options"
         unknown = fault["type"] == "extra_forbidden"
         faults.append(f"{name}: {'there is no such option' if unknown else fault['msg']}")
-    return f"These model args (-M) make no sense. {'; '.join(faults)}."
+    return f"Invalid model args (-M): {'; '.join(faults)}."
 
 
 def _require_asyncio() -> None:

@@ -1,4 +1,4 @@
-"""What Inspect's entry point loads: the provider's name; the provider itself on first use."""
+"""Inspect's entry point: registers the provider's name, and loads the provider on first use."""
 
 from __future__ import annotations
 

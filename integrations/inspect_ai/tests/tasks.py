@@ -1,4 +1,4 @@
-"""Local tasks: what the tests, and the command that they run, evaluate."""
+"""Local tasks for the tests."""
 
 from __future__ import annotations
 

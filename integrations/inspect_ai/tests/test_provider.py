@@ -26,7 +26,7 @@ from inspect_ai.model import (
 from inspect_ai.solver import generate
 from inspect_ai.util import JSONSchema
 
-from hogwild_agents.langchain.errors import InvalidRequestError
+from hogwild_agents.errors import InvalidRequestError
 
 TASKS = Path(__file__).with_name("tasks.py")
 QUESTION = "Solve these tasks.\n(a) 4731 + 2869\n(b) reverse nirok"
@@ -129,9 +129,9 @@ def test_the_command(tmp_path: Path) -> None:
     done = command(tmp_path, *options, "--limit", "2", "--stop-seqs", "(b")
     assert done.returncode == 0, done.stdout + done.stderr
     (file,) = tmp_path.glob("*.eval")
-    found = outputs(read_eval_log(str(file)))
-    assert len(found) == 2
-    for output in found:
+    results = outputs(read_eval_log(str(file)))
+    assert len(results) == 2
+    for output in results:
         assert output.metadata
         assert len(output.metadata["workers"]) == 3
         assert output.metadata["layout"] == "interleaved"
@@ -139,7 +139,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 def test_the_command_refuses_early(tmp_path: Path) -> None:
-    """What cannot be done is said before any sample runs."""
+    """Unsupported options are refused before any sample runs."""
     done = command(tmp_path, "--num-choices", "3")
     assert done.returncode != 0
     assert "--epochs" in done.stdout + done.stderr
@@ -171,14 +171,14 @@ async def test_a_schema() -> None:
 
 
 async def test_a_conversation_that_is_too_long() -> None:
-    """Is no fault of the provider's: the sample ends with `model_length`."""
+    """It is not an error: the sample ends with `model_length`."""
     reply = await ask("word " * 20_000)
     assert reply.stop_reason == "model_length"
     assert reply.error
 
 
-async def test_what_makes_no_sense_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    """With the value at fault; what means nothing is warned of once."""
+async def test_invalid_options_are_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """With the invalid value; options without effect are warned about once."""
     for config in ({"logprobs": True}, {"frequency_penalty": 0.5}, {"logit_bias": {1: 2.0}}):
         with pytest.raises(InvalidRequestError, match=next(iter(config))):
             await ask(QUESTION, **config)
@@ -192,8 +192,10 @@ async def test_what_makes_no_sense_is_refused(caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.WARNING):
         await ask("(a) 1 + 2", reasoning_effort="high", num_choices=1, logprobs=False)
         await ask("(a) 1 + 2", reasoning_effort="high")
-    told = [record.getMessage() for record in caplog.records if "does nothing" in record.message]
-    assert told == ["reasoning_effort='high' does nothing with a hogwild model."]
+    warnings = [
+        record.getMessage() for record in caplog.records if "has no effect" in record.message
+    ]
+    assert warnings == ["reasoning_effort='high' has no effect with a hogwild model."]
 
 
 async def test_tokens_are_the_models_own() -> None:

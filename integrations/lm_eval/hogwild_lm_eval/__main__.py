@@ -1,4 +1,4 @@
-"""`python -m hogwild_lm_eval` is lm_eval's own command, with `--model hogwild` among its models."""
+"""`python -m hogwild_lm_eval` is lm_eval's own command with the additional model `hogwild`."""
 
 from lm_eval.__main__ import cli_evaluate
 

@@ -1,4 +1,4 @@
-"""The command `hogwild-lm-eval`: tasks of lm_eval with a team, and a table in the end."""
+"""The command `hogwild-lm-eval`: runs tasks of lm_eval with a team, and prints a table."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def run(
         ),
     ],
     model: Annotated[
-        str, typer.Option(help="A model's folder or hub name; or pocket, which ships inside.")
+        str, typer.Option(help="Folder or hub name of a model; pocket is included in the package.")
     ] = "pocket",
     workers: Annotated[
-        int, typer.Option(min=1, max=8, help="How many think together; 1 is a plain model.")
+        int, typer.Option(min=1, max=8, help="Number of workers; 1 is a plain model.")
     ] = 2,
     budget: Annotated[
         int | None,
@@ -36,7 +36,7 @@ def run(
     ] = None,
     limit: Annotated[
         float | None,
-        typer.Option(help="So many problems of each task, or below 1 such a share of them."),
+        typer.Option(help="Number of problems per task, or a share of them if below 1."),
     ] = None,
     fewshot: Annotated[
         int | None,
@@ -46,7 +46,7 @@ def run(
         float | None,
         typer.Option(
             min=0,
-            help="How freely workers choose tokens; reasoning models need some, 0.6 suits most.",
+            help="Sampling temperature; most reasoning models need about 0.6.",
             show_default="the task's own, usually 0",
         ),
     ] = None,
@@ -71,8 +71,8 @@ def run(
 ) -> None:
     """Evaluates a team of workers on tasks of EleutherAI's lm-evaluation-harness.
 
-    Tasks that generate are solved by the team. Multiple choice and perplexity are scored by the
-    model's own probabilities, in which workers and budget play no part.
+    The team solves tasks that generate text. Multiple choice and perplexity use the probabilities
+    of the model alone; workers and budget do not matter there.
 
     Begin with: hogwild-lm-eval gsm8k --model Qwen/Qwen3-8B --workers 4 --budget 2048
     --temperature 0.6 --limit 50
@@ -84,16 +84,16 @@ def run(
     from lm_eval.utils import handle_non_serializable, make_table
 
     if output is not None and not output.absolute().parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {output.absolute().parent}")
+        raise typer.BadParameter(f"There is no folder {output.absolute().parent}")
     config = EvaluatorConfig(tasks=[*tasks], include_path=str(include) if include else None)
     try:
-        manager = config.process_tasks()  # it reads YAML files
+        manager = config.process_tasks()  # reads YAML files
     except ValueError as error:
         raise typer.BadParameter(f"{error}; `lm-eval ls tasks` lists all") from error
     options: dict[str, Any] = {"workers": workers, "budget": budget, "dtype": dtype}
-    found = simple_evaluate(
+    results = simple_evaluate(
         "hogwild",
-        model_args={"pretrained": model, **_given(options)},
+        model_args={"pretrained": model, **_without_none(options)},
         device=device,
         tasks=config.tasks,
         num_fewshot=fewshot,
@@ -103,14 +103,14 @@ def run(
         gen_kwargs=None if temperature is None else {"temperature": temperature, "do_sample": True},
         task_manager=manager,
     )
-    assert found is not None  # only other processes of a distributed run have none
-    typer.echo(make_table(found))
+    assert results is not None  # None only in other processes of a distributed run
+    typer.echo(make_table(results))
     if output is not None:
-        text = json.dumps(found, indent=2, default=handle_non_serializable, ensure_ascii=False)
+        text = json.dumps(results, indent=2, default=handle_non_serializable, ensure_ascii=False)
         output.write_text(text + "\n", encoding="utf-8")
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
+def _without_none(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 

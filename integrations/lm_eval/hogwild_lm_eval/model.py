@@ -1,4 +1,4 @@
-"""`hogwild` for lm_eval: teams write what is generated, and the engine scores what is given."""
+"""The lm_eval model `hogwild`: teams generate replies, and the engine scores continuations."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from hogwild_agents import ChatHogwild, Engine
-from hogwild_agents.langchain.errors import (
-    ContextLengthError,
-    InvalidRequestError,
-    as_langchain_errors,
-)
+from hogwild_agents.errors import ContextLengthError, InvalidRequestError
 from hogwild_agents.registry import get_engine, resolve_source
 from hogwild_lm_eval.options import call_options
 from hogwild_lm_eval.scoring import Pair, Score, Scoring, batches
@@ -28,17 +24,17 @@ from hogwild_lm_eval.scoring import Pair, Score, Scoring, batches
 logger = logging.getLogger(__name__)
 
 ROWS = 64
-"""Continuations, or pieces of long ones, that are scored in one pass by default."""
+"""Default number of continuations, or pieces of long ones, that are scored in one pass."""
 
-LM_EVALS_DEVICE = "cuda:0"
-"""What lm_eval's own command asks for unless a user says otherwise, whatever the machine has."""
+DEFAULT_DEVICE = "cuda:0"
+"""Default of lm_eval's own command, also on machines without a GPU."""
 
-WIDTH = 128
-"""Teams that work at the same time; each waits on a thread."""
+MAX_TEAMS = 128
+"""Teams that run at the same time; each has a waiting thread."""
 
 
 class Chat(str):
-    """A conversation in the model's chat template, which remembers its messages."""
+    """A conversation rendered by the chat template, together with its messages."""
 
     messages: Sequence[Mapping[str, Any]]
 
@@ -48,16 +44,15 @@ class HogwildLM(TemplateLM):
 
     Args:
         pretrained: `pocket`, a folder, or a name on the Hugging Face hub.
-        batch_size: Continuations that are scored at once; teams take in what the cache has room
-            for.
+        batch_size: Continuations that are scored at once. It does not limit teams.
         max_batch_size: Not used.
-        max_length: The most tokens of a context and its continuation, to score less at once; the
-            model's own limit by default.
+        max_length: Limit on the tokens of a context and its continuation; by default the model's
+            own limit.
         device: As in `ChatHogwild`.
-        options: Of `ChatHogwild`: `workers`, `budget`, `layout`, `dtype`, ...
+        options: Options of `ChatHogwild`: `workers`, `budget`, `layout`, `dtype`, ...
 
     Raises:
-        ValueError: An option makes no sense.
+        ValueError: An option is invalid.
     """
 
     tokenizer: Any
@@ -73,7 +68,7 @@ class HogwildLM(TemplateLM):
         **options: Any,
     ) -> None:
         super().__init__()
-        if device is not None and (device != LM_EVALS_DEVICE or torch.cuda.is_available()):
+        if device is not None and (device != DEFAULT_DEVICE or torch.cuda.is_available()):
             options["device"] = device
         self.chat = ChatHogwild(model=pretrained, **options)
         self.tokenizer = AutoTokenizer.from_pretrained(resolve_source(pretrained))
@@ -83,20 +78,19 @@ class HogwildLM(TemplateLM):
 
     @cached_property
     def engine(self) -> Engine:
-        """What scores; the one that teams of this model run on, too."""
-        with as_langchain_errors():
-            return get_engine(self.chat.model, self.chat.device, self.chat.dtype)
+        """The engine that scores; teams of this model run on it too."""
+        return get_engine(self.chat.model, self.chat.device, self.chat.dtype)
 
     @property
     def max_length(self) -> int:
-        """The most tokens that may be scored at once."""
+        """The largest number of tokens that can be scored at once."""
         return self._max_length or self.engine.model.max_length
 
     # Generation.
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Replies of teams, all of which work at the same time."""
-        with ThreadPoolExecutor(WIDTH) as pool:
+        """Replies of teams, which run at the same time."""
+        with ThreadPoolExecutor(MAX_TEAMS) as pool:
             futures = [pool.submit(self._reply, *request.args) for request in requests]
             try:
                 for done in tqdm(
@@ -115,8 +109,8 @@ class HogwildLM(TemplateLM):
         messages: Any = context.messages if isinstance(context, Chat) else [("user", context)]
         if isinstance(context, Chat) and context.messages[-1]["role"] == "assistant":
             raise InvalidRequestError(
-                f"No team can go on from a reply's beginning: {context[-40:]!r}. Leave gen_prefix "
-                "out of the task, or do without the chat template."
+                f"A team cannot continue a given beginning of a reply: {context[-40:]!r}. Remove "
+                "gen_prefix from the task, or do not use the chat template."
             )
         try:
             message = self.chat.invoke(messages, **call_options(arguments))
@@ -136,27 +130,26 @@ class HogwildLM(TemplateLM):
         **_: Any,
     ) -> list[tuple[float, bool]]:
         pairs = [self._fitted(context, continuation) for _, context, continuation in requests]
-        scores = [Score(0.0, True)] * len(pairs)  # of a continuation without a token
+        scores = [Score(0.0, True)] * len(pairs)  # the score of an empty continuation
         with tqdm(total=len(pairs), desc="Scored", disable=disable_tqdm) as bar:
             for batch in batches(pairs, self.rows):
-                with as_langchain_errors():
-                    found = self.engine.submit(Scoring([pairs[n] for n in batch])).result()
-                for n, score in zip(batch, found, strict=True):
+                batch_scores = self.engine.submit(Scoring([pairs[n] for n in batch])).result()
+                for n, score in zip(batch, batch_scores, strict=True):
                     scores[n] = score
                     texts = requests[n][0]
-                    if texts is not None:  # a window of a longer text is nothing to remember
+                    if texts is not None:  # windows of longer texts are not cached
                         self.cache_hook.add_partial("loglikelihood", texts, tuple(score))
                 bar.update(len(batch))
         return [(score.log_probability, score.greedy) for score in scores]
 
     def _fitted(self, context: list[int], continuation: list[int]) -> Pair:
-        """A context that is too long loses its beginning, as with lm_eval's other models."""
+        """Cuts the beginning of a context that is too long, as lm_eval's other models do."""
         context = context or [self.prefix_token_id]
         surplus = len(context) + len(continuation) - 1 - self.max_length
         if surplus >= len(context):
             raise ValueError(
-                f"A continuation of {len(continuation):,} tokens does not fit into the "
-                f"{self.max_length:,} of this model."
+                f"A continuation of {len(continuation):,} tokens does not fit into the context of "
+                f"{self.max_length:,} tokens."
             )
         return Pair(tuple(context[max(surplus, 0) :]), tuple(continuation))
 
@@ -182,8 +175,8 @@ class HogwildLM(TemplateLM):
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **_: Any
     ) -> list[int]:
-        """The ids of a text, with the special tokens that the model's tokenizer puts before it."""
-        if add_special_tokens is None:  # unless the chat template has put them there already
+        """The token ids of a text, with the special tokens that the tokenizer puts before it."""
+        if add_special_tokens is None:  # the chat template may have added them already
             begin = self.tokenizer.bos_token
             add_special_tokens = not (begin and string.startswith(begin))
         ids: list[int] = self.tokenizer.encode(string, add_special_tokens=add_special_tokens)
@@ -191,19 +184,19 @@ class HogwildLM(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        """What ends a text."""
+        """The token that ends a text."""
         return int(self.tokenizer.eos_token_id)
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text that has nothing before it."""
+        """The token before a text that has no context."""
         begin = self.tokenizer.bos_token_id
         return self.eot_token_id if begin is None else int(begin)
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """A conversation as text, which is what is scored; teams are given its messages."""
+        """A conversation as text, which is scored; teams use its messages."""
         chat = Chat(
             self.tokenizer.apply_chat_template(
                 chat_history,
@@ -217,11 +210,11 @@ class HogwildLM(TemplateLM):
 
     @property
     def tokenizer_name(self) -> str:
-        """Names the cache of a task's requests."""
+        """Part of the name of lm_eval's request cache."""
         return self.chat.model.replace("/", "__")
 
     def get_model_info(self) -> dict[str, Any]:
-        """What a results file tells of the team; lm_eval asks when all is done."""
+        """Information about the team for the results file; lm_eval calls this at the end."""
         chat = self.chat
         info: dict[str, Any] = {
             name: getattr(chat, name) for name in ("model", "workers", "layout", "budget")

@@ -23,7 +23,7 @@ from lm_eval.api.registry import get_model
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hogwild_agents.langchain.errors import InvalidRequestError
+from hogwild_agents.errors import InvalidRequestError
 from hogwild_agents.pocket import FOLDER
 
 torch.set_num_threads(1)
@@ -31,14 +31,14 @@ torch.set_num_threads(1)
 
 def run(tasks: Path, names: list[str], **options: Any) -> dict[str, Any]:
     """lm_eval's own evaluation."""
-    found = simple_evaluate(
+    results = simple_evaluate(
         **{"model": "hogwild", "model_args": {"pretrained": "pocket"}, **options},
         tasks=names,
         task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
         bootstrap_iters=0,
     )
-    assert found is not None
-    return dict(found)
+    assert results is not None
+    return dict(results)
 
 
 def request(*arguments: Any) -> Instance:
@@ -103,7 +103,7 @@ def test_whole_texts(tasks: Path) -> None:
 
 
 def test_answers_are_remembered(tasks: Path, tmp_path: Path) -> None:
-    """lm_eval's cache spares all work the second time, whatever the kind of task."""
+    """lm_eval's cache saves all work the second time, for every kind of task."""
     names, cache = ["hogwild_sums", "hogwild_choices", "hogwild_texts"], str(tmp_path / "cache")
     first = run(tasks, names, use_cache=cache, limit=2)
     with mock.patch.object(HogwildLM, "_reply"), mock.patch.object(HogwildLM, "_fitted"):
@@ -129,7 +129,7 @@ def test_conversations(tasks: Path) -> None:
 
 
 def test_a_reply_that_is_begun_is_refused() -> None:
-    """No team could go on from it."""
+    """A team cannot continue it."""
     lm = HogwildLM("pocket")
     turns = [{"role": "user", "content": "(a) 1 + 2"}, {"role": "assistant", "content": "(a)"}]
     begun = lm.apply_chat_template(turns, add_generation_prompt=False)
@@ -137,7 +137,7 @@ def test_a_reply_that_is_begun_is_refused() -> None:
         lm.generate_until([request(begun, {})])
 
 
-def test_what_is_too_long(caplog: pytest.LogCaptureFixture) -> None:
+def test_long_texts(caplog: pytest.LogCaptureFixture) -> None:
     """A problem counts as not answered, a context loses its beginning."""
     lm = HogwildLM("pocket")
     with caplog.at_level(logging.WARNING):
@@ -153,7 +153,7 @@ def test_what_is_too_long(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_generation_arguments(caplog: pytest.LogCaptureFixture) -> None:
-    """As lm_eval means them; what means nothing is warned of once."""
+    """As lm_eval defines them; arguments without effect are warned about once."""
     greedy = {"temperature": 0.0, "stop": None}
     assert call_options({}) == greedy
     assert call_options({"do_sample": False, "temperature": 0.7, "until": []}) == greedy
@@ -168,7 +168,7 @@ def test_generation_arguments(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         call_options({"num_beams": 4})
     assert [record.message for record in caplog.records] == [
-        "num_beams=4 does nothing with a hogwild model."
+        "num_beams=4 has no effect with a hogwild model."
     ]
 
 

@@ -21,11 +21,10 @@ from hogwild_agents.evaluation import (
     Strategy,
     evaluate,
 )
-from tests.unit.evaluation.test_runs import Adds
+from tests.unit.evaluation import adding
+from tests.unit.evaluation.adding import Adds
 
-PROBLEMS = [
-    Problem(f"p{number}", f"{number} + 1?", str(number + 1), "exact") for number in range(5)
-]
+PROBLEMS = adding.PROBLEMS[:5]
 
 
 class Checked(Adds):
@@ -37,31 +36,31 @@ class Checked(Adds):
             raise EvaluationError(f"not on {setting.model}")
 
 
-def run(out: Path, **given: Any) -> Evaluation:
+def run(out: Path, **options: Any) -> Evaluation:
     """A small evaluation."""
-    usual: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "problems": PROBLEMS,
         "strategies": [Checked("zeta"), Checked("alpha")],
         "out": out,
         "budgets": [8, 4, 16, 4],
         "seeds": [0, 1],
     }
-    return evaluate(**usual | given)
+    return evaluate(**defaults | options)
 
 
 def test_what_comes_of_it(tmp_path: Path) -> None:
-    """All records in the order of problems, whoever was done first; strategies as asked for."""
-    done = run(tmp_path / "run", in_flight=3)
-    assert done.strategies == ("zeta", "alpha")
-    keys = [record.key for record in done.records]
+    """All records in the order of problems; strategies in the given order."""
+    evaluation = run(tmp_path / "run", in_flight=3)
+    assert evaluation.strategies == ("zeta", "alpha")
+    keys = [record.key for record in evaluation.records]
     assert keys == sorted(keys)
     assert len(keys) == 5 * 2 * 2 * 3
     assert {key.budget for key in keys} == {4, 8, 16}
-    assert len(done.transcripts) == 5 * 2 * 2
-    assert done.about["dataset"].endswith("5 problems")
-    analysis = done.analysis()
+    assert len(evaluation.transcripts) == 5 * 2 * 2
+    assert evaluation.about["dataset"].endswith("5 problems")
+    analysis = evaluation.analysis()
     assert analysis.strategies == ("zeta", "alpha")
-    page = done.report()
+    page = evaluation.report()
     assert page == tmp_path / "run" / "report.html"
     assert "zeta" in page.read_text()
 
@@ -76,28 +75,23 @@ def test_where_a_loop_runs_already(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("options", "message"),
     [
         ({"problems": []}, "no problems"),
-        ({"strategies": []}, "no strategies"),
-        ({"budgets": []}, "no budgets"),
-        ({"seeds": []}, "no seeds"),
-        ({"budgets": [0, 8]}, "A budget of 0"),
-        ({"seeds": [1, 1]}, "The seed '1' is there twice"),
-        ({"strategies": [Checked(), Checked()]}, "The strategy 'adds' is there twice"),
-        ({"problems": [PROBLEMS[0], PROBLEMS[0]]}, "The problem 'p0' is there twice"),
+        ({"budgets": [0, 8]}, "The budget 0"),
+        ({"problems": [PROBLEMS[0], PROBLEMS[0]]}, "The problem 'p0' occurs 2 times"),
         ({"problems": [replace(PROBLEMS[0], scorer="taste")]}, "taste"),
         ({"setting": Setting("elsewhere")}, "not on elsewhere"),
         ({"setting": Setting(device="nonsense")}, "nonsense"),
-        ({"strategies": ["single"]}, "'single' is no strategy: .*strategies_of"),
-        ({"strategies": [RunnableLambda(len)]}, r"no strategy: wrap a runnable in Chain"),
+        ({"strategies": ["single"]}, "'single' is not a strategy: .*strategies_of"),
+        ({"strategies": [RunnableLambda(len)]}, "wrap a runnable in Chain"),
         ({"strategies": [Hogwild(7)]}, "1 to 4"),
     ],
 )
-def test_what_makes_no_sense(tmp_path: Path, given: dict[str, Any], words: str) -> None:
-    """It is said before anything is asked, and nothing is written."""
-    with pytest.raises(HogwildError, match=words):
-        run(tmp_path / "run", **given)
+def test_invalid_arguments(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    """They are refused before any work, and nothing is written."""
+    with pytest.raises(HogwildError, match=message):
+        run(tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
 
@@ -110,20 +104,20 @@ def test_what_makes_no_sense(tmp_path: Path, given: dict[str, Any], words: str) 
     ],
 )
 def test_other_problems_under_the_same_names(tmp_path: Path, changed: Sequence[Problem]) -> None:
-    """Records of one would pass for records of the other: refused."""
+    """They are refused: the records would not match the questions."""
     run(tmp_path / "run")
     with pytest.raises(EvaluationError, match=r"(questions and truths|problems) was"):
         run(tmp_path / "run", problems=changed)
 
 
 def test_another_precision_is_another_run(tmp_path: Path) -> None:
-    """Its figures would mix with those that are there."""
+    """Its numbers would mix with those in the folder."""
     run(tmp_path / "run")
     with pytest.raises(EvaluationError, match="dtype was 'auto' and is 'bfloat16'"):
         run(tmp_path / "run", setting=Setting(dtype="bfloat16"))
 
 
 def test_all_strategies_are_one_kind() -> None:
-    """Whatever has these three can be evaluated."""
+    """Anything with a name, `check` and `run` can be evaluated."""
     strategies: list[Strategy] = [Hogwild(2), Chain(None, "mine"), Checked()]  # type: ignore[arg-type]
     assert [strategy.name for strategy in strategies] == ["hogwild-2", "mine", "adds"]

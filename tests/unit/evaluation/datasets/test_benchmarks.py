@@ -1,4 +1,4 @@
-"""The benchmarks, read from tiny files in their true forms."""
+"""The benchmarks, read from tiny files in their formats."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hogwild_agents.errors import EvaluationError
-from hogwild_agents.evaluation.datasets import NAMES, Loaded, load
+from hogwild_agents.evaluation.datasets import NAMES, Dataset, load
 from hogwild_agents.evaluation.datasets.benchmarks import BENCHMARKS
 from hogwild_agents.evaluation.scoring import mark
 from tests.unit.evaluation.datasets.writing import (
@@ -27,16 +27,16 @@ from tests.unit.evaluation.datasets.writing import (
 def read(tmp_path: Path) -> Any:
     """Loads rows as a benchmark."""
 
-    def reader(name: str, *rows: Any, **options: Any) -> Loaded:
+    def reader(name: str, *rows: Any, **options: Any) -> Dataset:
         return load(f"{name}:{json_lines(tmp_path / 'data.jsonl', rows)}", **options)
 
     return reader
 
 
 def test_gsm8k(read: Any) -> None:
-    loaded = read("gsm8k", grade_school(18), grade_school(70000, "And how many now?"))
-    assert loaded.malformed == ()
-    one, other = loaded.problems
+    dataset = read("gsm8k", grade_school(18), grade_school(70000, "And how many now?"))
+    assert dataset.malformed == ()
+    one, other = dataset.problems
     assert (one.id, one.question, one.truth, one.scorer) == ("gsm8k-1", "How many?", "18", "number")
     assert (other.id, other.truth) == ("gsm8k-2", "70,000")
     assert mark(other, "So it is \\boxed{70000}.") == 1
@@ -44,12 +44,12 @@ def test_gsm8k(read: Any) -> None:
 
 
 def test_gsm8k_five_in_one(read: Any) -> None:
-    """Worded as in the paper; what is left over is left out, and a bad row is no gap."""
+    """Worded as in the paper; a remainder is dropped, and a malformed row leaves no gap."""
     rows: list[Any] = [grade_school(n, f"Question {n}?") for n in range(1, 13)]
     rows[2] = {"question": "Unanswered?", "answer": "no result"}
-    loaded = read("gsm8k-x5", *rows)
-    assert [bad.line for bad in loaded.malformed] == [3]
-    one, other = loaded.problems
+    dataset = read("gsm8k-x5", *rows)
+    assert [bad.line for bad in dataset.malformed] == [3]
+    one, other = dataset.problems
     assert one.question == (
         "Solve these problems and return comma-separated answers "
         "\\boxed{answer1,answer2,answer3,answer4,answer5} :\n"
@@ -102,12 +102,12 @@ def test_mathematics(read: Any, name: str, row: dict[str, Any], id_: str) -> Non
 
 def test_olympiadbench(read: Any) -> None:
     several = {"final_answer": ["$1$", "$4$"], "is_multiple_answer": True, "unit": None}
-    loaded = read(
+    dataset = read(
         *("olympiadbench", olympic(7), olympic(8, context="A stone.", error=None)),
         *(olympic(9, **several, error="1e-3,1e-1"), olympic(10, error="small")),
         *(olympic(11, final_answer=None), olympic(7)),
     )
-    one, other, more = loaded.problems
+    one, other, more = dataset.problems
     assert (one.id, one.scorer, one.truth) == ("7", "olympiad", "$2.0$")
     assert one.question == "Find the time of the fall.\n\nState the answer without its unit."
     assert other.question.startswith("A stone.\n\nFind the time")
@@ -117,8 +117,8 @@ def test_olympiadbench(read: Any) -> None:
     assert more.question.endswith("State all answers, with commas between them.")
     assert mark(more, "\\boxed{4.05, 1}") == 1
     assert mark(more, "\\boxed{4, 1.05}") == 0
-    assert [(bad.line, bad.why) for bad in loaded.malformed] == [
-        (4, "its 'error' 'small' is no number."),
+    assert [(bad.line, bad.reason) for bad in dataset.malformed] == [
+        (4, "its 'error' 'small' is not a number."),
         (5, f"it has no 'final_answer'; its fields are {', '.join(map(repr, olympic(1)))}."),
         (6, "its id '7' is that of line 1."),
     ]
@@ -133,9 +133,9 @@ def test_livecodebench(read: Any) -> None:
         "public_test_cases": calls,
         "private_test_cases": packed(calls),
     }
-    loaded = read("livecodebench-v6", programming("a"), programming("b", **functional))
-    assert loaded.malformed == ()
-    program, function = loaded.problems
+    dataset = read("livecodebench-v6", programming("a"), programming("b", **functional))
+    assert dataset.malformed == ()
+    program, function = dataset.problems
     assert (program.id, program.scorer, program.truth) == ("a", "code", "passes 3 tests")
     assert program.question.startswith("Given two integers")
     assert "standard input" in program.question
@@ -153,7 +153,7 @@ def test_private_tests_may_be_json(read: Any) -> None:
 
 
 def test_bad_tests_are_malformed_rows(read: Any) -> None:
-    loaded = read(
+    dataset = read(
         "livecodebench-v6",
         programming("a", private_test_cases="broken"),
         programming("b", public_test_cases="[]", private_test_cases=""),
@@ -161,18 +161,18 @@ def test_bad_tests_are_malformed_rows(read: Any) -> None:
         programming("d", metadata="{"),
         programming("e"),
     )
-    assert [problem.id for problem in loaded.problems] == ["e"]
-    whys = ["tests cannot be read", "no tests", "func_name", "'metadata' cannot be read"]
-    for bad, why in zip(loaded.malformed, whys, strict=True):
-        assert why in bad.why
+    assert [problem.id for problem in dataset.problems] == ["e"]
+    reasons = ["tests cannot be read", "no tests", "func_name", "'metadata' cannot be read"]
+    for bad, reason in zip(dataset.malformed, reasons, strict=True):
+        assert reason in bad.reason
 
 
 def test_v5_is_a_window_of_time(read: Any) -> None:
     days = ["2024-07-31", "2024-08-01", "2025-01-31", "2025-02-01"]
     rows = [programming(day, day) for day in days]
-    loaded = read("livecodebench-v5", *rows)
-    assert [problem.id for problem in loaded.problems] == days[1:3]
-    assert loaded.malformed == ()
+    dataset = read("livecodebench-v5", *rows)
+    assert [problem.id for problem in dataset.problems] == days[1:3]
+    assert dataset.malformed == ()
     assert len(read("livecodebench-v6", *rows).problems) == 4
 
 
@@ -184,7 +184,7 @@ class Hub(ModuleType):
         self.tables = tables
 
     def load_dataset(self, path: str, config: str | None, split: str) -> list[dict[str, Any]]:
-        """A table that it has."""
+        """One of the tables."""
         return self.tables[path, config, split]
 
 
@@ -205,25 +205,25 @@ PLACES = {
 def test_where_benchmarks_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     row = {**olympic(3), "problem": "Q?", "answer": "#### 4", "unique_id": "u"}
     monkeypatch.setitem(sys.modules, "datasets", Hub({PLACES[name]: [row] * 5}))
-    loaded = load(name)
-    assert loaded.problems
-    assert all(bad.file == f"hf:{PLACES[name][0]}" for bad in loaded.malformed)
+    dataset = load(name)
+    assert dataset.problems
+    assert all(bad.file == f"hf:{PLACES[name][0]}" for bad in dataset.malformed)
 
 
 def test_livecodebench_is_in_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[str] = []
+    downloads: list[str] = []
 
     def download(path: str, file: str, repo_type: str) -> str:
         assert (path, repo_type) == ("livecodebench/code_generation_lite", "dataset")
-        asked.append(file)
+        downloads.append(file)
         return json_lines(tmp_path / file, [programming(file), "broken"])
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    loaded = load("livecodebench-v5")
-    assert asked == ["test3.jsonl", "test4.jsonl", "test5.jsonl"]
-    assert [problem.id for problem in loaded.problems] == asked
-    assert loaded.malformed[2].file == "hf:livecodebench/code_generation_lite/test5.jsonl"
-    assert loaded.malformed[2].line == 2
+    dataset = load("livecodebench-v5")
+    assert downloads == ["test3.jsonl", "test4.jsonl", "test5.jsonl"]
+    assert [problem.id for problem in dataset.problems] == downloads
+    assert dataset.malformed[2].file == "hf:livecodebench/code_generation_lite/test5.jsonl"
+    assert dataset.malformed[2].line == 2
 
 
 def test_a_hub_path_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:

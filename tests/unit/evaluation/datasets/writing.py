@@ -1,4 +1,4 @@
-"""Tiny data sets in the form of the true ones, with made-up content."""
+"""Tiny data sets in the format of the real ones, with invented content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def json_lines(path: Path, rows: Iterable[Mapping[str, Any] | str]) -> str:
-    """Writes rows; a text stands for itself. Returns the path."""
+    """Writes rows, of which strings are written as they are. Returns the path."""
     lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
     path.write_text("".join(f"{line}\n" for line in lines))
     return str(path)

@@ -1,4 +1,4 @@
-"""Headless Chromium, spoken to over a pipe; no package and no port is needed."""
+"""Headless Chromium, controlled over a pipe; needs no package and no port."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Browser:
     """One page.
 
     Attributes:
-        complaints: What the console and the security policy said.
+        complaints: Messages of the console and the security policy.
     """
 
     def __init__(self, write: int, read: int) -> None:
@@ -53,9 +53,9 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """The value of an expression."""
-        found = self._call("Runtime.evaluate", expression=script, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        outcome = self._call("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in outcome, outcome
+        return outcome["result"].get("value")
 
     def _call(self, method: str, **params: Any) -> dict[str, Any]:
         self._count += 1
@@ -64,13 +64,13 @@ class Browser:
             message["sessionId"] = self._session
         os.write(self._write, json.dumps(message).encode() + b"\0")
         while True:
-            said = self._next()
-            if said.get("id") == self._count:
-                assert "error" not in said, said
-                result: dict[str, Any] = said["result"]
+            reply = self._next()
+            if reply.get("id") == self._count:
+                assert "error" not in reply, reply
+                result: dict[str, Any] = reply["result"]
                 return result
-            if said.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown"):
-                self.complaints.append(json.dumps(said["params"]))
+            if reply.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown"):
+                self.complaints.append(json.dumps(reply["params"]))
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
@@ -78,8 +78,8 @@ class Browser:
             assert more, "the browser has gone"
             self._buffer += more
         line, _, self._buffer = self._buffer.partition(b"\0")
-        said: dict[str, Any] = json.loads(line)
-        return said
+        message: dict[str, Any] = json.loads(line)
+        return message
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Records and transcripts as a run could have left them, made without one."""
+"""Records and transcripts like those of a run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def records(
     """Teams ahead at tight budgets and equal at large ones."""
     rng = np.random.default_rng(1)
     hard = rng.normal(0, 0.15, problems)
-    made = []
+    rows = []
     for name in teams:
         median, workers = TEAMS[name]
         for problem in range(problems):
@@ -46,7 +46,7 @@ def records(
                 needed = median * math.exp(hard[problem] + rng.normal(0, 0.15))
                 checks = float(rng.poisson(2))
                 error = "the engine stopped" if rng.random() < failing else None
-                made += [
+                rows += [
                     record(
                         f"p-{problem:03}",
                         name,
@@ -64,7 +64,7 @@ def records(
                     )
                     for budget in budgets
                 ]
-    return made
+    return rows
 
 
 def record(

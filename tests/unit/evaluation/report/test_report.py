@@ -1,26 +1,25 @@
-"""The files of a report: complete, the same figures everywhere, and clear where little is known."""
+"""The files of a report: complete, consistent, and clear where there are few data."""
 
 from __future__ import annotations
 
 import csv
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hogwild_agents.errors import EvaluationError
-from hogwild_agents.evaluation.figures import Estimate
-from hogwild_agents.evaluation.report import words, write_report
+from hogwild_agents.evaluation.estimates import Estimate
+from hogwild_agents.evaluation.report import formatting, write_report
 from hogwild_agents.evaluation.report.charts import charts, round_ticks, spread
-from hogwild_agents.evaluation.report.embed import embed
-from hogwild_agents.evaluation.report.findings import summary
+from hogwild_agents.evaluation.report.findings import findings
+from hogwild_agents.evaluation.report.transcripts import embed
 from hogwild_agents.evaluation.statistics import Analysis
 from tests.unit.evaluation.report import made
 from tests.unit.evaluation.report.made import record
@@ -39,7 +38,7 @@ def test_every_figure_of_the_table_is_on_the_page(tmp_path: Path) -> None:
         replace(one, measures={**one.measures, "talk": 0.123} if one.measures else {})
         for one in made.records(failing=0.05)
     ]
-    page = read(write_report(tmp_path, records, pictures=False))
+    page = read(write_report(tmp_path, records))
     with (tmp_path / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 4 * 6
@@ -61,8 +60,8 @@ def test_what_is_shown_is_what_is_meant(tmp_path: Path) -> None:
     """The words of a figure are its rounding."""
     units = {"%": 0.01, "s": 1.0, "B": 1.0, "kB": 1e3, "MB": 1e6, "": 1.0}
     seen = set()
-    for value, shown in read(write_report(tmp_path, made.records(), pictures=False)).figures:
-        number, _, unit = shown.partition(words.THIN)
+    for value, shown in read(write_report(tmp_path, made.records())).figures:
+        number, _, unit = shown.partition(formatting.THIN)
         if not unit:
             continue  # an interval has its unit at its end, a count has none
         seen.add(unit)
@@ -75,7 +74,7 @@ def test_what_is_shown_is_what_is_meant(tmp_path: Path) -> None:
 def test_the_table_holds_the_statistics(tmp_path: Path) -> None:
     records = [record(f"p{n}", "single", 64, float(n < 3), passes=10 * n) for n in range(8)]
     records += [record("p8", "single", 64, None, error="no")]
-    write_report(tmp_path, records, pictures=False)
+    write_report(tmp_path, records)
     with (tmp_path / "results.csv").open() as file:
         (row,) = csv.DictReader(file)
     (expected,) = Analysis(records).summaries
@@ -87,7 +86,7 @@ def test_the_table_holds_the_statistics(tmp_path: Path) -> None:
 
 
 def test_the_page_says_how_it_was_made(tmp_path: Path) -> None:
-    page = read(write_report(tmp_path, made.records(), run=made.RUN, pictures=False))
+    page = read(write_report(tmp_path, made.records(), run=made.RUN))
     for text in ("hogwild eval --dataset pocket --limit 100", "torch 2.13.0", "pocket tasks"):
         assert text in page.text
         assert text.replace("hogwild eval", "") in (tmp_path / "report.md").read_text()
@@ -99,13 +98,12 @@ def test_the_same_run_gives_the_same_files(tmp_path: Path) -> None:
     write_report(tmp_path / "b", records[::-1], transcripts[::-1], made.RUN)
     names = sorted(file.name for file in (tmp_path / "a").iterdir())
     assert names == [
-        "accuracy.png", "passes.png", "report.html", "report.md", "results.csv", "speedup.png",
+        "accuracy.svg", "passes.svg", "report.html", "report.md", "results.csv", "speedup.svg",
     ]  # fmt: skip
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
-    assert (tmp_path / "a" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     markdown = (tmp_path / "a" / "report.md").read_text()
-    assert all(f"({name})" in markdown for name in names if name.endswith("png"))
+    assert all(f"({name})" in markdown for name in names if name.endswith("svg"))
 
 
 LITTLE = {
@@ -135,7 +133,7 @@ LITTLE = {
 
 @pytest.mark.parametrize("case", LITTLE)
 def test_reports_of_little(case: str, tmp_path: Path) -> None:
-    """Whatever the run came to, all files are written, and no `nan` is shown to anybody."""
+    """All files are written for any run, and `nan` is never shown."""
     records = LITTLE[case]
     page = read(write_report(tmp_path, records))
     for text in (page.text, (tmp_path / "report.md").read_text()):
@@ -147,7 +145,7 @@ def test_reports_of_little(case: str, tmp_path: Path) -> None:
             places = [float(part) for part in value.replace(",", " ").split()]
             assert all(math.isfinite(place) and -1 <= place <= 900 for place in places)
     assert ("No transcripts were kept." in page.text) is True
-    assert (tmp_path / "accuracy.png").stat().st_size > 5000
+    assert ElementTree.parse(tmp_path / "accuracy.svg").getroot().tag.endswith("svg")
 
 
 def test_no_records(tmp_path: Path) -> None:
@@ -157,7 +155,7 @@ def test_no_records(tmp_path: Path) -> None:
 
 
 def test_a_reference_that_was_not_run(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="reference='alone' is none of the strategies"):
+    with pytest.raises(EvaluationError, match="reference='alone' is not one of the strategies"):
         write_report(tmp_path, made.records(), reference="alone")
 
 
@@ -167,73 +165,59 @@ def test_errors_are_told(tmp_path: Path) -> None:
     broken = [replace(r, score=None, error="out of memory") if n % 8 == 0 else r
               for n, r in enumerate(records)]  # fmt: skip
     count = sum(r.error is not None for r in broken)
-    page = read(write_report(tmp_path, broken[:-1], pictures=False))
+    page = read(write_report(tmp_path, broken[:-1]))
     assert f"{count} of 239 records are errors" in page.text
-    assert "1 records of an unbroken run are missing" in page.text
-    assert f"{count}{words.TIMES} out of memory" in page.text
-    unbroken = read(write_report(tmp_path, records, pictures=False))
-    assert "None: every problem was scored." in unbroken.text
+    assert "1 records of the run are missing" in page.text
+    assert f"{count}{formatting.TIMES} out of memory" in page.text
+    unbroken = read(write_report(tmp_path, records))
+    assert "There are no errors." in unbroken.text
     assert "missing" not in unbroken.text
 
 
-def test_pictures_need_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Said clearly, once everything else is written."""
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(EvaluationError, match=r"pip install 'hogwild-agents\[eval\]'"):
-        write_report(tmp_path, made.records())
-    assert sorted(file.name for file in tmp_path.iterdir()) == [
-        "report.html", "report.md", "results.csv",
-    ]  # fmt: skip
-    write_report(tmp_path, made.records(), pictures=False)
-
-
-def test_matplotlib_is_loaded_for_pictures_only() -> None:
-    code = "import sys, hogwild_agents.evaluation.report; assert 'matplotlib' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# What is said.
+# Findings.
 
 
 def test_the_summary_says_who_is_ahead() -> None:
     records = made.records(problems=60, failing=0.03)
     analysis = Analysis(records, strategies=("single", "vote-4", "hogwild-2", "hogwild-4"))
-    said = [one.replace(words.THIN, "").replace("\N{NO-BREAK SPACE}", " ")
-            for one in summary(analysis, "single")]  # fmt: skip
-    ahead = "beyond the confidence intervals"
-    assert said == [
-        "At 32 passes one cannot tell the strategies apart.",
-        f"At 64 and 96 passes hogwild-4 is ahead of all others, {ahead} (40.0% to 95.8% right).",
-        f"At 128 passes hogwild-4 is ahead of single and vote-4, {ahead} (96.7% right); it cannot "
-        "be told from hogwild-2.",
-        f"At 192 passes hogwild-2 is ahead of single and vote-4, {ahead} (96.7% right); it cannot "
-        "be told from hogwild-4.",
-        "At 256 passes one cannot tell the strategies apart.",
-        "hogwild-2 needs a budget of 123 passes for the 78.3% for which single needs one of 192: "
-        f"1.56{words.TIMES} sooner (1.41 to 1.64{words.TIMES}).",
-        "hogwild-4 needs a budget of 86 passes for the 78.3% for which single needs one of 192: "
-        f"2.23{words.TIMES} sooner (2.11 to 2.38{words.TIMES}).",
+    sentences = [
+        sentence.replace(formatting.THIN, "").replace("\N{NO-BREAK SPACE}", " ")
+        for sentence in findings(analysis, "single")
+    ]
+    clear = "confidence intervals do not overlap"
+    assert sentences == [
+        "At 32 passes no strategy is significantly better than another.",
+        f"At 64 and 96 passes hogwild-4 is better than all others (40.0% to 95.8% right; {clear}).",
+        f"At 128 passes hogwild-4 is better than single and vote-4 (96.7% right; {clear}); "
+        "hogwild-2 may be as good.",
+        f"At 192 passes hogwild-2 is better than single and vote-4 (96.7% right; {clear}); "
+        "hogwild-4 may be as good.",
+        "At 256 passes no strategy is significantly better than another.",
+        "For 78.3% accuracy, hogwild-2 needs a budget of 123 passes, and single 192: "
+        f"1.56{formatting.TIMES} sooner (1.41 to 1.64{formatting.TIMES}).",
+        "For 78.3% accuracy, hogwild-4 needs a budget of 86 passes, and single 192: "
+        f"2.23{formatting.TIMES} sooner (2.11 to 2.38{formatting.TIMES}).",
     ]
 
 
 def test_the_summary_says_when_nobody_is() -> None:
     records = made.records(teams=("single",))
     twins = [replace(r, strategy="twin") for r in records]
-    (only,) = summary(Analysis(records + twins), "single")
-    assert only == "At 32 to 256 passes one cannot tell the strategies apart."
+    (only,) = findings(Analysis(records + twins), "single")
+    assert only == "At 32 to 256 passes no strategy is significantly better than another."
 
 
 def test_the_summary_of_some_behind() -> None:
-    """Three share the top: what is news is who does not."""
+    """Three are equal, so the sentence names the one that is worse."""
     records = [
         record(f"p{n}", name, 64, score)
         for n in range(30)
         for name, score in (("a", 1.0), ("b", 1.0), ("c", 1.0), ("d", 0.0))
     ]
-    (only,) = summary(Analysis(records), "a")
+    (only,) = findings(Analysis(records), "a")
     assert only == (
-        "At 64 passes d is behind, beyond the confidence intervals; b and c cannot be told from a, "
-        f"which is highest (100.0{words.THIN}% right)."
+        f"At 64 passes d is worse than a (100.0{formatting.THIN}% right; confidence intervals do "
+        "not overlap); b and c may be as good."
     )
 
 
@@ -244,57 +228,61 @@ def test_clear_by_the_paired_test_only() -> None:
         for n in range(40)
         for name, more in (("a", 0.0), ("b", 0.02))
     ]
-    (only,) = summary(Analysis(records), "a")
-    assert "b is ahead of all others, beyond doubt by the paired test" in only
+    (only,) = findings(Analysis(records), "a")
+    assert only.startswith("At 64 passes b is better than all others (")
+    assert only.endswith("right; paired test).")
 
 
 def test_a_lucky_best_is_not_ahead() -> None:
     """A higher mean that could be chance is not called ahead."""
     records = [record(f"p{n}", "a", 64, float(n < 20)) for n in range(40)]
     records += [record(f"p{n}", "b", 64, float(n < 22)) for n in range(40)]
-    (only,) = summary(Analysis(records), "a")
-    assert only == "At 64 passes one cannot tell the strategies apart."
+    (only,) = findings(Analysis(records), "a")
+    assert only == "At 64 passes no strategy is significantly better than another."
 
 
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (words.count(1234567), "1,234,567"),
-        (words.mean(72.94), "72.9"),
-        (words.mean(1234.5), "1,234"),
-        (words.percent(0.1234), f"12.3{words.THIN}%"),
-        (words.percent(math.nan), words.UNKNOWN),
-        (words.points(0.123), "+12.3"),
-        (words.points(-0.123), f"{words.MINUS}12.3"),
-        (words.points(-0.0001), "0.0"),
-        (words.times(3.144), f"3.14{words.TIMES}"),
-        (words.times(math.inf), "∞"),
-        (words.seconds(0.712), f"0.71{words.THIN}s"),
-        (words.seconds(1234.5), f"1,234{words.THIN}s"),
-        (words.memory(2_130_000), f"2.13{words.THIN}MB"),
-        (words.memory(12), f"12{words.THIN}B"),
-        (words.chance(0.00004), "< 0.001"),
-        (words.exact(0.12345), "0.1235"),
-        (words.exact(3.0), "3"),
-        (words.exact(-0.00001), "0"),
-        (words.exact(120.0), "120"),
-        (words.exact(math.nan), ""),
-        (words.listed(["a"]), "a"),
-        (words.listed(["a", "b", "c"]), "a, b and c"),
-        (words.budgets([32, 64]), "32 and 64"),
-        (words.budgets([32, 64, 1024]), "32 to 1,024"),
+        (formatting.count(1234567), "1,234,567"),
+        (formatting.mean(72.94), "72.9"),
+        (formatting.mean(1234.5), "1,234"),
+        (formatting.percent(0.1234), f"12.3{formatting.THIN}%"),
+        (formatting.percent(math.nan), formatting.UNKNOWN),
+        (formatting.points(0.123), "+12.3"),
+        (formatting.points(-0.123), f"{formatting.MINUS}12.3"),
+        (formatting.points(-0.0001), "0.0"),
+        (formatting.times(3.144), f"3.14{formatting.TIMES}"),
+        (formatting.times(math.inf), "∞"),
+        (formatting.seconds(0.712), f"0.71{formatting.THIN}s"),
+        (formatting.seconds(1234.5), f"1,234{formatting.THIN}s"),
+        (formatting.memory(2_130_000), f"2.13{formatting.THIN}MB"),
+        (formatting.memory(12), f"12{formatting.THIN}B"),
+        (formatting.p_value(0.00004), "< 0.001"),
+        (formatting.exact(0.12345), "0.1235"),
+        (formatting.exact(3.0), "3"),
+        (formatting.exact(-0.00001), "0"),
+        (formatting.exact(120.0), "120"),
+        (formatting.exact(math.nan), ""),
+        (formatting.enumerate_names(["a"]), "a"),
+        (formatting.enumerate_names(["a", "b", "c"]), "a, b and c"),
+        (formatting.budgets([32, 64]), "32 and 64"),
+        (formatting.budgets([32, 64, 1024]), "32 to 1,024"),
         (
-            words.interval(Estimate(0.5, 0.25, 0.75), words.percent),
-            f"25.0{words.BETWEEN}75.0{words.THIN}%",
+            formatting.interval(Estimate(0.5, 0.25, 0.75), formatting.percent),
+            f"25.0{formatting.BETWEEN}75.0{formatting.THIN}%",
         ),
         (
-            words.interval(Estimate(1e6, 9e5, 1.1e6), words.memory),
-            f"900.00{words.THIN}kB{words.BETWEEN}1.10{words.THIN}MB",
+            formatting.interval(Estimate(1e6, 9e5, 1.1e6), formatting.memory),
+            f"900.00{formatting.THIN}kB{formatting.BETWEEN}1.10{formatting.THIN}MB",
         ),
-        (words.interval(Estimate(0.5, math.nan, math.nan), words.percent), words.UNKNOWN),
+        (
+            formatting.interval(Estimate(0.5, math.nan, math.nan), formatting.percent),
+            formatting.UNKNOWN,
+        ),
     ],
 )
-def test_words(shown: str, expected: str) -> None:
+def test_formatting(shown: str, expected: str) -> None:
     assert shown == expected
 
 
@@ -339,10 +327,10 @@ def test_charts_show_the_statistics() -> None:
     assert line.colour == 3
     assert [(p.x, p.y) for p in line.points] == [(row.budget, row.accuracy) for row in rows]
     (line,) = (one for one in used.series if one.name == "hogwild-4")
-    assert [(p.x, p.sideways) for p in line.points] == [(r.passes.value, r.passes) for r in rows]
+    assert [(p.x, p.x_interval) for p in line.points] == [(r.passes.value, r.passes) for r in rows]
     assert [one.name for one in speed.series if one.colour == 0] == []  # not against itself
     assert all(point.y.low > 0 for one in speed.series for point in one.points)
-    assert accuracy.heights[0] == 0  # an axis that starts elsewhere exaggerates
+    assert accuracy.y_ticks[0] == 0  # an axis that starts elsewhere exaggerates
 
 
 # Transcripts.
@@ -355,18 +343,18 @@ def test_transcripts_that_do_not_fit_are_counted(tmp_path: Path) -> None:
         for name in ("hogwild-2", "single")
         for n in range(30)
     ]
-    page = read(write_report(tmp_path, made.records(), some, pictures=False, most_transcripts=7))
+    page = read(write_report(tmp_path, made.records(), some, max_transcripts=7))
     chosen = [(entry["problem"], entry["strategy"]) for entry in page.json("index")]
     assert chosen == [(f"p-{n:03}", name) for n in range(4) for name in ("single", "hogwild-2")][:7]
     assert page.json("t6")["question"] == "So (a) 7."
-    assert "carries 7 transcripts; 53 more did not fit" in page.text
+    assert "contains 7 transcripts; 53 more are in the folder" in page.text
 
 
 def test_long_transcripts_are_cut() -> None:
     """After so many letters; what was cut is counted, and short ones stay whole."""
     long, short = made.transcript(text="x" * 1000), made.transcript("p-001", text="y" * 10)
-    found = embed([long, short], ["hogwild-2"], limit=9, letters=1500, total=10**6)
-    assert (len(found.texts), found.left_out, found.shortened) == (2, 0, 1)
+    found = embed([long, short], ["hogwild-2"], max_count=9, max_characters=1500, max_total=10**6)
+    assert (len(found.texts), found.omitted, found.shortened) == (2, 0, 1)
     assert found.texts[0].count("x") < 7500
     assert '"cut": 2500' in found.texts[0]
     assert '"cut": 0' in found.texts[1]
@@ -374,9 +362,9 @@ def test_long_transcripts_are_cut() -> None:
 
 def test_all_transcripts_together_have_a_limit() -> None:
     some = [made.transcript(f"p-{n:03}", text="x" * 1000) for n in range(20)]
-    one = len(embed(some[:1], [], limit=9, letters=10**5, total=10**6).texts[0])
-    found = embed(some, [], limit=99, letters=10**5, total=5 * one)
-    assert (len(found.texts), found.left_out) == (5, 15)
+    one = len(embed(some[:1], [], max_count=9, max_characters=10**5, max_total=10**6).texts[0])
+    found = embed(some, [], max_count=99, max_characters=10**5, max_total=5 * one)
+    assert (len(found.texts), found.omitted) == (5, 15)
 
 
 def test_odd_transcripts(tmp_path: Path) -> None:
@@ -388,7 +376,7 @@ def test_odd_transcripts(tmp_path: Path) -> None:
         answer=None,
         score=math.nan,
     )
-    read_back = read(write_report(tmp_path, made.records(), [odd], pictures=False)).json("t0")
+    read_back = read(write_report(tmp_path, made.records(), [odd])).json("t0")
     assert read_back["truth"] == '{"values": [1, null]}'
     assert (read_back["answer"], read_back["score"]) == (None, None)
     assert [step["worker"] for step in read_back["steps"]] == ["Zoe", ""]

@@ -1,4 +1,4 @@
-"""What models wrote stays text: in the page's source, and in a browser that would run it."""
+"""Text from models stays text: in the page's source, in charts, and in a browser."""
 
 # ruff: noqa: RUF001  (what the page says)
 
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
@@ -18,8 +19,8 @@ from hypothesis import strategies as st
 
 from hogwild_agents.evaluation.records import Record, Transcript
 from hogwild_agents.evaluation.report import write_report
-from hogwild_agents.evaluation.report.embed import clean, json_text
-from hogwild_agents.evaluation.report.tables import plain
+from hogwild_agents.evaluation.report.safety import clean, json_for_script
+from hogwild_agents.evaluation.report.tables import escape
 from tests.unit.evaluation.report import made
 from tests.unit.evaluation.report.browser import PROGRAM, Browser, browser
 from tests.unit.evaluation.report.pages import Page
@@ -56,12 +57,14 @@ def poisoned(text: str) -> tuple[list[Record], list[Transcript], dict[str, objec
             truth={"values": [text]},
         )
     ]
-    run = {"command": text, "model": text, "date": text, f"odd {text}": {text: [text]}}
+    run: dict[str, object] = {
+        "command": text, "model": text, "date": text, f"odd {text}": {text: [text]}
+    }  # fmt: skip
     return records, transcripts, run
 
 
 def page_of(folder: Path, text: str) -> Path:
-    return write_report(folder, *poisoned(text), pictures=False)
+    return write_report(folder, *poisoned(text))
 
 
 def test_hostile_text_makes_no_element(tmp_path: Path) -> None:
@@ -76,6 +79,18 @@ def test_hostile_text_makes_no_element(tmp_path: Path) -> None:
     steps = hostile.json("t0")["steps"]
     assert [step["text"] for step in steps] == [HOSTILE] * 4
     assert hostile.json("t0")["workers"][0] == f"Alice {HOSTILE}"
+
+
+def test_hostile_text_in_a_chart(tmp_path: Path) -> None:
+    """The file is well-formed, and has the same elements as one about harmless text."""
+    page_of(tmp_path / "a", "ab")
+    page_of(tmp_path / "b", HOSTILE)
+    for name in ("accuracy.svg", "passes.svg"):
+        harmless, hostile = (
+            [element.tag for element in ElementTree.parse(tmp_path / folder / name).iter()]
+            for folder in ("a", "b")
+        )
+        assert hostile == harmless
 
 
 def test_the_policy_names_the_only_script_and_style(tmp_path: Path) -> None:
@@ -120,7 +135,7 @@ def test_the_reader_writes_no_markup(tmp_path: Path) -> None:
 @given(st.text() | st.sampled_from([HOSTILE, "</script", "<!--", "&amp;", "\u2028"]))
 def test_json_for_a_script_tag(text: str) -> None:
     """Any text comes back as it was, from letters that HTML gives no meaning."""
-    made_safe = json_text({text: [text]})
+    made_safe = json_for_script({text: [text]})
     assert json.loads(made_safe) == {text: [text]}
     assert made_safe.isascii()
     assert not set("<>&'") & set(made_safe)
@@ -134,7 +149,7 @@ def test_what_no_page_can_hold() -> None:
 
 def test_markdown_says_it_as_it_is(tmp_path: Path) -> None:
     """No markup, no line and no cell of a table comes out of a name."""
-    assert plain("a|b\n<img>*c*`d`[e](f) # $x$ ~z~") == (
+    assert escape("a|b\n<img>*c*`d`[e](f) # $x$ ~z~") == (
         r"a\|b \<img\>\*c\*\`d\`\[e\](f) \# \$x\$ \~z\~"
     )
     page_of(tmp_path, HOSTILE + "\n\n# heading | cell")
@@ -157,7 +172,7 @@ def test_hostile_text_runs_nothing_in_a_browser(tmp_path: Path, chromium: Browse
     chromium.open(page_of(tmp_path, HOSTILE))
     assert chromium.run("document.documentElement.dataset.owned") is None
     assert chromium.complaints == []
-    shown = chromium.run("document.querySelector('.turn .text').textContent")
+    shown = chromium.run("document.querySelector('.step .text').textContent")
     assert "onerror=document.documentElement.dataset.owned=2" in shown
     assert "{{ 7 * 7 }}" in shown
     assert (
@@ -169,11 +184,11 @@ def test_hostile_text_runs_nothing_in_a_browser(tmp_path: Path, chromium: Browse
 
 @needs_browser
 def test_the_policy_is_a_wall_of_its_own(tmp_path: Path, chromium: Browser) -> None:
-    """Were something not escaped, it would still not run."""
+    """If something were not escaped, it would still not run."""
     file = page_of(tmp_path, "a")
     html = file.read_text()
     chromium.open(file)
-    assert chromium.run("document.querySelectorAll('.turn').length") == 4
+    assert chromium.run("document.querySelectorAll('.step').length") == 4
     raw = HOSTILE[: HOSTILE.index("<!--")] + "<style>body{margin:99px}</style>"
     file.write_text(html.replace("<main>", f"<main>{raw}", 1))
     chromium.open(file)
@@ -181,7 +196,7 @@ def test_the_policy_is_a_wall_of_its_own(tmp_path: Path, chromium: Browser) -> N
     assert chromium.run("document.documentElement.dataset.owned") is None
     assert chromium.run("getComputedStyle(document.body).marginLeft") == "0px"
     assert "Content Security Policy" in "".join(chromium.complaints)
-    assert chromium.run("document.querySelectorAll('.turn').length") == 4  # the reader still works
+    assert chromium.run("document.querySelectorAll('.step').length") == 4  # the reader still works
 
 
 @needs_browser
@@ -192,7 +207,7 @@ def test_the_page_fits(tmp_path: Path, chromium: Browser, width: int, dark: bool
     more = "-combined-unchecked-at-temperature-0.7"
     records = [replace(one, strategy=one.strategy + more) for one in made.records(problems=8)]
     transcripts = [made.transcript(strategy=f"hogwild-2{more}", text="w" * 300)]
-    file = write_report(tmp_path, records, transcripts, {"command": "w" * 300}, pictures=False)
+    file = write_report(tmp_path, records, transcripts, {"command": "w" * 300})
     chromium.open(file, width=width, dark=dark)
     chromium.run("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert chromium.run("document.documentElement.scrollWidth") <= width
@@ -227,17 +242,17 @@ def test_the_reader_shows_what_is_chosen(tmp_path: Path, chromium: Browser) -> N
         for strategy in ("single", "hogwild-2")
         for seed in (0, 1)
     ]
-    file = write_report(tmp_path, made.records(problems=3), transcripts, pictures=False)
+    file = write_report(tmp_path, made.records(problems=3), transcripts)
     shown = "document.querySelector('.question .text').textContent"
     chromium.open(file)
     assert chromium.run(shown) == "p-000 by single 0"
     chromium.open(file, "#problem=p-001&strategy=hogwild-2&seed=1")
     assert chromium.run(shown) == "p-001 by hogwild-2 1"
-    chromium.run("document.getElementById('forth').click()")
+    chromium.run("document.getElementById('next').click()")
     assert chromium.run(shown) == "p-002 by hogwild-2 1"
-    chromium.run("document.getElementById('forth').click()")
+    chromium.run("document.getElementById('next').click()")
     assert chromium.run(shown) == "p-000 by hogwild-2 1"
-    chromium.run("document.getElementById('back').click()")
+    chromium.run("document.getElementById('previous').click()")
     assert chromium.run(shown) == "p-002 by hogwild-2 1"
     assert chromium.run("location.hash") == "#problem=p-002&strategy=hogwild-2&seed=1"
     chromium.run(
@@ -248,9 +263,9 @@ def test_the_reader_shows_what_is_chosen(tmp_path: Path, chromium: Browser) -> N
     chromium.open(file, "#problem=nonsense&strategy=<b>")
     assert chromium.run(shown) == "p-000 by single 0"
     boxes = chromium.run(
-        """[...document.querySelectorAll('.turn')].map((turn) => {
-        const box = turn.getBoundingClientRect();
-        return [turn.querySelector('h3').textContent, box.left, box.top];})"""
+        """[...document.querySelectorAll('.step')].map((step) => {
+        const box = step.getBoundingClientRect();
+        return [step.querySelector('h3').textContent, box.left, box.top];})"""
     )
     assert [name for name, _, _ in boxes] == [
         "Alice [1] passes 0–19", "Bob [1] passes 3–19",
@@ -259,6 +274,6 @@ def test_the_reader_shows_what_is_chosen(tmp_path: Path, chromium: Browser) -> N
     alice, bob, alice_next, bob_next = boxes
     assert alice[1] == alice_next[1] < bob[1] == bob_next[1]
     assert alice[2] < bob[2] < alice_next[2] < bob_next[2]
-    asked = chromium.run("document.querySelector('.asked').textContent")
+    asked = chromium.run("document.querySelector('.interrupt').textContent")
     assert asked == "interruptQuick check p-000 by single 0answered: no"
     assert chromium.complaints == []

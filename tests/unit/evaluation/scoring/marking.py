@@ -1,4 +1,4 @@
-"""Short ways to ask for a mark."""
+"""Short ways to score a text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hogwild_agents.evaluation.scoring import mark
 
 
 def score(scorer: str, truth: Any, text: str, **extra: Any) -> float:
-    """What a text is worth."""
+    """The score of a text."""
     return mark(Problem("p", "q", truth, scorer, extra), text)
 
 
@@ -20,7 +20,7 @@ def boxed(answer: str) -> str:
 
 
 def cases_of(*cases: tuple[str, str], kind: str = "stdin") -> str:
-    """Tests in LiveCodeBench's form."""
+    """Tests in LiveCodeBench's format."""
     return json.dumps(
-        [{"input": given, "output": right, "testtype": kind} for given, right in cases]
+        [{"input": text, "output": expected, "testtype": kind} for text, expected in cases]
     )

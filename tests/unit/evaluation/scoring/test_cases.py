@@ -26,7 +26,7 @@ def packed(value: Any, protocol: int = 4) -> str:
     return base64.b64encode(zlib.compress(pickle.dumps(value, protocol))).decode()
 
 
-BOTH = [Case("1\n", "2\n", function=False), Case("3", "4", function=False)]
+BOTH = [Case("1\n", "2\n", calls_function=False), Case("3", "4", calls_function=False)]
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -39,7 +39,7 @@ def test_packed_tests_are_read(protocol: int) -> None:
 
 def test_functional_tests_and_none() -> None:
     assert read_cases(cases_of(("[1]", "2"), kind="functional")) == [
-        Case("[1]", "2", function=True)
+        Case("[1]", "2", calls_function=True)
     ]
     assert read_cases("") == read_cases("[]") == []
 
@@ -47,8 +47,8 @@ def test_functional_tests_and_none() -> None:
 class Calls:
     """When it is unpickled, a function is called."""
 
-    def __init__(self, function: Any, *given: Any) -> None:
-        self.call = function, given
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
 
     def __reduce__(self) -> Any:
         return self.call
@@ -108,7 +108,7 @@ def test_tests_in_another_form_are_refused(text: str) -> None:
 
 def test_what_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = packed("a" * 10**6)
-    monkeypatch.setattr("hogwild_agents.evaluation.scoring.cases.LARGEST", 10**5)
+    monkeypatch.setattr("hogwild_agents.evaluation.scoring.cases.MAX_BYTES", 10**5)
     with pytest.raises(BadTestsError, match="unpack to more"):
         read_cases(bomb)
 

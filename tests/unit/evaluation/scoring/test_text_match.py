@@ -1,4 +1,4 @@
-"""Numbers, words, letters and lists, marked without any library."""
+"""Scores of numbers, words, letters and lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers and verdicts as people read them."""
+"""Numbers, intervals and verdicts as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from hogwild_agents.evaluation.figures import Comparison, Estimate, Speedup
+from hogwild_agents.evaluation.estimates import Comparison, Estimate, Speedup
 
 Format: TypeAlias = Callable[[float], str]
 
@@ -17,70 +17,70 @@ BETWEEN = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"
 THIN = "\N{NARROW NO-BREAK SPACE}"
 
 MARKS = {"better": "▲", "worse": "▼", "cannot tell": "·"}
-"""Beside the word, for those who see no colour."""
+"""Shown next to the word, for readers who do not see colours."""
 
 
 def exact(value: float) -> str:
-    """A number for machines: four decimals at most, empty if there is none."""
+    """A number for programs: at most four decimals; empty if it is not finite."""
     if not math.isfinite(value):
         return ""
     text = f"{value:.4f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 
 
-def _known(show: Format) -> Format:
-    def shown(value: float) -> str:
+def _handles_missing(show: Format) -> Format:
+    def text(value: float) -> str:
         if math.isinf(value):
             return "∞"
         return UNKNOWN if math.isnan(value) else show(value).replace("-", MINUS)
 
-    return shown
+    return text
 
 
-@_known
+@_handles_missing
 def count(value: float) -> str:
     """A whole number: 1,234."""
     return f"{value:,.0f}"
 
 
-@_known
+@_handles_missing
 def mean(value: float) -> str:
     """A mean of whole numbers: 72.9; 1,234."""
     return f"{value:,.1f}" if abs(value) < 999.95 else f"{value:,.0f}"
 
 
-@_known
+@_handles_missing
 def precise(value: float) -> str:
-    """0.31: small counts, which one decimal would hide."""
+    """0.31: for small counts."""
     return f"{value:,.2f}"
 
 
-@_known
+@_handles_missing
 def percent(value: float) -> str:
     """71.3 %."""
     return f"{100 * value:.1f}{THIN}%"
 
 
-@_known
+@_handles_missing
 def points(value: float) -> str:
     """Percentage points, with a sign: +12.0."""
     text = f"{100 * value:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text
 
 
-@_known
+@_handles_missing
 def times(value: float) -> str:
     """A ratio: two decimals below ten."""
     return f"{value:.2f}{TIMES}" if value < 9.995 else f"{value:,.1f}{TIMES}"
 
 
-@_known
+@_handles_missing
 def seconds(value: float) -> str:
     """0.71 s; 1,204 s."""
     return f"{value:,.2f}{THIN}s" if value < 100 else f"{value:,.0f}{THIN}s"
 
 
-@_known
+@_handles_missing
 def memory(value: float) -> str:
     """2.13 MB: powers of ten."""
     for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
@@ -89,14 +89,14 @@ def memory(value: float) -> str:
     return f"{value:,.0f}{THIN}B"
 
 
-@_known
-def chance(value: float) -> str:
-    """A p-value: 0.012; below a thousandth it is no use to know it better."""
+@_handles_missing
+def p_value(value: float) -> str:
+    """A p-value: 0.012."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def interval(estimate: Estimate, show: Format) -> str:
-    """Both ends, the unit once."""
+    """Both ends, with the unit once."""
     if math.isnan(estimate.low) or math.isnan(estimate.high):
         return UNKNOWN
     low, high = show(estimate.low), show(estimate.high)
@@ -104,47 +104,47 @@ def interval(estimate: Estimate, show: Format) -> str:
     return f"{low.removesuffix(unit)}{BETWEEN}{high}"
 
 
-def told(value: object) -> str:
-    """What is said of a run: `torch 2.13.0, numpy 2.4.6` of a mapping."""
+def plain(value: object) -> str:
+    """A JSON value as text: a mapping is `torch 2.13.0, numpy 2.4.6`."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {told(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(told, value))
+        return ", ".join(map(plain, value))
     return str(value)
 
 
-def short(name: str, letters: int) -> str:
-    """Long names lose their middle: beginnings and ends differ most often."""
-    if len(name) <= letters:
+def shorten(name: str, length: int) -> str:
+    """Leaves out the middle of a long name: beginnings and ends differ most often."""
+    if len(name) <= length:
         return name
-    half = (letters - 1) // 2
-    return f"{name[: letters - 1 - half]}…{name[-half:]}"
+    half = (length - 1) // 2
+    return f"{name[: length - 1 - half]}…{name[-half:]}"
 
 
-def listed(names: Sequence[str], last: str = "and") -> str:
+def enumerate_names(names: Sequence[str], last: str = "and") -> str:
     """a, b and c."""
     return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def budgets(values: Sequence[int]) -> str:
-    """32 to 96, for budgets that follow each other in a run."""
+    """32 to 96: consecutive budgets of a run."""
     ends = [f"{value:,}" for value in values]
     if len(ends) > 2:
         return f"{ends[0]} to {ends[-1]}"
     return " and ".join(ends)
 
 
-def speedup(found: Speedup) -> str:
-    """The ratio, a lower bound of it, or that there is none."""
-    if math.isnan(found.ratio.value):
+def speedup(speedup: Speedup) -> str:
+    """The ratio, or its lower bound."""
+    if math.isnan(speedup.ratio.value):
         return UNKNOWN
-    if math.isinf(found.passes):
+    if math.isinf(speedup.passes):
         return "not reached"
-    return f"{'≥ ' if found.first else ''}{times(found.ratio.value)}"
+    return f"{'≥ ' if speedup.is_lower_bound else ''}{times(speedup.ratio.value)}"
 
 
 def sooner(verdict: str) -> str:
-    """A verdict on a speed-up."""
+    """The verdict on a speed-up."""
     return {"better": "sooner", "worse": "later"}.get(verdict, "cannot tell")
 
 

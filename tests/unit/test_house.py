@@ -21,7 +21,7 @@ TESTS = ROOT / "tests"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 LEVELS = (
-    {"errors", "version"},
+    {"errors", "names", "version"},
     {"engine"},
     {"team"},
     {"constrained", "pocket"},

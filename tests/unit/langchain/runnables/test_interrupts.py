@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -67,9 +68,8 @@ def test_an_interrupt_is_what_its_function_says() -> None:
         await asyncio.sleep(0)
         return half_time(seen)
 
-    call: Any = half_time.__call__
-    made: list[Any] = [half_time, later, RunnableLambda(half_time), RunnableLambda(later), call]
-    for function in [*made, Interrupt(half_time)]:
+    made: list[Any] = [half_time, later, RunnableLambda(half_time), RunnableLambda(later)]
+    for function in [*made, Interrupt(half_time), partial(half_time)]:
         interrupt = Interrupt(function)
         assert interrupt(context()) == half_time(context())
         assert interrupt(context(passes=1)) is None

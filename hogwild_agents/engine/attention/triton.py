@@ -241,12 +241,13 @@ def _launch_options(rows: int, block_d: int, exact: bool) -> dict[str, int]:
     """Warps and pipeline stages of `attend`, by the size of its tiles.
 
     Chosen so that, compiled for sm_90, nothing spills and three programs of a decode pass (with
-    keys of up to 128 numbers) share a multiprocessor. Large float32 tiles spill even with 16 warps,
-    but far less than with 8: no tensor core holds a part of their operands.
+    keys of up to 128 numbers) share a multiprocessor. Float32 products run without tensor cores and
+    need more registers, so they get more warps; their largest tiles spill all the same.
     """
-    stages = 3 if block_d <= 128 and rows <= 64 and not exact else 2
-    warps = 4 if rows <= 32 else 16 if exact else 8
-    return {"num_warps": warps, "num_stages": stages}
+    if exact:
+        return {"num_warps": min(max(4, rows // 4), 16), "num_stages": 2}
+    stages = 3 if block_d <= 128 and rows <= 64 else 2
+    return {"num_warps": 4 if rows <= 32 else 8, "num_stages": stages}
 
 
 def _dense(states: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ PROCESSOR_SHARED, PROCESSOR_REGISTERS = 228 * KIB, 65_536
 RESERVED = KIB
 """Shared memory that a program takes on top of its own."""
 
-STACK = {"attend decode 64": 16, "attend fp32 prompt 64 nope": 8192}
+STACK = {"attend decode 64": 16, "attend fp32 prompt 64 nope": 1536}
 """Bytes of stack that these may use. The first keeps three numbers there while its loop runs, so
 that it needs only 72 registers. Float32 tiles are for comparison, and no tensor core helps them."""
 

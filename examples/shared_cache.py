@@ -13,7 +13,7 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from hogwild_agents import SharedCacheModel
-from hogwild_agents.bench.engine import build_shape
+from hogwild_agents.bench.random_model import build_shape
 from hogwild_agents.engine import SamplerState, SamplingParams, sample
 
 PROMPT = list(range(2, 34))

@@ -1,14 +1,14 @@
-"""Engines under test, each ready for one decode pass after the other from the same random cache.
+"""The engines that are compared, each ready to run decode passes over a full cache.
 
-Caches are filled with random numbers instead of a prefill, which changes no timing of a decode
-pass. All contenders draw the same numbers, so that a lone worker and plain transformers compute the
-same logits.
+Caches are filled with random numbers instead of a prefill, which does not change the time of a
+decode pass. All contenders draw the same numbers, so that a lone worker and plain transformers
+compute the same logits.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -18,51 +18,51 @@ import torch
 from torch import Tensor
 from transformers import CompileConfig, DynamicCache, PreTrainedModel, StaticCache
 
-from hogwild_agents.engine.attention.interface import NAME
+from hogwild_agents.engine.attention.interface import ATTN_IMPLEMENTATION
 from hogwild_agents.engine.cache.blocks import CacheBlock
 from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.model import SharedCacheModel, compile_model
 from hogwild_agents.engine.rows import make_rows
 from hogwild_agents.errors import ContextLengthError
 
-CALM_CPU, CALM_CUDA = 2, 5
-"""Passes without a new recording after which a contender is warm. On a CUDA card the first pass of
-a shape is launched, the second one recorded; `torch.compile` takes three to record its own."""
+STABLE_PASSES = {"cpu": 2, "cuda": 5}
+"""Passes without a new capture after which a contender is warm. On a CUDA card the first pass of a
+shape is launched and the second one captured; `torch.compile` takes three to capture its own."""
 
-MOST_WARM_UP = 24
-"""Passes after which a contender is timed though it still records."""
+MAX_WARM_UP = 24
+"""Passes after which a contender is timed even if it still captures graphs."""
 
-STRIDE = 64
-"""Static caches are this long or a multiple: sdpa copies masks of an odd length in every pass."""
+STATIC_CACHE_MULTIPLE = 64
+"""Static caches are a multiple of this long: sdpa copies masks of other lengths in every pass."""
 
-MOST_SIZES = 64
-"""Of batches and caches that transformers compiles for; torch's own limit is 8."""
+MAX_COMPILED_SIZES = 64
+"""Sizes of batches and caches that transformers compiles for; torch's own limit is 8."""
 
-Name = Literal["hogwild", "transformers", "transformers-batch", "transformers-static"]
+Engine = Literal["hogwild", "transformers", "transformers-batch", "transformers-static"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """Who is to be timed, and with what before it.
+class Case:
+    """What is timed: an engine, and the size of its passes.
 
     Attributes:
         engine: `hogwild`, `transformers` (DynamicCache, batch 1), `transformers-batch` (the same
             with `workers` rows) or `transformers-static` (StaticCache, `workers` rows).
-        workers: Tokens that a team, or a batch, writes in a pass.
+        workers: Tokens that a team or a batch writes in a pass.
         context: Tokens that every worker sees before its own.
-        teams: How many teams run in a pass, each with a context of its own.
+        teams: How many teams run in a pass, each with its own context.
         compiled: Whether the model runs through `torch.compile`.
     """
 
-    engine: Name
+    engine: Engine
     workers: int
     context: int
     teams: int = 1
     compiled: bool = False
 
     @property
-    def name(self) -> str:
-        """As tables call it."""
+    def label(self) -> str:
+        """Its name in tables."""
         return f"{self.engine}-compiled" if self.compiled else self.engine
 
 
@@ -71,100 +71,94 @@ class Contender:
     """An engine with a full cache.
 
     Attributes:
-        entry: Who it is.
-        run: Runs a pass; logits [teams * workers, ..., vocab].
-        kv_bytes: The memory that its keys and values take by now.
-        recordings: How many CUDA graphs it has recorded by now.
-        close: Gives its cache back.
+        case: What it is.
+        run: Runs a pass; returns logits [teams * workers, ..., vocab].
+        kv_bytes: The memory that its keys and values take at present.
+        captures: How many CUDA graphs it has captured so far.
+        close: Frees its cache.
     """
 
-    entry: Entry
+    case: Case
     run: Callable[[], Tensor]
     kv_bytes: Callable[[], int]
-    recordings: Callable[[], int]
+    captures: Callable[[], int]
     close: Callable[[], None]
 
-    def choose(self) -> None:
-        """Runs a pass and brings one number per row back, as choosing tokens would."""
+    def decode(self) -> None:
+        """Runs a pass and copies one number per row to the host, as greedy decoding does."""
         self.run().argmax(-1).tolist()
 
 
-def make_contender(shared: SharedCacheModel, entry: Entry, passes: int) -> Contender:
-    """A contender that is warm and has room for so many passes.
+def make_contender(shared: SharedCacheModel, case: Case, passes: int) -> Contender:
+    """A contender that is warm and has room for the passes.
 
     Raises:
-        ContextLengthError: The model does not reach so far.
+        ContextLengthError: The passes exceed the model's context length.
         OutOfCacheMemoryError: The engine's cache has no room.
-        RuntimeError: The device has none; it speaks of memory.
+        RuntimeError: The device has no memory; the message says so.
     """
-    room = MOST_WARM_UP + passes
-    longest = entry.context + (entry.workers if entry.engine == "hogwild" else 1) * room
-    if longest > shared.max_length:
+    total = MAX_WARM_UP + passes
+    is_hogwild = case.engine == "hogwild"
+    length = case.context + (case.workers if is_hogwild else 1) * total
+    if length > shared.max_length:
         raise ContextLengthError(
-            f"{entry.workers} workers would reach {longest:,} tokens, and the model takes "
+            f"{case.workers} workers would reach {length:,} tokens, and the model takes at most "
             f"{shared.max_length:,}"
         )
-    ours = entry.engine == "hogwild"
-    contender = _team(shared, entry) if ours else _alone(shared, entry, room)
-    needed = CALM_CUDA if shared.device.type == "cuda" else CALM_CPU
-    calm = 0
-    with attention_of(shared.model, entry):
-        for _ in range(MOST_WARM_UP):
-            before = contender.recordings()
-            contender.choose()
-            calm = calm + 1 if contender.recordings() == before else 0
-            if calm >= needed:
+    contender = _hogwild(shared, case) if is_hogwild else _transformers(shared, case, total)
+    needed = STABLE_PASSES.get(shared.device.type, STABLE_PASSES["cpu"])
+    stable = 0
+    with use_attention_of(shared.model, case):
+        for _ in range(MAX_WARM_UP):
+            before = contender.captures()
+            contender.decode()
+            stable = stable + 1 if contender.captures() == before else 0
+            if stable >= needed:
                 break
     return contender
 
 
 @contextmanager
-def attention_of(model: PreTrainedModel, entry: Entry) -> Iterator[None]:
-    """Lends the model the attention of an engine."""
-    if entry.engine == "hogwild":
-        model.set_attn_implementation(NAME)
+def use_attention_of(model: PreTrainedModel, case: Case) -> Iterator[None]:
+    """The model uses the attention of the case's engine in this context."""
+    if case.engine == "hogwild":
+        model.set_attn_implementation(ATTN_IMPLEMENTATION)
     else:
         try:
             model.set_attn_implementation("sdpa")
-        except ValueError:  # some families have no other
+        except ValueError:  # some families have only eager attention
             model.set_attn_implementation("eager")
     try:
         yield
     finally:
-        model.set_attn_implementation(NAME)
+        model.set_attn_implementation(ATTN_IMPLEMENTATION)
 
 
-def counting_twin(
-    shared: SharedCacheModel, compiled: bool
-) -> tuple[SharedCacheModel, Callable[[], int]]:
-    """The same weights and cache, run another way, and how many passes it has recorded."""
+def twin_of(shared: SharedCacheModel, compiled: bool) -> tuple[SharedCacheModel, Callable[[], int]]:
+    """A model with the same weights and cache but its own CUDA graphs, and how many it captured."""
     twin = copy.copy(shared)
-    twin._compiled = compile_model(shared.model) if compiled else None
-    made = 0
-    if shared._graphs is not None:
-        from hogwild_agents.engine.attention.cuda_graphs import (  # they need Triton
-            CudaGraphRunner,
-            record_graph,
-        )
-
-        def record(run: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-            nonlocal made
-            made += 1
-            return record_graph(run)
-
-        twin._graphs = CudaGraphRunner(shared.pool, twin._call, record)
-    return twin, lambda: made
+    twin.compiled = compile_model(shared.model) if compiled else None
+    if shared.graphs is None:
+        return twin, lambda: 0
+    twin.graphs = graphs = type(shared.graphs)(shared.pool, twin.run_model, shared.graphs.capture)
+    return twin, lambda: graphs.captures
 
 
-def _team(shared: SharedCacheModel, entry: Entry) -> Contender:
-    """Teams in the contiguous layout: the context, the others' work, its own."""
-    twin, recordings = counting_twin(shared, entry.compiled)
-    blocks, views = [], []
-    for team in range(entry.teams):
-        prompt, *own = (shared.new_block() for _ in range(entry.workers + 1))
-        fill(prompt, entry.context, shared.dtype, team)
+def views_of(prompt: CacheBlock, own: Sequence[CacheBlock]) -> list[list[CacheBlock]]:
+    """The contiguous layout: every worker sees the prompt, the others' blocks and its own."""
+    return [[prompt, *(other for other in own if other is not block), block] for block in own]
+
+
+def _hogwild(shared: SharedCacheModel, case: Case) -> Contender:
+    """Our engine, with teams in the contiguous layout."""
+    twin, captures = twin_of(shared, case.compiled)
+    blocks: list[CacheBlock] = []
+    views: list[list[CacheBlock]] = []
+    for team in range(case.teams):
+        prompt, *own = (shared.new_block() for _ in range(case.workers + 1))
+        fill_randomly(prompt, case.context, shared.dtype, team)
         blocks += [prompt, *own]
-        views += [[prompt, *(other for other in own if other is not block), block] for block in own]
+        views += views_of(prompt, own)
     tokens = [np.ones(1, np.int64)] * len(views)
 
     def run() -> Tensor:
@@ -180,35 +174,37 @@ def _team(shared: SharedCacheModel, entry: Entry) -> Contender:
         pages = sum(extent.count for block in blocks for extent in block.extents)
         return pages * PAGE * shared.pool.bytes_per_token
 
-    return Contender(entry, run, kv_bytes, recordings, close)
+    return Contender(case, run, kv_bytes, captures, close)
 
 
-def _alone(shared: SharedCacheModel, entry: Entry, room: int) -> Contender:
-    """The same model by itself, with a cache of its own for every row."""
+def _transformers(shared: SharedCacheModel, case: Case, passes: int) -> Contender:
+    """Plain transformers, where every row of a batch has its own cache."""
     model: Any = shared.model
-    batch = 1 if entry.engine == "transformers" else entry.workers
+    batch = 1 if case.engine == "transformers" else case.workers
     tokens = torch.ones(batch, 1, dtype=torch.int64, device=shared.device)
-    shown: Any = DynamicCache(config=model.config)
+    example: Any = DynamicCache(config=model.config)
     cache: Any = DynamicCache(config=model.config)
-    if entry.engine == "transformers-static":
-        length = -(-(entry.context + room) // STRIDE) * STRIDE
+    if case.engine == "transformers-static":
+        length = case.context + passes
+        length += -length % STATIC_CACHE_MULTIPLE
         cache = StaticCache(config=model.config, max_cache_len=length)
-    with attention_of(model, entry), torch.no_grad():
-        model(input_ids=tokens[:1], past_key_values=shown, use_cache=True)  # what does it cache?
-        for index, layer in enumerate(shown.layers):
+    with use_attention_of(model, case), torch.no_grad():
+        model(input_ids=tokens[:1], past_key_values=example, use_cache=True)  # shows the sizes
+        for index, layer in enumerate(example.layers):
             if layer.keys is None:
                 continue
-            states = _random(entry.context, layer.keys[0], layer.values[0], index, 0)
+            states = _random_states(case.context, layer.keys[0], layer.values[0], index, 0)
             cache.update(*(state.expand(batch, -1, -1, -1) for state in states), index)
-    call, step = model, cast("Callable[[], None]", torch.compiler.cudagraph_mark_step_begin)
-    if entry.compiled:  # as `generate` compiles it, but anew for every size
-        from torch._dynamo import config  # only here: it takes seconds to load
+    call = model
+    mark_step_begin = cast("Callable[[], None]", torch.compiler.cudagraph_mark_step_begin)
+    if case.compiled:  # as `generate` compiles it, but again for every size
+        from torch._dynamo import config  # imported here because it takes seconds
 
-        config.recompile_limit = max(config.recompile_limit, MOST_SIZES)
+        config.recompile_limit = max(config.recompile_limit, MAX_COMPILED_SIZES)
         call = model.get_compiled_call(CompileConfig(dynamic=False))
 
     def run() -> Tensor:
-        step()  # the last pass's logits are not read any more
+        mark_step_begin()  # the logits of the last pass are not needed any more
         with torch.no_grad():
             logits: Tensor = call(
                 input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1
@@ -216,36 +212,36 @@ def _alone(shared: SharedCacheModel, entry: Entry, room: int) -> Contender:
         return logits[:, -1]
 
     def kv_bytes() -> int:
-        held = [layer for layer in cache.layers if layer.keys is not None]
-        return sum(layer.keys.nbytes + layer.values.nbytes for layer in held)
+        layers = [layer for layer in cache.layers if layer.keys is not None]
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
 
-    return Contender(entry, run, kv_bytes, lambda: 0, lambda: cache.layers.clear())
+    return Contender(case, run, kv_bytes, lambda: 0, lambda: cache.layers.clear())
 
 
-def fill(block: CacheBlock, count: int, dtype: torch.dtype, seed: int) -> None:
+def fill_randomly(block: CacheBlock, count: int, dtype: torch.dtype, seed: int) -> None:
     """Appends random keys and values, drawn in `dtype`, without running the model."""
     pool = block.pool
     pool.reserve([(block, count)])
-    where = pool.tensor(block.slots(len(block), len(block) + count))
+    slots = pool.tensor(block.slots(len(block), len(block) + count))
     for layer, keys, values in pool.storage():
-        like_key, like_value = (kept[:, :0].to(dtype) for kept in (keys, values))
-        key, value = _random(count, like_key, like_value, layer.index, seed)
-        pool.put(keys, where, key[0])
-        pool.put(values, where, value[0])
+        like_key, like_value = (states[:, :0].to(dtype) for states in (keys, values))
+        key, value = _random_states(count, like_key, like_value, layer.index, seed)
+        pool.put(keys, slots, key[0])
+        pool.put(values, slots, value[0])
     block.advance(count)
 
 
-def _random(
+def _random_states(
     count: int, keys: Tensor, values: Tensor, layer: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Keys and values [1, kv_heads, count, dim] for a layer, of the given ones' kind.
+    """Random keys and values [1, kv_heads, count, dim] of a layer.
 
     Args:
         count: Tokens.
-        keys: [kv_heads, any, key_dim].
-        values: [kv_heads, any, value_dim].
-        layer: Its index.
-        seed: Of the context.
+        keys: [kv_heads, any, key_dim], which gives the sizes, the type and the device.
+        values: [kv_heads, any, value_dim], likewise.
+        layer: Index of the layer.
+        seed: Differs between contexts.
     """
     drawing = torch.Generator(keys.device).manual_seed(1000 * seed + layer)
     key, value = (

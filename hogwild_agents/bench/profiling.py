@@ -1,62 +1,61 @@
-"""Where the time of a pass goes: attention, matrix products, other work, and the host's own."""
+"""Where the time of a pass goes: attention, matrix products, other work, and the host."""
 
 from __future__ import annotations
 
 import os
 import re
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
-import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import AttentionInterface
 
-from hogwild_agents.bench.contenders import Contender, Entry, attention_of, make_contender
-from hogwild_agents.engine.attention.interface import NAME, shared_cache_attention
+from hogwild_agents.bench.contenders import Case, make_contender, use_attention_of
+from hogwild_agents.bench.timing import wall_seconds
+from hogwild_agents.engine.attention.interface import ATTN_IMPLEMENTATION, shared_cache_attention
 from hogwild_agents.engine.model import SharedCacheModel
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else every profile says that it is made
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise every profile is logged
 
 PASSES = 8
 """Profiled passes."""
 
-LISTED = 25
-"""Kernels, or operators, that a profile names; those that take longest."""
+MAX_LISTED = 25
+"""Kernels or operators that a profile lists: those that take longest."""
 
 HOST = "host"
-"""The part in which the device runs nothing; on a CPU what is no operator: Python, fused code."""
+"""The time in which the device runs nothing; on a CPU all that is no operator, such as Python."""
 
 PARTS = ("attend", "write", "merge", "attention", "matrix products", "other", HOST)
-"""Our three kernels; attention in one piece, as other engines and a CPU run it; and the rest."""
+"""Our three kernels; attention as one piece, on a CPU and in other engines; and the rest."""
 
 KERNELS = {
     "attend": r"^attend(_|$)",
-    "write": r"^write(_|$)",
-    "merge": r"^merge(_|$)",
-    "other": r"^triton_(?!tem)",  # what torch.compile fused, whatever the name goes on to say
+    "write": r"^write_kv(_|$)",
+    "merge": r"^merge_splits(_|$)",
+    "other": r"^triton_(?!tem)",  # fused by torch.compile, whatever else is in the name
     "attention": r"flash|fmha|attention|sdpa",
     "matrix products": r"gemm|gemv|nvjet|cutlass|xmma|splitk|_tem_fused|cublas",
 }
-"""Names of a CUDA card's kernels, by parts; the first that fits counts, else it is `other` too."""
+"""Patterns of the names of CUDA kernels, by part; the first match counts, the rest is `other`."""
 
 OPERATORS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::linear", "mkl::")
-"""A CPU's matrix products."""
+"""Matrix products on a CPU."""
 
-ATTENTION = ("hogwild::attention", "hogwild::read", "aten::scaled_dot_product_attention")
-"""What computes attention on a CPU, with all that it calls."""
+ATTENTION = ("hogwild::attention", "hogwild::attend", "aten::scaled_dot_product_attention")
+"""Operators of attention on a CPU; all that they call is counted too."""
 
 
 class Profile(NamedTuple):
     """Where a pass spends its time.
 
     Attributes:
-        engine: See `Entry.name`.
-        teams: See `Entry`.
-        workers: See `Entry`.
-        context: See `Entry`.
+        engine: See `Case.label`.
+        teams: See `Case`.
+        workers: See `Case`.
+        context: See `Case`.
         parts: Milliseconds of a pass by part, those of `PARTS` that occur.
         longest: Names, calls per pass and milliseconds per pass of what takes longest.
     """
@@ -70,7 +69,7 @@ class Profile(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Something that ran, in microseconds: which part it belongs to, what, from when, how long."""
+    """A kernel or operator that ran: its part, name, start and duration in microseconds."""
 
     part: str
     name: str
@@ -78,47 +77,43 @@ class Span(NamedTuple):
     duration: float
 
 
-def profile_entry(shared: SharedCacheModel, entry: Entry, ms_per_pass: float) -> Profile:
-    """Profiles an engine that was timed before.
+def profile_case(shared: SharedCacheModel, case: Case, ms_per_pass: float) -> Profile:
+    """Profiles a case that was timed before.
 
-    The profiler slows the host. So on a CUDA card the host's part is what the card's leaves of the
-    pass as it was timed without a profiler; on a CPU all parts are scaled to that time.
+    The profiler slows the host. So on a CUDA card the host's part is the difference between the
+    card's time and that of a pass without the profiler; on a CPU all parts are scaled to that time.
 
     Args:
         shared: The model.
-        entry: Who.
-        ms_per_pass: As `bench.measure` found it.
+        case: What to profile.
+        ms_per_pass: Its time without the profiler.
 
     Raises:
         ContextLengthError, OutOfCacheMemoryError, RuntimeError: As `make_contender`.
     """
     cuda = shared.device.type == "cuda"
-    contender = make_contender(shared, entry, PASSES)
-    watched = nullcontext() if cuda or entry.compiled else _attention_watched()
+    contender = make_contender(shared, case, PASSES)
+    named = nullcontext() if cuda or case.compiled else _named_attention()
     activity = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
+
+    def run() -> None:
+        for _ in range(PASSES):
+            contender.decode()
+
     try:
-        with attention_of(shared.model, entry), watched, profile(activities=[activity]) as found:
-            seconds = _run(contender, cuda)
+        with use_attention_of(shared.model, case), named, profile(activities=[activity]) as result:
+            seconds = wall_seconds(run, shared.device)
     finally:
         contender.close()
-    events = found.events() or []
+    events = result.events() or []
     if cuda:
-        return summed_up(entry, list(kernels_of(events)), ms_per_pass, PASSES)
-    slowed = 1e3 * seconds / PASSES / ms_per_pass
-    return summed_up(entry, list(operators_of(events, slowed)), ms_per_pass, PASSES)
+        return summarize(case, list(kernels_of(events)), ms_per_pass, PASSES)
+    slowdown = 1e3 * seconds / PASSES / ms_per_pass
+    return summarize(case, list(operators_of(events, slowdown)), ms_per_pass, PASSES)
 
 
-def _run(contender: Contender, cuda: bool) -> float:
-    start = time.perf_counter()
-    for _ in range(PASSES):
-        contender.choose()
-    if cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def summed_up(entry: Entry, spans: list[Span], ms_per_pass: float, passes: int) -> Profile:
-    """A profile from all that ran in some passes; the host has what is left of `ms_per_pass`."""
+def summarize(case: Case, spans: list[Span], ms_per_pass: float, passes: int) -> Profile:
+    """A profile of all that ran in some passes; the host has the rest of `ms_per_pass`."""
     total: defaultdict[str, float] = defaultdict(float)
     calls: defaultdict[str, float] = defaultdict(float)
     times: defaultdict[str, float] = defaultdict(float)
@@ -128,20 +123,20 @@ def summed_up(entry: Entry, spans: list[Span], ms_per_pass: float, passes: int) 
         times[span.name] += ms
         calls[span.name] += 1 / passes
     if spans:
-        total[HOST] = max(0.0, ms_per_pass - 1e-3 * covered(spans) / passes)
-    names = sorted(times, key=lambda name: -times[name])[:LISTED]
+        total[HOST] = max(0.0, ms_per_pass - 1e-3 * covered_time(spans) / passes)
+    names = sorted(times, key=lambda name: -times[name])[:MAX_LISTED]
     return Profile(
-        entry.name,
-        entry.teams,
-        entry.workers,
-        entry.context,
+        case.label,
+        case.teams,
+        case.workers,
+        case.context,
         {part: total[part] for part in PARTS if part in total},
         [(name, calls[name], times[name]) for name in names],
     )
 
 
-def covered(spans: Iterable[Span]) -> float:
-    """Microseconds in which at least one of them ran."""
+def covered_time(spans: Iterable[Span]) -> float:
+    """Microseconds in which at least one of the spans ran."""
     total, end = 0.0, float("-inf")
     for span in sorted(spans, key=lambda span: span.start):
         stop = span.start + span.duration
@@ -159,7 +154,7 @@ def part_of(kernel: str) -> str:
 
 
 def kernels_of(events: Iterable[Any]) -> Iterator[Span]:
-    """What a CUDA card ran."""
+    """The kernels that a CUDA card ran."""
     for event in events:
         if event.device_type.name != "CUDA" or getattr(event, "is_user_annotation", False):
             continue
@@ -167,39 +162,39 @@ def kernels_of(events: Iterable[Any]) -> Iterator[Span]:
         yield Span(part_of(event.name), event.name, start, end - start)
 
 
-def operators_of(events: Iterable[Any], slowed: float = 1.0) -> Iterator[Span]:
-    """What a CPU ran: each operator without those that it calls, all of them end to end.
+def operators_of(events: Iterable[Any], slowdown: float = 1.0) -> Iterator[Span]:
+    """The operators that a CPU ran, without those that they call, one after the other.
 
     Args:
-        events: A profiler's.
-        slowed: How many times as long all of it took as without the profiler.
+        events: The profiler's events.
+        slowdown: By what factor the profiler made all of it slower.
     """
     at = 0.0
     for event in events:
-        duration = event.self_cpu_time_total / slowed
+        duration = event.self_cpu_time_total / slowdown
         part = "other"
-        above = event
-        while above is not None:
-            if above.name in ATTENTION:
+        caller = event
+        while caller is not None:
+            if caller.name in ATTENTION:
                 part = "attention"
                 break
-            if above.name.startswith(OPERATORS):
+            if caller.name.startswith(OPERATORS):
                 part = "matrix products"
-            above = above.cpu_parent
+            caller = caller.cpu_parent
         yield Span(part, event.name, at, duration)
         at += duration
 
 
 @contextmanager
-def _attention_watched() -> Iterator[None]:
+def _named_attention() -> Iterator[None]:
     """Gives the attention function a name in profiles."""
 
-    def watched(*arguments: Any, **options: Any) -> Any:
+    def named(*arguments: Any, **options: Any) -> Any:
         with record_function(ATTENTION[0]):
             return shared_cache_attention(*arguments, **options)
 
-    AttentionInterface.register(NAME, watched)
+    AttentionInterface.register(ATTN_IMPLEMENTATION, named)
     try:
         yield
     finally:
-        AttentionInterface.register(NAME, shared_cache_attention)
+        AttentionInterface.register(ATTN_IMPLEMENTATION, shared_cache_attention)

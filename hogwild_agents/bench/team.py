@@ -1,4 +1,4 @@
-"""Measures what a session costs beside its forward passes: scheduling, sampling, text, events."""
+"""Measures what a session costs besides its forward passes: scheduling, sampling, text, events."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from hogwild_agents.team.prompts import CollaborationPrompt
 from hogwild_agents.team.team import Team
 
 WARM_UP = 8
-"""Passes before the measured ones: the prompt, the headers, first calls."""
+"""Passes before the measured ones: the prompt, the headers, the first calls."""
 
 
 class Overhead(NamedTuple):
     """What a pass of a session takes, as medians in milliseconds.
 
     Attributes:
-        workers: Of the team.
+        workers: Workers of the team.
         context: Tokens in the cache in the middle of the measurement.
         forward_ms: `SharedCacheModel.run`.
         rest_ms: Everything else.
@@ -44,19 +44,19 @@ class Overhead(NamedTuple):
 def measure_overhead(
     shared: SharedCacheModel, workers: int, passes: int, tick: Callable[[], object]
 ) -> Overhead:
-    """Runs one session, sampled, and clocks the forward passes apart from the rest.
+    """Runs one session with sampling, and times its forward passes and the rest separately.
 
     Args:
-        shared: The model; a random one will do.
-        workers: Of the team.
+        shared: The model; its weights may be random.
+        workers: Workers of the team.
         passes: Measured passes.
-        tick: Called after every one.
+        tick: Called after every measured pass.
 
     Raises:
         HogwildError: The model's vocabulary or context is too small for a session.
     """
-    clocked = _Clocked(shared)
-    scheduler = Scheduler(cast("SharedCacheModel", clocked), 512, 0, lambda: None)
+    timed = _TimedModel(shared)
+    scheduler = Scheduler(cast("SharedCacheModel", timed), 512, 0, lambda: None)
     team = Team(
         byte_tokenizer(),
         workers=workers,
@@ -71,18 +71,18 @@ def measure_overhead(
     task = Task(job, lambda _: None, lambda _, error: errors.append(error), scheduler.check(job))
     scheduler.add(task)
     forward, rest, context = [], [], 0
-    for turn in range(passes + WARM_UP):
-        clocked.seconds = 0.0
+    for step in range(passes + WARM_UP):
+        timed.forward_seconds = 0.0
         start = time.perf_counter()
         scheduler.advance()
         total = time.perf_counter() - start
         if errors:
             raise HogwildError(f"The session failed: {errors[0]}") from errors[0]
-        if turn >= WARM_UP:
+        if step >= WARM_UP:
             tick()
-            forward.append(clocked.seconds)
-            rest.append(total - clocked.seconds)
-        if turn == WARM_UP + passes // 2 and task.lease is not None:
+            forward.append(timed.forward_seconds)
+            rest.append(total - timed.forward_seconds)
+        if step == WARM_UP + passes // 2 and task.lease is not None:
             context = sum(map(len, task.lease.blocks))
     scheduler.cancel(task)
     return Overhead(
@@ -91,7 +91,7 @@ def measure_overhead(
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each byte: writes any text, needs no download."""
+    """A tokenizer with one token for each byte, which needs no download."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -100,12 +100,12 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return cast("PreTrainedTokenizerFast", wrap(tokenizer_object=tokenizer, eos_token="<|end|>"))
 
 
-class _Clocked:
-    """A model that counts the seconds of its forward passes."""
+class _TimedModel:
+    """A model that adds up the seconds of its forward passes."""
 
     def __init__(self, model: SharedCacheModel) -> None:
         self._model = model
-        self.seconds = 0.0
+        self.forward_seconds = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -113,7 +113,7 @@ class _Clocked:
     def run(self, rows: Sequence[Row]) -> Tensor:
         start = time.perf_counter()
         logits = self._model.run(rows)
-        if self._model.device.type == "cuda":  # it returns before the card is done
+        if self._model.device.type == "cuda":  # the call returns before the card has finished
             torch.cuda.synchronize(self._model.device)
-        self.seconds += time.perf_counter() - start
+        self.forward_seconds += time.perf_counter() - start
         return logits

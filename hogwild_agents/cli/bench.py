@@ -25,7 +25,7 @@ from hogwild_agents.cli.output import exit_on_error, print_warning, stderr, stdo
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from hogwild_agents.bench.contenders import Entry
+    from hogwild_agents.bench.contenders import Case
     from hogwild_agents.bench.engine import Measurement
     from hogwild_agents.bench.profiling import Profile
     from hogwild_agents.bench.team import Overhead
@@ -147,6 +147,7 @@ def bench(
 
     from hogwild_agents.bench import engine as benchmark
     from hogwild_agents.bench.team import measure_overhead
+    from hogwild_agents.bench.timing import copy_bandwidth
     from hogwild_agents.cli.bench_tables import (
         print_measurements,
         print_overhead,
@@ -164,7 +165,7 @@ def bench(
         seconds = time.perf_counter() - start
         torch_device = next(loaded.parameters()).device
         scenes = [
-            benchmark.entries_of(workers, length, teams, compiled, torch_device)
+            benchmark.cases_for(workers, length, teams, compiled, torch_device)
             for length in contexts
         ]
         shared = SharedCacheModel.from_pretrained(
@@ -174,12 +175,12 @@ def bench(
             cache_bytes=benchmark.cache_bytes_for(loaded, scenes, passes),
         )
     print_report(shared.report)
-    first, recorded = benchmark.first_passes(shared, max(workers))
+    first_seconds, captures = benchmark.time_first_passes(shared, max(workers))
     stdout.print(
-        f"Loading took {seconds:.1f} s, the first passes {first:.2f} s"
-        + (f", of which {recorded} were recorded." if recorded else ".")
+        f"Loading took {seconds:.1f} s, the first passes {first_seconds:.2f} s"
+        + (f", of which {captures} were captured." if captures else ".")
     )
-    bandwidth = benchmark.copy_bandwidth(torch_device)
+    bandwidth = copy_bandwidth(torch_device)
     machine = (
         torch.cuda.get_device_name(torch_device)
         if torch_device.type == "cuda"
@@ -204,7 +205,7 @@ def bench(
                 for row in benchmark.measure(
                     shared, scene, passes, bandwidth, lambda: progress.advance(task)
                 ):
-                    if isinstance(row, benchmark.LeftOut):
+                    if isinstance(row, benchmark.Skipped):
                         print_skipped(row)
                     else:
                         rows.append(row)
@@ -236,7 +237,7 @@ def bench(
 def _load(model: str | None, shape: str | None, device: str | None, dtype: str) -> PreTrainedModel:
     import torch
 
-    from hogwild_agents.bench.engine import build_shape
+    from hogwild_agents.bench.random_model import build_shape
     from hogwild_agents.engine.loading import choose_device, load_model, parse_dtype
     from hogwild_agents.registry import resolve_source
 
@@ -249,21 +250,21 @@ def _load(model: str | None, shape: str | None, device: str | None, dtype: str) 
 
 
 def _profiles(
-    shared: SharedCacheModel, scenes: list[list[Entry]], rows: list[Measurement]
+    shared: SharedCacheModel, scenes: list[list[Case]], rows: list[Measurement]
 ) -> list[Profile]:
     """Where the time of every measured pass goes."""
-    from hogwild_agents.bench.profiling import profile_entry
+    from hogwild_agents.bench.profiling import profile_case
 
     times = {_key(row): row.ms_per_pass for row in rows}
     return [
-        profile_entry(shared, entry, times[_key(entry)])
+        profile_case(shared, case, times[_key(case)])
         for scene in scenes
-        for entry in scene
-        if _key(entry) in times
+        for case in scene
+        if _key(case) in times
     ]
 
 
-def _key(row: Entry | Measurement | Profile) -> tuple[str, int, int, int]:
+def _key(row: Case | Measurement | Profile) -> tuple[str, int, int, int]:
     """What tells the rows of a run apart."""
-    name = getattr(row, "name", None) or getattr(row, "engine")  # noqa: B009
+    name = getattr(row, "label", None) or getattr(row, "engine")  # noqa: B009
     return name, row.teams, row.workers, row.context

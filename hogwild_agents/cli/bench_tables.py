@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from rich.table import Table
 
-from hogwild_agents.bench.engine import LeftOut, Measurement
+from hogwild_agents.bench.engine import Measurement, Skipped
 from hogwild_agents.bench.profiling import PARTS, Profile
 from hogwild_agents.bench.team import Overhead
 from hogwild_agents.cli.output import print_warning, stdout
@@ -15,10 +15,10 @@ from hogwild_agents.cli.output import print_warning, stdout
 Row = TypeVar("Row", Measurement, Profile)
 
 
-def print_skipped(row: LeftOut) -> None:
+def print_skipped(row: Skipped) -> None:
     """Prints what could not be measured, and why."""
-    entry = row.entry
-    where = f"{entry.name}, {_count(entry.workers)} at {entry.context:,} tokens"
+    case = row.case
+    where = f"{case.label}, {_count(case.workers)} at {case.context:,} tokens"
     print_warning(f"Left out: {where}: {row.reason}")
 
 
@@ -34,7 +34,7 @@ def print_measurements(rows: list[Measurement]) -> None:
             f"{row.ms_per_pass:.2f}",
             f"{row.tokens_per_second:.1f}",
             f"{row.kv_bytes / 2**20:,.1f}",
-            f"{row.floor_ms:.2f}",
+            f"{row.limit_ms:.2f}",
             f"{row.bandwidth_share:.0%}",
         )
     stdout.print(table)
@@ -45,8 +45,8 @@ def print_measurements(rows: list[Measurement]) -> None:
     )
     if any(row.teams > 1 for row in rows):
         stdout.print("3 x 2 means three teams of two workers in one pass.", style="dim")
-    if recorded := sum(row.recordings for row in rows):
-        stdout.print(f"{recorded} passes were recorded again while they were timed.", style="dim")
+    if captures := sum(row.captures for row in rows):
+        stdout.print(f"{captures} passes were captured again while they were timed.", style="dim")
     for length in sorted({row.context for row in rows}):
         times = {
             (row.engine, row.workers): row.ms_per_pass

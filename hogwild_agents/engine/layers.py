@@ -1,4 +1,4 @@
-"""What the engine knows of one attention layer, all of it measured when the model is loaded."""
+"""What the engine knows about an attention layer, all of it measured when the model is loaded."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Layer:
     Attributes:
         index: Its `layer_idx`.
         heads: Query heads.
-        kv_heads: Key/value heads; `heads` is a multiple.
+        kv_heads: Key/value heads; `heads` is a multiple of it.
         key_dim: Size of a query or key head.
         value_dim: Size of a value head (differs from `key_dim` in MLA).
-        rotation: How its queries and keys turn with position.
+        rotation: How its queries and keys rotate with position.
         window: A token sees the last `window` tokens of its view, itself included; None sees all.
     """
 

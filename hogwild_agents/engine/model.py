@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 from hogwild_agents.engine.attention.backend import Backend, BackendName, choose_backend
-from hogwild_agents.engine.attention.interface import CURRENT, NAME, Attend, Pass, Row, register
+from hogwild_agents.engine.attention.interface import (
+    ATTN_IMPLEMENTATION,
+    CURRENT_ATTENTION,
+    Attention,
+    Pass,
+    Row,
+    register_attention,
+)
 from hogwild_agents.engine.cache.blocks import CacheBlock
 from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.cache.pool import bytes_per_token
@@ -80,6 +87,8 @@ class SharedCacheModel:
         max_length: The most tokens that a view may hold.
         vocab_size: Every token id is below.
         predicted: Columns of the logits; some models predict fewer ids than they read.
+        graphs: The CUDA graphs of short passes; None if passes are launched kernel by kernel.
+        compiled: The model compiled by torch for the shortest passes; None if not requested.
     """
 
     def __init__(
@@ -94,11 +103,11 @@ class SharedCacheModel:
         backend: Backend,
         cuda_graphs: bool,
     ) -> None:
-        register()
+        register_attention()
         self.model = model
         self.backend = backend
-        self._graphs: CudaGraphRunner | None = None
-        self._compiled = compile_model(model) if compile else None
+        self.graphs: CudaGraphRunner | None = None
+        self.compiled: Any = compile_model(model) if compile else None
         self.max_length = max_length
         embedding: Any = model.get_input_embeddings()
         self.vocab_size: int = embedding.weight.shape[0]
@@ -109,7 +118,7 @@ class SharedCacheModel:
         self.predicted = evidence.logits.shape[-1]
         self.layers = evidence.layers
         self.dtype = evidence.calls[0].key.dtype  # a quantised model's own dtype says nothing
-        model.set_attn_implementation(NAME)
+        model.set_attn_implementation(ATTN_IMPLEMENTATION)
         if self_check:  # in the model's own precision, whatever the cache's will be
             check_bytes = CHECK_PAGES * PAGE * bytes_per_token(self.layers, self.dtype)
             self.pool = backend.pool(self.layers, self.dtype, self.device, check_bytes)
@@ -128,9 +137,10 @@ class SharedCacheModel:
                 f"{needed * PAGE * self.pool.bytes_per_token} bytes, and a session takes many more."
             )
         if cuda_graphs and backend.name == "triton" and self.device.type == "cuda":
-            from hogwild_agents.engine.attention import cuda_graphs as graphs  # needs Triton
+            # Needs Triton.
+            from hogwild_agents.engine.attention.cuda_graphs import CudaGraphRunner
 
-            self._graphs = graphs.CudaGraphRunner(self.pool, self._call)
+            self.graphs = CudaGraphRunner(self.pool, self.run_model)
 
     @classmethod
     def from_pretrained(
@@ -174,7 +184,7 @@ class SharedCacheModel:
                 takes about 0.75 times as long; the first pass of each length takes 15 to 40 s more.
                 Raises torch's limit of recompilations for the whole process.
             backend: What computes attention; by default `triton` on a CUDA card, else `torch`.
-            cuda_graphs: Whether short passes on a CUDA card are recorded and replayed as CUDA
+            cuda_graphs: Whether short passes on a CUDA card are captured and replayed as CUDA
                 graphs.
 
         Raises:
@@ -294,51 +304,66 @@ class SharedCacheModel:
 
     def _run(self, rows: Sequence[Row]) -> Tensor:
         """Runs the model once over packed rows: float32 [rows, vocab]."""
-        if self.model.config._attn_implementation != NAME or self.model.training:
-            self.model.set_attn_implementation(NAME)  # the caller has used the model by itself
+        if self.model.config._attn_implementation != ATTN_IMPLEMENTATION or self.model.training:
+            # The caller has used the model by itself.
+            self.model.set_attn_implementation(ATTN_IMPLEMENTATION)
             self.model.train(False)
         current = Pass(self.pool, rows)
         with on_device(self.device):
-            logits = None if self._graphs is None else self._graphs.run(current)
+            logits = None if self.graphs is None else self.graphs.run(current)
             if logits is None:
-                parts = current.ids, current.positions, current.last
-                ids, positions, last = map(self.pool.tensor, parts)
-                compiled = self._graphs is None or not self._graphs.works
-                attend = self.backend.attend(current)
-                logits = self._call(ids, positions, last, attend, compiled=compiled).float()
+                parts = current.input_ids, current.positions, current.logits_indices
+                input_ids, positions, logits_indices = map(self.pool.tensor, parts)
+                compiled = self.graphs is None or not self.graphs.supported
+                logits = self.run_model(
+                    input_ids,
+                    positions,
+                    logits_indices,
+                    self.backend.prepare(current),
+                    compiled=compiled,
+                ).float()
         for row in rows:
             row.view[-1].advance(row.count)
         return logits
 
-    def _call(
-        self, ids: Tensor, positions: Tensor, last: Tensor, attend: Attend, *, compiled: bool = True
+    def run_model(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        logits_indices: Tensor,
+        attention: Attention,
+        *,
+        compiled: bool = True,
     ) -> Tensor:
         """Calls the model on a packed row of tokens.
 
-        With CUDA graphs only recorded passes are compiled, as they have few lengths.
+        With CUDA graphs only captured passes are compiled, as they have few lengths.
 
         Args:
-            ids: int64 [tokens].
+            input_ids: int64 [tokens].
             positions: int64 [tokens], block-local.
-            last: int64 [rows], the indices of the tokens whose predictions are wanted.
-            attend: The backend, prepared for this pass.
+            logits_indices: int64 [rows], the tokens whose predictions are returned.
+            attention: The backend, prepared for this pass.
             compiled: Whether to use the compiled model, if there is one.
 
         Returns:
             [rows, vocab], in the model's own dtype.
         """
-        token = CURRENT.set((self.layers, attend))
-        options = {"logits_to_keep": last} if self._keeps_logits else {}
-        compiled = compiled and self._compiled is not None and len(ids) <= MAX_COMPILED_TOKENS
-        model: Any = self._compiled if compiled else self.model
+        token = CURRENT_ATTENTION.set((self.layers, attention))
+        options = {"logits_to_keep": logits_indices} if self._keeps_logits else {}
+        compiled = compiled and self.compiled is not None and len(input_ids) <= MAX_COMPILED_TOKENS
+        model: Any = self.compiled if compiled else self.model
         try:
             with torch.no_grad():
                 out: Tensor = model(
-                    input_ids=ids[None], position_ids=positions[None], use_cache=False, **options
+                    input_ids=input_ids[None],
+                    position_ids=positions[None],
+                    use_cache=False,
+                    **options,
                 ).logits[0]
         finally:
-            CURRENT.reset(token)
-        return out if self._keeps_logits else out[last]
+            CURRENT_ATTENTION.reset(token)
+        return out if self._keeps_logits else out[logits_indices]
 
 
 def compile_model(model: PreTrainedModel) -> Any:

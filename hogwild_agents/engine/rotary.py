@@ -1,11 +1,11 @@
-"""How a model turns queries and keys with position: found out by measurement, not by model name.
+"""How a model rotates queries and keys with position: found by measurement, not by model name.
 
-A rotary embedding (Su et al., arXiv 2104.09864) turns pairs of a head's dimensions by an angle that
-grows with position. Families differ in which dimensions form a pair (half-split, interleaved), in
-where the rotary part lies in the head (start, end), in its size, its sign and its frequencies. All
-that is two vectors per layer, `partner` and `frequency`, and one formula:
+A rotary embedding (Su et al., arXiv 2104.09864) rotates pairs of a head's dimensions by an angle
+that grows with position. Families differ in which dimensions form a pair (half-split, interleaved),
+where the rotary part lies in the head (start, end), its size, its sign and its frequencies. All of
+this is two vectors per layer, `partner` and `frequency`, and one formula:
 
-    turned[d] = x[d] * cos(frequency[d] * shift) + x[partner[d]] * sin(frequency[d] * shift)
+    rotated[d] = x[d] * cos(frequency[d] * shift) + x[partner[d]] * sin(frequency[d] * shift)
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-STILL = "none"
-"""Name of the rotation that turns nothing."""
+NOPE = "none"
+"""Name of the rotation of NoPE layers, which have no positional embedding."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Rotation:
-    """A layer's rotation. One object is shared by all layers that turn alike.
+    """A layer's rotation. Layers with the same rotation share one object.
 
     Attributes:
         name: For people: `half 128/128`, `interleaved 64/128 at the end`, `none`.
-        partner: int64 [head_dim], the dimension that each one is mixed with; itself if still.
-        frequency: float64 [head_dim] on the CPU, signed radians per position; 0 if still.
+        partner: int64 [head_dim], the dimension that each one is mixed with; itself if it does not
+            rotate.
+        frequency: float64 [head_dim] on the CPU, signed radians per position; 0 if it does not
+            rotate.
     """
 
     name: str
@@ -38,15 +40,15 @@ class Rotation:
 
     @property
     def nope(self) -> bool:
-        """Whether nothing turns at all (a NoPE layer)."""
-        return self.name == STILL
+        """Whether nothing rotates (a NoPE layer)."""
+        return self.name == NOPE
 
     def to(self, device: torch.device) -> Rotation:
         """The same rotation for tensors on `device`."""
         return Rotation(self.name, self.partner.to(device), self.frequency)
 
     def table(self, shifts: npt.NDArray[np.int64]) -> Tensor:
-        """Cosines and sines of the turn by each of `shifts`.
+        """Cosines and sines of the rotation by each of `shifts`.
 
         Args:
             shifts: int64 [...], in positions; may be negative.
@@ -59,18 +61,18 @@ class Rotation:
         return torch.from_numpy(np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32))
 
     def rotate(self, x: Tensor, shift: int) -> Tensor:
-        """Turns `x` [..., head_dim] on by `shift` positions, in float32; returns x's dtype."""
+        """`x` [..., head_dim] rotated by `shift` positions, in float32; returns x's dtype."""
         if shift == 0 or self.nope:
             return x
         cos, sin = self.table(np.array(shift)).to(x.device)
         full = x.float()
-        turned: Tensor = full * cos + full.index_select(-1, self.partner) * sin
-        return turned.to(x.dtype)
+        rotated: Tensor = full * cos + full.index_select(-1, self.partner) * sin
+        return rotated.to(x.dtype)
 
 
 def no_rotation(head_dim: int) -> Rotation:
-    """The rotation of a layer without positions."""
-    return Rotation(STILL, torch.arange(head_dim), torch.zeros(head_dim, dtype=torch.float64))
+    """The rotation of a NoPE layer."""
+    return Rotation(NOPE, torch.arange(head_dim), torch.zeros(head_dim, dtype=torch.float64))
 
 
 def frequency_vectors(model: nn.Module) -> list[Tensor]:
@@ -79,22 +81,21 @@ def frequency_vectors(model: nn.Module) -> list[Tensor]:
     Returns:
         float64 CPU tensors [pairs], in the precision in which the model itself holds them.
     """
-    found: list[Tensor] = []
+    vectors: list[Tensor] = []
     for module in model.modules():
         if not any(word in type(module).__name__.lower() for word in ("rotary", "rope")):
             continue
-        held = [*module.buffers(recurse=False), *vars(module).values()]
-        for tensor in held:
+        for tensor in (*module.buffers(recurse=False), *vars(module).values()):
             if not isinstance(tensor, Tensor) or tensor.dim() != 1 or not tensor.numel():
                 continue
             vector = tensor.detach().to("cpu", torch.float64)
-            if not any(torch.equal(vector, other) for other in found):
-                found.append(vector)
-    return found
+            if not any(torch.equal(vector, other) for other in vectors):
+                vectors.append(vector)
+    return vectors
 
 
 def candidate_rotations(frequencies: Iterable[Tensor], head_dim: int) -> Iterator[Rotation]:
-    """Every way in which one of `frequencies` may turn a head of `head_dim` dimensions."""
+    """Every way in which one of `frequencies` may rotate a head of `head_dim` dimensions."""
     yield no_rotation(head_dim)
     for vector in frequencies:
         pairs = vector.numel()
@@ -122,12 +123,12 @@ def candidate_rotations(frequencies: Iterable[Tensor], head_dim: int) -> Iterato
 
 
 def misfit(rotation: Rotation, states: Tensor, positions: Tensor) -> Tensor:
-    """How far `states` are from one vector turned to each position.
+    """How far `states` are from one vector rotated to each position.
 
     Args:
         rotation: The rotation to judge.
-        states: [heads, positions, tokens, head_dim]: the same token at different positions.
-        positions: int64 [positions]; the first is the base from which the others are predicted.
+        states: [heads, positions, tokens, head_dim], the same tokens at different positions.
+        positions: int64 [positions]; the states at the first one predict those at the others.
 
     Returns:
         float32 [positions]: the largest deviation, relative to the largest component.

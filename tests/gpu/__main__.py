@@ -2,9 +2,9 @@
 
     python -m tests.gpu [--out FOLDER] [--tiny]
 
-First the tests of this folder, then every row of the table of bars, each part in a process of its
-own with a time of its own: whatever fails, the others' figures are printed, the bars last. The log,
-all figures (`figures.jsonl`) and the report go to FOLDER. `--tiny` rehearses on a CPU.
+First the tests of this folder run, then every row of the table of bars is measured. Each part is a
+process with its own time limit, so whatever fails, the figures of the others are printed, the bars
+last. Logs, figures (`figures.jsonl`) and the report go to FOLDER. `--tiny` rehearses on a CPU.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 SECONDS = 460.0
-"""For everything; the report takes a few more."""
+"""For all parts; the report takes a few more."""
 
-MOST = {"tests": 170.0, "plain": 150.0, "compiled": 250.0}
-"""Seconds that a part may take, if the parts before it leave them."""
+MAX_SECONDS = {"tests": 170.0, "plain": 150.0, "compiled": 250.0}
+"""The most seconds that a part may take, if the parts before it leave them."""
 
-LEAST = {"tests": 0.0, "plain": 90.0, "compiled": 110.0}
-"""Seconds that are kept for a part while those before it run."""
+RESERVED_SECONDS = {"tests": 0.0, "plain": 90.0, "compiled": 110.0}
+"""Seconds that are reserved for a part while those before it run."""
 
 PACKAGES = ("torch", "transformers", "triton")
 
 GRACE = 15.0
-"""Before its end a measuring part begins nothing new for so long."""
+"""A measuring part starts nothing new in its last seconds, this many."""
 
 
 def main() -> int:
@@ -55,10 +55,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ |= environment_of(options.tiny, Path(scratch))
         outcomes = {}
-        for part in MOST:
-            later = list(MOST)[list(MOST).index(part) + 1 :]
-            left = end - time.monotonic() - sum(LEAST[other] for other in later)
-            seconds = max(1.0, min(MOST[part], left))
+        for part in MAX_SECONDS:
+            later = list(MAX_SECONDS)[list(MAX_SECONDS).index(part) + 1 :]
+            left = end - time.monotonic() - sum(RESERVED_SECONDS[other] for other in later)
+            seconds = max(1.0, min(MAX_SECONDS[part], left))
             command = command_of(part, figures, seconds - GRACE, options.tiny)
             print(f"{part}: at most {seconds:.0f} s ...", flush=True)
             outcomes[part] = run(command, seconds, out / f"{part}.log")
@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def environment_of(tiny: bool, scratch: Path) -> dict[str, str]:
-    """What the parts run with: nothing from earlier runs, no downloads."""
+    """The environment of the parts: no caches of earlier runs, no downloads."""
     paths = [str(ROOT)]
     if before := os.environ.get("PYTHONPATH"):
         paths.append(before)
@@ -85,7 +85,7 @@ def environment_of(tiny: bool, scratch: Path) -> dict[str, str]:
 
 
 def command_of(part: str, figures: Path, seconds: float, tiny: bool) -> list[str]:
-    """How a part is started."""
+    """The command that runs a part."""
     if part == "tests":
         workers = ["-n", "8"] if find_spec("xdist") and not tiny else []
         return [sys.executable, "-m", "pytest", str(Path(__file__).parent), "-q", "-ra", *workers]
@@ -94,7 +94,7 @@ def command_of(part: str, figures: Path, seconds: float, tiny: bool) -> list[str
 
 
 def run(command: Sequence[str], seconds: float, log: Path) -> str:
-    """Runs a part; `passed`, or what became of it."""
+    """Runs a part; returns `passed`, or how it ended."""
     with log.open("w") as lines:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=lines, stderr=subprocess.STDOUT, start_new_session=True
@@ -102,7 +102,7 @@ def run(command: Sequence[str], seconds: float, log: Path) -> str:
         try:
             status = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # it and what it started
+            os.killpg(process.pid, signal.SIGKILL)  # and its children
             process.wait()
             return f"stopped after {seconds:.0f} s"
         except BaseException:
@@ -117,23 +117,23 @@ def summary(figures: Path, outcomes: dict[str, str], out: Path, tiny: bool) -> t
 
     sizes = TINY if tiny else REAL
     lines = figures.read_text().splitlines() if figures.exists() else []
-    found = [json.loads(line) for line in lines if line.endswith("}")]
-    found += [
+    entries = [json.loads(line) for line in lines if line.endswith("}")]
+    entries += [
         {"kind": "note", "text": f"part {part}: {outcome}, see {out / part}.log"}
         for part, outcome in outcomes.items()
         if outcome != "passed"
     ]
     log = (out / "tests.log").read_text().splitlines()
-    counted = [line for line in log if re.search(r"\d (passed|failed|skipped|error)", line)]
-    broken = [line for line in log if line.startswith(("FAILED", "ERROR"))]
-    tests = "; ".join([outcomes["tests"], *counted[-1:], *(line[:160] for line in broken[:12])])
-    text = report(found, sizes, head_of(found, sizes.shape), tests)
-    return text, all(bar.met for bar in bars_of(found, sizes))
+    totals = [line for line in log if re.search(r"\d (passed|failed|skipped|error)", line)]
+    failures = [line for line in log if line.startswith(("FAILED", "ERROR"))]
+    tests = "; ".join([outcomes["tests"], *totals[-1:], *(line[:160] for line in failures[:12])])
+    text = report(entries, sizes, head_of(entries, sizes.shape), tests)
+    return text, all(bar.met for bar in bars_of(entries, sizes))
 
 
-def head_of(found: Sequence[dict[str, object]], shape: str) -> list[str]:
+def head_of(entries: Sequence[dict[str, object]], shape: str) -> list[str]:
     """The machine, versions, the date and the command."""
-    machine = next((line for line in found if line["kind"] == "machine"), {})
+    machine = next((entry for entry in entries if entry["kind"] == "machine"), {})
     name = machine.get("name", "nothing was measured")
     copies = float(str(machine.get("copies", 0))) / 1e9
     versions = ", ".join(f"{package} {version_of(package)}" for package in PACKAGES)
@@ -145,7 +145,7 @@ def head_of(found: Sequence[dict[str, object]], shape: str) -> list[str]:
 
 
 def version_of(package: str) -> str:
-    """Of a package; `none` if it is not installed."""
+    """The version of a package; `none` if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Runs only when it is asked for by name, and then needs a CUDA card."""
+"""These tests run only if this folder is named, and then need a CUDA card."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ HERE = Path(__file__).parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the marker known where another configuration is in force."""
+    """Registers the marker, for runs that use another configuration."""
     config.addinivalue_line("markers", "gpu: needs a CUDA card (make gpu)")
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
-    """Leaves this folder out of a run over all tests."""
-    named = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
-    return None if any(path == HERE or HERE in path.parents for path in named) else True
+    """Leaves this folder out of a run of all tests."""
+    paths = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    return None if any(path == HERE or HERE in path.parents for path in paths) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips this folder's tests where there is no card, unless the script rehearses."""
+    """Skips this folder's tests without a card, except in a rehearsal."""
     import torch
 
     from tests.gpu.scenes import REHEARSAL

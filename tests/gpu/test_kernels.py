@@ -1,4 +1,4 @@
-"""The Triton kernels against float64, into buffers that were poisoned before."""
+"""The Triton kernels against float64, with output buffers filled with NaN."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.gpu
 GEOMETRIES = {
     "64": Geometry(32, 8, 64, 64),
     "80": Geometry(8, 4, 80, 80),
-    "96, half of it turning": Geometry(8, 8, 96, 48),
+    "96, half of it rotating": Geometry(8, 8, 96, 48),
     "128": Geometry(32, 8, 128, 128),
     "128, seven heads per key": Geometry(28, 4, 128, 128),
     "256": Geometry(8, 2, 256, 256),
@@ -28,16 +28,16 @@ GEOMETRIES = {
     "128, no positions": Geometry(8, 2, 128, 0),
 }
 SHORT = {"128": Geometry(4, 2, 32, 32), "latent 192/128": Geometry(2, 2, 24, 8, 16, at_end=True)}
-"""What a rehearsal reads with."""
+"""The geometries of a rehearsal."""
 
 DTYPES = (torch.bfloat16,) if REHEARSAL else tuple(BOUNDS)
 
 EDGES = (1, 31, 32, 33, 63, 64, 65, 127)
-"""Lengths about the edges of pages and of what a program reads at a time."""
+"""Lengths around the edges of pages and of what a program reads at a time."""
 
 
 def geometry(name: str) -> Geometry:
-    """By name, or a small one that stands in for it."""
+    """The geometry of a name; in a rehearsal a small one that stands in for it."""
     if not REHEARSAL:
         return GEOMETRIES[name]
     if name not in SHORT:
@@ -47,35 +47,35 @@ def geometry(name: str) -> Geometry:
 
 @pytest.fixture(autouse=True)
 def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every new buffer holds NaN until somebody writes to it."""
+    """Every new buffer is filled with NaN."""
     new_empty = torch.Tensor.new_empty
 
     def poisoned(tensor: Tensor, *arguments: Any, **options: Any) -> Tensor:
-        fresh = new_empty(tensor, *arguments, **options)
-        return fresh.fill_(torch.nan) if fresh.is_floating_point() else fresh
+        buffer = new_empty(tensor, *arguments, **options)
+        return buffer.fill_(torch.nan) if buffer.is_floating_point() else buffer
 
     monkeypatch.setattr(torch.Tensor, "new_empty", poisoned)
 
 
 def check(scene: Scene) -> None:
-    """Asserts that the output is right, and the cache."""
-    found = error(scene.run(), scene.expected())
+    """Asserts that the output and the cache are right."""
+    deviation = error(scene.run(), scene.expected())
     bound = BOUNDS[scene.dtype]
-    assert found <= bound, f"off by {found:.1e} of the output's size, {bound:.0e} allowed"
+    assert deviation <= bound, f"off by {deviation:.1e} of the output's size, {bound:.0e} allowed"
     scene.check_cache()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_a_team_decodes(name: str, dtype: torch.dtype) -> None:
-    """Four workers behind a long prompt, one of them with more than one token."""
+    """Four workers with a long prompt, one of them with more than one token."""
     lengths = [150 if REHEARSAL else 3001, 33, 64, 1, 95]
     check(Scene(geometry(name), dtype, lengths, team(0, 1, [1, 1, 3, 1]), seed=1))
 
 
 @pytest.mark.parametrize("workers", [5] if REHEARSAL else range(1, 9))
 def test_any_number_of_workers(workers: int) -> None:
-    """Whose own blocks end about the edges of pages; a new page begins for some of them."""
+    """Their own blocks end around the edges of pages; some of them begin a new page."""
     lengths = [70 if REHEARSAL else 1500, *EDGES[:workers]]
     scene = Scene(geometry("128"), torch.bfloat16, lengths, team(0, 1, [1] * workers), seed=2)
     check(scene)
@@ -84,32 +84,35 @@ def test_any_number_of_workers(workers: int) -> None:
 @pytest.mark.parametrize("name", ["128", "latent 192/128"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_cache_of_eight_bits(name: str, dtype: torch.dtype) -> None:
-    """Against what is kept, so that only the arithmetic counts."""
+    """Compared with what is stored, so that only the arithmetic counts."""
     lengths = [150 if REHEARSAL else 2000, 33, 64]
-    kind = torch.float8_e4m3fn
-    check(Scene(geometry(name), dtype, lengths, team(0, 1, [1, 2]), kind, seed=3))
+    cache_dtype = torch.float8_e4m3fn
+    check(Scene(geometry(name), dtype, lengths, team(0, 1, [1, 2]), cache_dtype, seed=3))
 
 
 @pytest.mark.parametrize("name", ["128", "64, sinks, window", "256, soft cap, window"])
 def test_ragged_rows(name: str) -> None:
-    """One token beside dozens, in one team; more queries than a tile holds."""
+    """Workers of one team write one token or dozens; more queries than a tile holds."""
     counts = [1, 7, 20, 2] if REHEARSAL else [1, 7, 61, 2, 130]
     lengths = [90 if REHEARSAL else 1111, *(17,) * len(counts)]
     check(Scene(geometry(name), torch.bfloat16, lengths, team(0, 1, counts), seed=4))
 
 
 def test_many_blocks() -> None:
-    """A view of two dozen, some of them empty."""
+    """Views of two dozen blocks, some of them empty."""
     blocks = 6 if REHEARSAL else 24
     lengths = [(37 * number) % 131 for number in range(blocks)] + [5, 64]
-    every = list(range(blocks))
-    writers: list[Writer] = [([*every, blocks + 1, blocks], 1), ([*every, blocks, blocks + 1], 2)]
+    shared = list(range(blocks))
+    writers: list[Writer] = [
+        ([*shared, blocks + 1, blocks], 1),
+        ([*shared, blocks, blocks + 1], 2),
+    ]
     check(Scene(geometry("128"), torch.float32, lengths, writers, seed=5))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_many_teams(dtype: torch.dtype) -> None:
-    """In one launch, each with a prompt of its own length."""
+    """In one launch, each with a prompt of a different length."""
     lengths: list[int] = []
     writers: list[Writer] = []
     for number in range(3 if REHEARSAL else 32):
@@ -121,17 +124,17 @@ def test_many_teams(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("name", ["128", "64, sinks, window", "latent 192/128", "256"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_a_long_prompt(name: str, dtype: torch.dtype) -> None:
-    """Thousands of tokens in one pass, causal, behind what was there before."""
+    """Thousands of tokens in one pass, causal, after an older context."""
     count = 70 if REHEARSAL else 4200
     check(Scene(geometry(name), dtype, [100, 45], [([0, 1], count)], seed=7))
 
 
-@pytest.mark.parametrize("wrong", [torch.inf] if REHEARSAL else [torch.nan, torch.inf])
-def test_what_is_no_number_reaches_only_those_who_see_it(wrong: float) -> None:
-    """Two workers of one tile who do not see each other; one writes no number."""
+@pytest.mark.parametrize("number", [torch.inf] if REHEARSAL else [torch.nan, torch.inf])
+def test_nan_reaches_only_the_queries_that_see_it(number: float) -> None:
+    """Two workers of one tile do not see each other; one of them writes NaN or infinity."""
     writers: list[Writer] = [([0, 1], 1), ([0, 2], 1)]
     scene = Scene(geometry("128"), torch.bfloat16, [200, 33, 40], writers, seed=8)
-    scene.value[0, 0, 3] = wrong
+    scene.value[0, 0, 3] = number
     out = scene.run()
     assert out[0].isnan().any()
     scene.value[0, 0, 3] = 0
@@ -139,23 +142,23 @@ def test_what_is_no_number_reaches_only_those_who_see_it(wrong: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", ["128", "latent 192/128", "96, half of it turning"])
+@pytest.mark.parametrize("name", ["128", "latent 192/128", "96, half of it rotating"])
 def test_a_commit(name: str, dtype: torch.dtype) -> None:
-    """Keys are turned on by the length of what is there, values copied, the source unharmed."""
+    """Keys are rotated by the length of the target, values copied, the source left unchanged."""
     lengths = [(90 if REHEARSAL else 3000) + 7, 70]
     scene = Scene(geometry(name), dtype, lengths, [([0], 1)], seed=9)
     history, step = scene.blocks
     history.extend(step)
     assert torch.equal(step.keys(0), scene.keys[1])
     assert torch.equal(history.values(0)[:, lengths[0] :], scene.values[1])
-    places = torch.full((lengths[1],), lengths[0], device=DEVICE)
-    wanted = scene.geometry.rotate(scene.keys[1].double(), places)
-    assert error(history.keys(0)[:, lengths[0] :], wanted) <= BOUNDS[dtype]
+    shifts = torch.full((lengths[1],), lengths[0], device=DEVICE)
+    expected = scene.geometry.rotate(scene.keys[1].double(), shifts)
+    assert error(history.keys(0)[:, lengths[0] :], expected) <= BOUNDS[dtype]
     assert torch.equal(history.keys(0)[:, : lengths[0]], scene.keys[0])
 
 
-def test_slots_beyond_what_thirty_two_bits_count() -> None:
-    """A block at the end of a pool of more than 2^31 numbers is read as at the beginning."""
+def test_slots_beyond_thirty_two_bits() -> None:
+    """A block at the end of a pool of more than 2^31 numbers is read like one at the beginning."""
     scene = Scene(geometry("128"), torch.bfloat16, [300, 33], [([0, 1], 1)], seed=10)
     (layer,) = scene.pool.layers
     pages = 100 if REHEARSAL else 2**31 // (layer.kv_heads * layer.key_dim * PAGE) + 64

@@ -1,4 +1,4 @@
-"""Which backend computes attention: `torch` (reference, CPUs) or `triton` (GPUs)."""
+"""Chooses the backend that computes attention: `torch` (reference, CPUs) or `triton` (GPUs)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from hogwild_agents.engine.attention.interface import Attend, Pass
+from hogwild_agents.engine.attention.interface import Attention, Pass
 from hogwild_agents.engine.cache.pool import CachePool
 from hogwild_agents.errors import ModelLoadError
 
@@ -19,50 +19,49 @@ BackendName = Literal["torch", "triton"]
 
 
 class Backend(NamedTuple):
-    """One of them.
+    """One implementation of attention over blocks.
 
     Attributes:
-        name: As users say it.
-        pool: The memory that it reads.
-        attend: Prepares it for a pass.
+        name: Its name in the public interface.
+        pool: The class of the memory that it reads.
+        prepare: Prepares it for a pass.
     """
 
     name: BackendName
     pool: type[CachePool]
-    attend: Callable[[Pass], Attend]
+    prepare: Callable[[Pass], Attention]
 
 
 def choose_backend(name: BackendName | None, device: torch.device) -> Backend:
-    """The backend meant, or the one that suits a device.
+    """The backend of this name, or the one that suits the device if `name` is None.
 
     Raises:
-        ModelLoadError: There is none of this name, or it does not run here.
+        ModelLoadError: The name is unknown, or this backend does not run here.
     """
     if name not in (None, "torch", "triton"):
         raise ModelLoadError(f"Unknown backend {name!r}: use torch, triton, or None to choose.")
-    there = find_spec("triton") is not None
+    has_triton = find_spec("triton") is not None
     if name is None:
-        name = "triton" if device.type == "cuda" and there else "torch"
+        name = "triton" if device.type == "cuda" and has_triton else "torch"
         if name == "torch" and device.type != "cpu":
-            why = (
-                "Triton is not installed" if device.type == "cuda" else "Triton has no such target"
-            )
             logger.warning(
-                "Attention on %s runs in plain torch, several times slower than it could: %s.",
+                "Attention on %s runs in plain torch, several times slower than possible: %s.",
                 device,
-                why,
+                "Triton is not installed"
+                if device.type == "cuda"
+                else "Triton does not support this device",
             )
     if name == "torch":
-        from hogwild_agents.engine.attention.torch import TorchAttend
+        from hogwild_agents.engine.attention.torch import TorchAttention
 
-        return Backend(name, CachePool, TorchAttend)
-    if not there:
+        return Backend(name, CachePool, TorchAttention)
+    if not has_triton:
         raise ModelLoadError("The triton backend needs the package triton: pip install triton.")
-    from hogwild_agents.engine.attention.triton import INTERPRETED, TritonAttend, TritonPool
+    from hogwild_agents.engine.attention.triton import INTERPRETED, TritonAttention, TritonPool
 
     if device.type != "cuda" and not INTERPRETED:
         raise ModelLoadError(
             f"The triton backend does not run on {device}: use a CUDA card or the torch backend. "
             "(For tests, TRITON_INTERPRET=1 runs its kernels on a CPU, very slowly.)"
         )
-    return Backend(name, TritonPool, TritonAttend.of)
+    return Backend(name, TritonPool, TritonAttention.prepare)

@@ -1,9 +1,9 @@
-"""Recorded passes: CUDA graphs of the unmodified model, one for each shape of a pass.
+"""CUDA graphs of the unmodified model, one for each shape of a pass.
 
-Launching a pass of a large model kernel by kernel takes longer than running it. A recorded pass is
-launched as one: its kernels read the integers of an `AttentionMetadata` from memory that is filled
-anew before every replay. These are padded to few shapes, so that a session needs but a handful of
-recordings.
+Launching a pass of a large model kernel by kernel takes longer than running it. A captured pass is
+launched as a whole. Its kernels read the integers of an `AttentionMetadata` from a buffer that is
+filled before every replay. The metadata is padded to few shapes, so that a session needs only a
+handful of graphs.
 """
 
 from __future__ import annotations
@@ -16,46 +16,47 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hogwild_agents.engine.attention.interface import Attend, Pass
-from hogwild_agents.engine.attention.tiles import AttentionMetadata, Shape
-from hogwild_agents.engine.attention.triton import TritonAttend, TritonPool, sheet_of
+from hogwild_agents.engine.attention.interface import Attention, Pass
+from hogwild_agents.engine.attention.tiles import AttentionMetadata, MetadataShape
+from hogwild_agents.engine.attention.triton import TritonAttention, TritonPool, metadata_of
 from hogwild_agents.engine.cache.pool import CachePool
 
 logger = logging.getLogger(__name__)
 
-MOST_TOKENS = 256
-"""Longer passes are not recorded: there launching takes a small part of the time."""
+MAX_TOKENS = 256
+"""Longer passes are not captured: launching takes only a small part of their time."""
 
-MOST_RECORDINGS = 64
-"""Kept at a time; the one that was used longest ago makes room."""
+MAX_GRAPHS = 64
+"""Graphs that are held at a time; the least recently used one is dropped for a new one."""
 
-Call = Callable[[Tensor, Tensor, Tensor, Attend], Tensor]
-"""Runs the model: ids [tokens], positions [tokens], last tokens [rows] to logits [rows, vocab]."""
+RunModel = Callable[[Tensor, Tensor, Tensor, Attention], Tensor]
+"""Runs the model: input ids [tokens], positions [tokens], logits indices [rows], attention; returns
+logits [rows, vocab]."""
 
-Record = Callable[[Callable[[], Tensor]], tuple[Tensor, Callable[[], None]]]
-"""Runs something once; returns its result, and what runs it again into the same result."""
+Capture = Callable[[Callable[[], Tensor]], tuple[Tensor, Callable[[], None]]]
+"""Captures a function; returns its result, and a function that computes it again in place."""
 
 
 class CapturedPass(NamedTuple):
-    """A recorded pass.
+    """A pass captured as a CUDA graph.
 
     Attributes:
-        numbers: int64, what it reads: a sheet of its shape.
+        buffer: int64, the flattened metadata that the graph reads.
         logits: [rows, vocab], what it writes.
         replay: Runs it.
     """
 
-    numbers: Tensor
+    buffer: Tensor
     logits: Tensor
     replay: Callable[[], None]
 
 
-def record_graph(run: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-    """Records a CUDA graph; see `Record`."""
+def capture_graph(run: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+    """Captures a CUDA graph; see `Capture`."""
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        run()  # compiles kernels and fills what libraries keep, none of which may be recorded
+        run()  # compiles kernels and fills the libraries' workspaces, which cannot be captured
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
@@ -64,69 +65,81 @@ def record_graph(run: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]
 
 
 class CudaGraphRunner:
-    """Runs short passes of one model by recordings, made when a shape comes for the second time.
+    """Runs short passes of one model as CUDA graphs.
+
+    A shape is captured when it occurs for the second time.
 
     Args:
         pool: The model's cache, of the triton backend.
-        call: Runs the model.
-        record: How to record.
+        run_model: Runs the model.
+        capture: How to capture.
 
     Attributes:
-        works: Whether the model can be recorded, as far as is known.
+        capture: As above.
+        supported: False once a capture has failed: this model's passes cannot be captured.
+        captures: How many passes were captured.
     """
 
-    def __init__(self, pool: CachePool, call: Call, record: Record = record_graph) -> None:
+    def __init__(
+        self, pool: CachePool, run_model: RunModel, capture: Capture = capture_graph
+    ) -> None:
         assert isinstance(pool, TritonPool)
         self._pool = pool
-        self._call = call
-        self._record = record
-        self._seen: Counter[Shape] = Counter()
-        self._kept: OrderedDict[Shape, CapturedPass] = OrderedDict()
-        self.works = True
+        self._run_model = run_model
+        self.capture = capture
+        self._occurrences: Counter[MetadataShape] = Counter()
+        self._captured: OrderedDict[MetadataShape, CapturedPass] = OrderedDict()
+        self.supported = True
+        self.captures = 0
 
     def run(self, current: Pass) -> Tensor | None:
-        """The logits of a pass: float32 [rows, vocab]; None if it is not one for a recording."""
-        if not self.works or len(current.ids) > MOST_TOKENS:
+        """The logits of a pass, float32 [rows, vocab]; None if it must be launched by kernels."""
+        if not self.supported or len(current.input_ids) > MAX_TOKENS:
             return None
-        sheet = sheet_of(current).padded()
-        shape = sheet.shape
-        recording = self._kept.get(shape)
-        if recording is None:
-            self._seen[shape] += 1
-            if self._seen[shape] < 2:
+        metadata = metadata_of(current).padded()
+        shape = metadata.shape
+        captured = self._captured.get(shape)
+        if captured is None:
+            self._occurrences[shape] += 1
+            if self._occurrences[shape] < 2:
                 return None
-            recording = self._make(sheet)
-            if recording is None:
+            captured = self._capture_pass(metadata)
+            if captured is None:
                 return None
         else:
-            self._kept.move_to_end(shape)
-            recording.numbers.copy_(torch.from_numpy(sheet.numbers()), non_blocking=True)
-            recording.replay()
-        return recording.logits[: len(current.last)].to(torch.float32, copy=True)
+            self._captured.move_to_end(shape)
+            captured.buffer.copy_(torch.from_numpy(metadata.flatten()), non_blocking=True)
+            captured.replay()
+        return captured.logits[: len(current.logits_indices)].to(torch.float32, copy=True)
 
-    def _make(self, sheet: AttentionMetadata) -> CapturedPass | None:
-        """Records a pass, which runs it as well; None if this model cannot be recorded."""
-        numbers = self._pool.tensor(sheet.numbers())
-        filled = sheet.over(numbers)
+    def _capture_pass(self, metadata: AttentionMetadata) -> CapturedPass | None:
+        """Captures a pass and runs it; None if passes of this model cannot be captured."""
+        buffer = self._pool.tensor(metadata.flatten())
+        on_device = metadata.unflatten(buffer)
 
         def run() -> Tensor:
-            ids, positions, last = map(torch.as_tensor, (filled.ids, filled.positions, filled.last))
-            return self._call(ids, positions, last, TritonAttend(filled, self._pool))
+            input_ids, positions, logits_indices = map(
+                torch.as_tensor,
+                (on_device.input_ids, on_device.positions, on_device.logits_indices),
+            )
+            attention = TritonAttention(on_device, self._pool)
+            return self._run_model(input_ids, positions, logits_indices, attention)
 
         try:
-            logits, replay = self._record(run)
-            replay()  # a recording does not run while it is made
+            logits, replay = self.capture(run)
+            replay()  # nothing runs while a graph is captured
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # what CUDA says when an operation cannot be recorded
-            self.works = False
+        except RuntimeError as error:  # CUDA raises it for operations that cannot be captured
+            self.supported = False
             logger.warning(
-                "Passes of this model cannot be recorded as CUDA graphs and are launched kernel by "
+                "Passes of this model cannot be captured as CUDA graphs and are launched kernel by "
                 "kernel, which is slower: %s",
                 error,
             )
             return None
-        while len(self._kept) >= MOST_RECORDINGS:
-            self._kept.popitem(last=False)
-        recording = self._kept[sheet.shape] = CapturedPass(numbers, logits, replay)
-        return recording
+        self.captures += 1
+        while len(self._captured) >= MAX_GRAPHS:
+            self._captured.popitem(last=False)
+        captured = self._captured[metadata.shape] = CapturedPass(buffer, logits, replay)
+        return captured

@@ -1,9 +1,10 @@
-"""The attention function that transformers calls, and what it must know of the pass under way.
+"""The attention function that transformers calls, and the pass that it computes attention for.
 
 A pass packs the new tokens of all workers into one row, `input_ids [1, tokens]`, with block-local
-`position_ids`. The model computes everything but attention as ever; its attention layers call
-`shared_cache_attention`, which finds the current `Pass` in a context variable (some families drop
-keyword arguments on the way) and hands queries, keys and values to the backend.
+`position_ids`. The model computes everything but attention as usual. Its attention layers call
+`shared_cache_attention`, which hands queries, keys and values to the backend prepared for the
+current pass. The backend is kept in a context variable because some families drop keyword arguments
+on the way to the attention function.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from hogwild_agents.engine.cache.pool import CachePool
 from hogwild_agents.engine.layers import Layer
 from hogwild_agents.errors import HogwildError
 
-NAME = "hogwild"
+ATTN_IMPLEMENTATION = "hogwild"
 """The name under which transformers knows the attention function."""
 
 
 @dataclass(slots=True)
 class Row:
-    """One worker's part in a pass.
+    """One worker's part of a pass.
 
     Attributes:
-        worker: Its index in the call.
-        view: The blocks it attends to; it writes to the last one.
-        tokens: int64 [count], its new tokens.
-        starts: Where each block of the view begins in the view, this pass's writes counted.
+        worker: The worker's index in the call.
+        view: The blocks that it attends to; it writes to the last one.
+        tokens: int64 [count], its new token ids.
+        starts: Where each block begins in the view, with the tokens of this pass counted.
         position: Block-local position of its first new token.
     """
 
@@ -52,23 +53,23 @@ class Row:
 
     @property
     def view_length(self) -> int:
-        """Tokens in the view, this pass's writes counted."""
+        """Tokens in the view, with the tokens of this pass counted."""
         return self.starts[-1] + self.position + self.count
 
 
 class Pass:
-    """One run of the model over packed rows whose new tokens have room in their blocks.
+    """One run of the model over packed rows. Their blocks have room for the new tokens.
 
     Args:
         pool: The cache.
-        rows: Who writes what, each at least one token.
+        rows: What each worker writes, at least one token each.
     """
 
     def __init__(self, pool: CachePool, rows: Sequence[Row]) -> None:
         self.pool = pool
         self.rows = rows
         self.lengths: dict[CacheBlock, int] = {}
-        """Tokens in each block that is seen, after this pass's writes."""
+        """Tokens in each block of the views, after the writes of this pass."""
         for row in rows:
             for block in row.view:
                 self.lengths.setdefault(block, len(block))
@@ -79,18 +80,18 @@ class Pass:
             stop = row.position + row.count
             slots.append(row.view[-1].slots(row.position, stop))
             positions.append(np.arange(row.position, stop))
-        self.slots = np.concatenate(slots)
-        """Where the new keys and values go: int64 [tokens]."""
-        self.ids = np.concatenate([row.tokens for row in rows])
-        """What the model reads: int64 [tokens]."""
+        self.slot_mapping = np.concatenate(slots)
+        """Where the new keys and values are written: int64 [tokens]."""
+        self.input_ids = np.concatenate([row.tokens for row in rows])
+        """int64 [tokens]."""
         self.positions = np.concatenate(positions)
         """Block-local positions: int64 [tokens]."""
-        self.last = np.cumsum([row.count for row in rows]) - 1
-        """Index of each row's last token in the packed row: int64 [rows]."""
+        self.logits_indices = np.cumsum([row.count for row in rows]) - 1
+        """Index of each row's last token among the packed tokens: int64 [rows]."""
 
 
 class Scoring(NamedTuple):
-    """What a layer does to its scores besides the softmax.
+    """What a layer does to its attention scores besides the softmax.
 
     Attributes:
         scaling: Factor on the scores.
@@ -104,13 +105,13 @@ class Scoring(NamedTuple):
     sinks: Tensor | None
 
 
-class Attend(Protocol):
-    """A backend prepared for one pass: writes new keys and values, then lets every query read.
+class Attention(Protocol):
+    """A backend prepared for one pass: writes new keys and values, then computes attention.
 
     Args:
-        layer: The layer that asks.
-        query: [heads, tokens, key_dim], turned to block-local positions.
-        key: [kv_heads, tokens, key_dim], turned alike.
+        layer: The layer that calls.
+        query: [heads, tokens, key_dim], rotated to block-local positions.
+        key: [kv_heads, tokens, key_dim], rotated likewise.
         value: [kv_heads, tokens, value_dim].
         scoring: What the layer does to its scores.
 
@@ -121,11 +122,11 @@ class Attend(Protocol):
     def __call__(
         self, layer: Layer, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
     ) -> Tensor:
-        """Writes the new keys and values of a layer, then reads for every query."""
+        """Writes the new keys and values of a layer, then computes attention for every query."""
 
 
-CURRENT: ContextVar[tuple[Sequence[Layer], Attend]] = ContextVar("hogwild_pass")
-"""The layers of the model that runs, and its prepared backend."""
+CURRENT_ATTENTION: ContextVar[tuple[Sequence[Layer], Attention]] = ContextVar("hogwild_attention")
+"""The layers of the model that is running, and the attention prepared for its pass."""
 
 
 def shared_cache_attention(
@@ -147,7 +148,7 @@ def shared_cache_attention(
         key: [1, kv_heads, tokens, key_dim].
         value: [1, kv_heads, tokens, value_dim].
         attention_mask: Not used: what a token sees follows from its worker's view.
-        scaling: Factor on the scores; 1 / sqrt(key_dim) where the family passes none.
+        scaling: Factor on the scores; 1 / sqrt(key_dim) if the family passes none.
         softcap: See `Scoring`.
         s_aux: The sinks of `Scoring`.
 
@@ -155,48 +156,49 @@ def shared_cache_attention(
         [1, tokens, heads, value_dim], and None for the weights.
 
     Raises:
-        HogwildError: The model was called by itself, outside of `SharedCacheModel.forward`.
+        HogwildError: The model was called directly, not through `SharedCacheModel.forward`.
     """
-    index: Any = module.layer_idx
+    layer_index: Any = module.layer_idx
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
-    read = _read_opaquely if torch.compiler.is_compiling() else _read
-    return read(query, key, value, index, scaling, softcap, s_aux), None
+    attend = _opaque_attend if torch.compiler.is_compiling() else _attend
+    return attend(query, key, value, layer_index, scaling, softcap, s_aux), None
 
 
-def _read(
+def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    index: int,
+    layer_index: int,
     scaling: float,
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    current = CURRENT.get(None)
+    current = CURRENT_ATTENTION.get(None)
     if current is None:
         raise HogwildError(
-            "This model is set up for a shared cache and was called by itself. Call "
+            "This model is set up for a shared cache and was called directly. Call "
             "SharedCacheModel.forward, or model.set_attn_implementation('sdpa') to use it alone."
         )
-    layers, attend = current
+    layers, attention = current
     scoring = Scoring(scaling, softcap, sinks)
-    out = attend(layers[index], query[0], key[0], value[0], scoring)
+    out = attention(layers[layer_index], query[0], key[0], value[0], scoring)
     return out.contiguous()[None]
 
 
-# For torch.compile attention is one opaque operation: its shapes change with every pass. That it
-# writes to the cache is no mutation of its arguments, and nothing in the compiled graph reads it.
-_read_opaquely = torch.library.custom_op("hogwild::read", _read, mutates_args=())
+# torch.compile sees attention as one opaque operation, because its shapes change with every pass.
+# It writes to the cache, but the cache is not an argument, and nothing in the compiled graph reads
+# it, so no mutation is declared.
+_opaque_attend = torch.library.custom_op("hogwild::attend", _attend, mutates_args=())
 
 
-@_read_opaquely.register_fake
+@_opaque_attend.register_fake
 def _(query: Tensor, _key: Tensor, value: Tensor, *_: Any) -> Tensor:
     return value.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
 
 
-def register() -> None:
-    """Tells transformers about the attention function; only here, as transformers loads slowly."""
+def register_attention() -> None:
+    """Registers the attention function with transformers, which is imported here as it is slow."""
     from transformers import AttentionInterface
 
-    AttentionInterface.register(NAME, shared_cache_attention)
+    AttentionInterface.register(ATTN_IMPLEMENTATION, shared_cache_attention)

@@ -1,13 +1,19 @@
-"""The Triton kernels: write, attend, merge, commit.
+"""The Triton kernels: write_kv, attend, merge_splits, commit.
 
-Shapes are those of `tiles.py`. Storage is [kv_heads, slots, dim] per layer. Scores are kept in
-units of log 2, and softmax sums in float32, as in FlashAttention-2 (Dao, arXiv 2307.08691); what
-several programs come to for one query is merged as in Flash-Decoding (Dao et al., 2023). New here:
-a tile holds the queries of all workers of a team, each turned to the place at which its own view
-holds the block, so that keys and values are loaded once for all of them.
+The cache of a layer is [kv_heads, slots, dim], contiguous. The integer tables (`splits`, `queries`,
+`placements`, `merges`) are described in `tiles.py`. The softmax is computed online as in
+FlashAttention-2 (Dao, arXiv 2307.08691): `m` is a row's maximum in units of log 2, `l` its sum of
+exponentials and `acc` its weighted values, all in float32. As in Flash-Decoding (Dao et al., 2023),
+keys are cut into splits, each read by a program of its own, and the partial results are merged.
 
-Under `TRITON_INTERPRET=1` the same code runs on a CPU. There a product of bfloat16 tiles is wrong
-(Triton 3.9), so `EXACT` computes all products in float32.
+New here: a tile holds the queries of all workers that share a block. Each query is rotated to the
+place at which its own view holds the block, so keys and values are loaded once for all workers.
+
+BLOCK_M is the rows of a tile, BLOCK_N the slots that are read at a time, BLOCK_D and BLOCK_DV are
+KEY_DIM and VALUE_DIM rounded up to a power of two, GROUP is the query heads per key/value head.
+
+With `TRITON_INTERPRET=1` the same code runs on a CPU. The interpreter of Triton 3.9 multiplies
+bfloat16 tiles wrongly, so `EXACT` computes all products in float32.
 """
 
 import triton
@@ -17,245 +23,257 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def write(
-    key,
-    value,
-    keys,
-    values,
-    slots,
-    key_head,
-    key_token,
-    value_head,
-    value_token,
-    room,
-    DIM: tl.constexpr,
+def write_kv(
+    k,
+    v,
+    k_cache,
+    v_cache,
+    slot_mapping,
+    stride_kh,
+    stride_kt,
+    stride_vh,
+    stride_vt,
+    num_slots,
+    KEY_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
-    WIDTH: tl.constexpr,
+    BLOCK_D: tl.constexpr,
 ):
-    """Puts one token's key and value of one head into its slot. Grid: tokens, kv_heads."""
+    """Writes the key and value of one token and head to the token's slot. Grid: tokens, kv_heads.
+
+    BLOCK_D covers both the key and the value.
+    """
     token, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
-    slot = tl.load(slots + token)
+    slot = tl.load(slot_mapping + token)
     if slot < 0:
-        return
-    at = tl.arange(0, WIDTH)
-    where = head * room + slot
-    new_key = tl.load(key + head * key_head + token * key_token + at, mask=at < DIM)
-    start = value + head * value_head + token * value_token
-    new_value = tl.load(start + at, mask=at < VALUE_DIM, other=0.0)
-    # Who does not see a token gives it the weight 0, and 0 x NaN would be NaN. Scores are masked,
-    # so what is no number goes into the key: it reaches those who see it, and nobody else.
-    sound = tl.min((tl.abs(new_value.to(tl.float32)) < float("inf")).to(tl.int32), 0) != 0
-    new_key = tl.where(sound, new_key.to(tl.float32), float("nan"))
-    new_value = tl.where(sound, new_value.to(tl.float32), 0.0)
-    tl.store(keys + where * DIM + at, new_key.to(keys.dtype.element_ty), mask=at < DIM)
-    start = values + where * VALUE_DIM
-    tl.store(start + at, new_value.to(values.dtype.element_ty), mask=at < VALUE_DIM)
+        return  # padding
+    offs_d = tl.arange(0, BLOCK_D)
+    cache_row = head * num_slots + slot
+    new_k = tl.load(k + head * stride_kh + token * stride_kt + offs_d, mask=offs_d < KEY_DIM)
+    v_row = v + head * stride_vh + token * stride_vt
+    new_v = tl.load(v_row + offs_d, mask=offs_d < VALUE_DIM, other=0.0)
+    # A query that does not see a token gives its value the weight 0, and 0 x NaN would be NaN.
+    # Scores are masked, so a NaN or infinity of the value moves to the key: it then reaches the
+    # queries that see the token, and no others.
+    finite = tl.min((tl.abs(new_v.to(tl.float32)) < float("inf")).to(tl.int32), 0) != 0
+    new_k = tl.where(finite, new_k.to(tl.float32), float("nan"))
+    new_v = tl.where(finite, new_v.to(tl.float32), 0.0)
+    k_row = k_cache + cache_row * KEY_DIM
+    tl.store(k_row + offs_d, new_k.to(k_cache.dtype.element_ty), mask=offs_d < KEY_DIM)
+    v_row = v_cache + cache_row * VALUE_DIM
+    tl.store(v_row + offs_d, new_v.to(v_cache.dtype.element_ty), mask=offs_d < VALUE_DIM)
 
 
 @triton.jit
 def attend(
-    query,
-    keys,
-    values,
-    sums,
-    peaks,
-    items,
+    q,
+    k_cache,
+    v_cache,
+    partial_acc,
+    partial_ml,
+    splits,
     queries,
-    turns,
-    angles,
+    placements,
+    cos_sin,
     partner,
-    query_head,
-    query_token,
-    room,
-    heads,
+    stride_qh,
+    stride_qt,
+    num_slots,
+    num_heads,
     scaling,
     softcap,
     GROUP: tl.constexpr,
-    DIM: tl.constexpr,
+    KEY_DIM: tl.constexpr,
     VALUE_DIM: tl.constexpr,
     WINDOW: tl.constexpr,
-    CAPPED: tl.constexpr,
-    TURNING: tl.constexpr,
+    SOFTCAP: tl.constexpr,
+    ROTATE: tl.constexpr,
     EXACT: tl.constexpr,
-    ROWS: tl.constexpr,
-    STEP: tl.constexpr,
-    WIDTH: tl.constexpr,
-    VALUE_WIDTH: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_DV: tl.constexpr,
 ):
-    """One item for one key/value head. Grid: items, kv_heads."""
-    item = items + tl.program_id(0).to(tl.int64) * 7
+    """One split for one key/value head. Grid: splits, kv_heads.
+
+    Writes `partial_acc` [partials, heads, VALUE_DIM] and `partial_ml` [partials, heads, 2].
+    """
+    split = splits + tl.program_id(0).to(tl.int64) * 7
     kv_head = tl.program_id(1).to(tl.int64)
-    length = tl.load(item + 3).to(tl.int32)
+    length = tl.load(split + 3).to(tl.int32)
     if length == 0:
         return  # padding
-    first, count, slot = tl.load(item), tl.load(item + 1), tl.load(item + 2)
-    base, turn, partial = tl.load(item + 4), tl.load(item + 5), tl.load(item + 6)
+    first_query, num_queries, slot = tl.load(split), tl.load(split + 1), tl.load(split + 2)
+    base, placement, partial = tl.load(split + 4), tl.load(split + 5), tl.load(split + 6)
 
-    # The tile's rows: query after query, each with its heads.
-    row = tl.arange(0, ROWS)
-    number = row // GROUP
-    asking = number < count
-    entry = queries + (first + number) * 3
-    place = tl.load(entry, mask=asking, other=0)
-    turn = turn + tl.load(entry + 1, mask=asking, other=0)
-    position = tl.load(entry + 2, mask=asking, other=0)
-    shift = tl.load(turns + turn * 3, mask=asking, other=0)
-    limit = tl.load(turns + turn * 3 + 1, mask=asking, other=0)
-    limit += position * tl.load(turns + turn * 3 + 2, mask=asking, other=0)
-    end = (limit - base).to(tl.int32)  # the row sees the run's slots up to here
-    after = (position + shift - WINDOW - base).to(tl.int32)  # and, with a window, beyond here
-    head = kv_head * GROUP + row % GROUP
+    # The rows of the tile: query after query, each with all heads of its group.
+    offs_m = tl.arange(0, BLOCK_M)
+    query_index = offs_m // GROUP
+    mask_m = query_index < num_queries
+    query = queries + (first_query + query_index) * 3
+    token = tl.load(query, mask=mask_m, other=0)
+    placement = placement + tl.load(query + 1, mask=mask_m, other=0)
+    position = tl.load(query + 2, mask=mask_m, other=0)
+    shift = tl.load(placements + placement * 3, mask=mask_m, other=0)
+    limit = tl.load(placements + placement * 3 + 1, mask=mask_m, other=0)
+    limit += position * tl.load(placements + placement * 3 + 2, mask=mask_m, other=0)
+    end = (limit - base).to(tl.int32)  # the row sees slots of the split before this one
+    hidden = (position + shift - WINDOW - base).to(tl.int32)  # and after this one, under a window
+    head = kv_head * GROUP + offs_m % GROUP
 
-    # Their queries, turned to where they stand as seen from the block.
-    at = tl.arange(0, WIDTH)
-    whole = asking[:, None] & (at < DIM)[None, :]
-    start = query + head[:, None] * query_head + place[:, None] * query_token
-    turned = tl.load(start + at[None, :], mask=whole, other=0.0).to(tl.float32)
-    if TURNING:
-        other = tl.load(partner + at, mask=at < DIM, other=0)
-        mixed = tl.load(start + other[None, :], mask=whole, other=0.0).to(tl.float32)
-        angle = angles + turn[:, None] * (2 * DIM) + at[None, :]
-        cos = tl.load(angle, mask=whole, other=0.0)
-        sin = tl.load(angle + DIM, mask=whole, other=0.0)
-        turned = turned * cos + mixed * sin
+    # Their queries, rotated to their position relative to the block.
+    offs_d = tl.arange(0, BLOCK_D)
+    mask_q = mask_m[:, None] & (offs_d < KEY_DIM)[None, :]
+    q_row = q + head[:, None] * stride_qh + token[:, None] * stride_qt
+    q_tile = tl.load(q_row + offs_d[None, :], mask=mask_q, other=0.0).to(tl.float32)
+    if ROTATE:
+        offs_partner = tl.load(partner + offs_d, mask=offs_d < KEY_DIM, other=0)
+        q_partner = tl.load(q_row + offs_partner[None, :], mask=mask_q, other=0.0).to(tl.float32)
+        angle = cos_sin + placement[:, None] * (2 * KEY_DIM) + offs_d[None, :]
+        cos = tl.load(angle, mask=mask_q, other=0.0)
+        sin = tl.load(angle + KEY_DIM, mask=mask_q, other=0.0)
+        q_tile = q_tile * cos + q_partner * sin
     if EXACT:
-        asked = turned.to(query.dtype.element_ty).to(tl.float32)
+        q_tile = q_tile.to(q.dtype.element_ty).to(tl.float32)
     else:
-        asked = turned.to(query.dtype.element_ty)
+        q_tile = q_tile.to(q.dtype.element_ty)
 
-    value_at = tl.arange(0, VALUE_WIDTH)
-    peak = tl.full([ROWS], float("-inf"), tl.float32)
-    total = tl.zeros([ROWS], tl.float32)
-    mean = tl.zeros([ROWS, VALUE_WIDTH], tl.float32)
-    keys += (kv_head * room + slot) * DIM
-    values += (kv_head * room + slot) * VALUE_DIM
-    for low in range(0, length, STEP):
-        n = low + tl.arange(0, STEP)
-        inside = n < length
-        key = tl.load(
-            keys + n[:, None] * DIM + at[None, :],
-            mask=inside[:, None] & (at < DIM)[None, :],
+    offs_dv = tl.arange(0, BLOCK_DV)
+    m = tl.full([BLOCK_M], float("-inf"), tl.float32)
+    l = tl.zeros([BLOCK_M], tl.float32)
+    acc = tl.zeros([BLOCK_M, BLOCK_DV], tl.float32)
+    k_cache += (kv_head * num_slots + slot) * KEY_DIM
+    v_cache += (kv_head * num_slots + slot) * VALUE_DIM
+    for start_n in range(0, length, BLOCK_N):
+        offs_n = start_n + tl.arange(0, BLOCK_N)
+        mask_n = offs_n < length
+        k_tile = tl.load(
+            k_cache + offs_n[:, None] * KEY_DIM + offs_d[None, :],
+            mask=mask_n[:, None] & (offs_d < KEY_DIM)[None, :],
             other=0.0,
-        ).to(asked.dtype)
-        score = tl.dot(asked, tl.trans(key), input_precision="ieee") * scaling
-        if CAPPED:
-            score = softcap * (2 * tl.sigmoid(2 * score / softcap) - 1)  # tanh
-        score *= LOG2_E
-        seen = inside[None, :] & (n[None, :] < end[:, None])
+        ).to(q_tile.dtype)
+        scores = tl.dot(q_tile, tl.trans(k_tile), input_precision="ieee") * scaling
+        if SOFTCAP:
+            scores = softcap * (2 * tl.sigmoid(2 * scores / softcap) - 1)  # tanh
+        scores *= LOG2_E
+        visible = mask_n[None, :] & (offs_n[None, :] < end[:, None])
         if WINDOW > 0:
-            seen = seen & (n[None, :] > after[:, None])
-        score = tl.where(seen, score, float("-inf"))
-        higher = tl.maximum(peak, tl.max(score, 1))
-        level = tl.where(higher == float("-inf"), 0.0, higher)
-        weight = tl.exp2(score - level[:, None])
-        fade = tl.exp2(peak - level)
-        total = total * fade + tl.sum(weight, 1)
-        value = tl.load(
-            values + n[:, None] * VALUE_DIM + value_at[None, :],
-            mask=inside[:, None] & (value_at < VALUE_DIM)[None, :],
+            visible = visible & (offs_n[None, :] > hidden[:, None])
+        scores = tl.where(visible, scores, float("-inf"))
+        m_new = tl.maximum(m, tl.max(scores, 1))
+        m_finite = tl.where(m_new == float("-inf"), 0.0, m_new)
+        p = tl.exp2(scores - m_finite[:, None])
+        alpha = tl.exp2(m - m_finite)
+        l = l * alpha + tl.sum(p, 1)
+        v_tile = tl.load(
+            v_cache + offs_n[:, None] * VALUE_DIM + offs_dv[None, :],
+            mask=mask_n[:, None] & (offs_dv < VALUE_DIM)[None, :],
             other=0.0,
-        ).to(asked.dtype)
-        mean = mean * fade[:, None]
-        mean += tl.dot(weight.to(asked.dtype), value, input_precision="ieee")
-        peak = higher
+        ).to(q_tile.dtype)
+        acc = acc * alpha[:, None]
+        acc += tl.dot(p.to(q_tile.dtype), v_tile, input_precision="ieee")
+        m = m_new
 
-    result = (partial + number) * heads + head
+    result = (partial + query_index) * num_heads + head
     tl.store(
-        sums + result[:, None] * VALUE_DIM + value_at[None, :],
-        mean,
-        mask=asking[:, None] & (value_at < VALUE_DIM)[None, :],
+        partial_acc + result[:, None] * VALUE_DIM + offs_dv[None, :],
+        acc,
+        mask=mask_m[:, None] & (offs_dv < VALUE_DIM)[None, :],
     )
-    tl.store(peaks + result * 2, peak, mask=asking)
-    tl.store(peaks + result * 2 + 1, total, mask=asking)
+    tl.store(partial_ml + result * 2, m, mask=mask_m)
+    tl.store(partial_ml + result * 2 + 1, l, mask=mask_m)
 
 
 @triton.jit
-def merge(
-    sums,
-    peaks,
+def merge_splits(
+    partial_acc,
+    partial_ml,
     out,
     merges,
     queries,
     sinks,
-    heads,
+    num_heads,
     VALUE_DIM: tl.constexpr,
     SINKS: tl.constexpr,
-    MANY: tl.constexpr,
-    VALUE_WIDTH: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_DV: tl.constexpr,
 ):
-    """What all items come to for one query and head. Grid: queries, heads."""
-    number, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
-    first, step = tl.load(merges + number * 3), tl.load(merges + number * 3 + 1)
-    count = tl.load(merges + number * 3 + 2)
-    place = tl.load(queries + number * 3)
-    at = tl.arange(0, VALUE_WIDTH)
-    peak = tl.full([1], float("-inf"), tl.float32)
-    total = tl.zeros([1], tl.float32)
-    if SINKS:  # it takes a share and carries no value
-        peak = tl.full([1], 0.0, tl.float32) + tl.load(sinks + head).to(tl.float32) * LOG2_E
-        total = tl.full([1], 1.0, tl.float32)
-    mean = tl.zeros([VALUE_WIDTH], tl.float32)
-    for low in range(0, count, MANY):
-        n = low + tl.arange(0, MANY)
-        result = (first + n * step) * heads + head
-        theirs = tl.load(peaks + result * 2, mask=n < count, other=float("-inf"))
-        higher = tl.maximum(peak, tl.max(theirs, 0))
-        level = tl.where(higher == float("-inf"), 0.0, higher)
-        share = tl.exp2(theirs - level)
-        fade = tl.exp2(peak - level)
-        total = total * fade + tl.sum(
-            share * tl.load(peaks + result * 2 + 1, mask=n < count, other=0.0), 0
-        )
-        part = tl.load(
-            sums + result[:, None] * VALUE_DIM + at[None, :],
-            mask=(n < count)[:, None] & (at < VALUE_DIM)[None, :],
+    """Merges the partial results of one query and head, BLOCK_S at a time. Grid: queries, heads."""
+    query, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    first, step = tl.load(merges + query * 3), tl.load(merges + query * 3 + 1)
+    count = tl.load(merges + query * 3 + 2)
+    token = tl.load(queries + query * 3)
+    offs_dv = tl.arange(0, BLOCK_DV)
+    m = tl.full([1], float("-inf"), tl.float32)
+    l = tl.zeros([1], tl.float32)
+    if SINKS:  # a sink takes a share and carries no value
+        m = tl.full([1], 0.0, tl.float32) + tl.load(sinks + head).to(tl.float32) * LOG2_E
+        l = tl.full([1], 1.0, tl.float32)
+    acc = tl.zeros([BLOCK_DV], tl.float32)
+    for start_s in range(0, count, BLOCK_S):
+        offs_s = start_s + tl.arange(0, BLOCK_S)
+        result = (first + offs_s * step) * num_heads + head
+        split_m = tl.load(partial_ml + result * 2, mask=offs_s < count, other=float("-inf"))
+        m_new = tl.maximum(m, tl.max(split_m, 0))
+        m_finite = tl.where(m_new == float("-inf"), 0.0, m_new)
+        split_alpha = tl.exp2(split_m - m_finite)
+        alpha = tl.exp2(m - m_finite)
+        split_l = tl.load(partial_ml + result * 2 + 1, mask=offs_s < count, other=0.0)
+        l = l * alpha + tl.sum(split_alpha * split_l, 0)
+        split_acc = tl.load(
+            partial_acc + result[:, None] * VALUE_DIM + offs_dv[None, :],
+            mask=(offs_s < count)[:, None] & (offs_dv < VALUE_DIM)[None, :],
             other=0.0,
         )
-        mean = mean * fade + tl.sum(share[:, None] * part, 0)
-        peak = higher
-    mean = mean / tl.where(total == 0.0, 1.0, total)  # padding sees nothing
-    where = (place * heads + head) * VALUE_DIM + at
-    tl.store(out + where, mean.to(out.dtype.element_ty), mask=at < VALUE_DIM)
+        acc = acc * alpha + tl.sum(split_alpha[:, None] * split_acc, 0)
+        m = m_new
+    acc = acc / tl.where(l == 0.0, 1.0, l)  # padding sees nothing
+    out_row = out + (token * num_heads + head) * VALUE_DIM
+    tl.store(out_row + offs_dv, acc.to(out.dtype.element_ty), mask=offs_dv < VALUE_DIM)
 
 
 @triton.jit
 def commit(
     layers,
     partners,
-    angles,
-    source,
-    target,
-    tokens,
-    KIND: tl.constexpr,
-    WIDTH: tl.constexpr,
-    MANY: tl.constexpr,
+    cos_sin,
+    source_slots,
+    target_slots,
+    num_tokens,
+    CACHE_DTYPE: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_T: tl.constexpr,
 ):
-    """Turns keys on and moves them with their values. Grid: runs of tokens, kv_heads, layers.
+    """Copies tokens to other slots, with keys rotated by one shift.
 
-    `layers` [layers, 7] holds addresses of keys and values, kv_heads, both sizes, the room of a
-    head in slots and the rotation: an index into `partners` and `angles`, or -1 for none.
+    Grid: BLOCK_T tokens each, kv_heads, layers.
+
+    `layers` [layers, 7] holds the addresses of keys and values, kv_heads, key_dim, value_dim, slots
+    per head and the rotation: an index into `partners` and `cos_sin`, or -1 for none.
     """
     layer = layers + tl.program_id(2).to(tl.int64) * 7
     head = tl.program_id(1).to(tl.int64)
     if head >= tl.load(layer + 2):
         return
-    keys = tl.load(layer).to(tl.pointer_type(KIND))
-    values = tl.load(layer + 1).to(tl.pointer_type(KIND))
-    dim, value_dim = tl.load(layer + 3), tl.load(layer + 4)
-    room, rotation = tl.load(layer + 5), tl.load(layer + 6)
-    n = tl.program_id(0) * MANY + tl.arange(0, MANY)
-    old = head * room + tl.load(source + n, mask=n < tokens, other=0)
-    new = head * room + tl.load(target + n, mask=n < tokens, other=0)
-    at = tl.arange(0, WIDTH)
-    whole = (n < tokens)[:, None] & (at < dim)[None, :]
-    kept = tl.load(keys + old[:, None] * dim + at[None, :], mask=whole)
+    k_cache = tl.load(layer).to(tl.pointer_type(CACHE_DTYPE))
+    v_cache = tl.load(layer + 1).to(tl.pointer_type(CACHE_DTYPE))
+    key_dim, value_dim = tl.load(layer + 3), tl.load(layer + 4)
+    num_slots, rotation = tl.load(layer + 5), tl.load(layer + 6)
+    offs_t = tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
+    mask_t = offs_t < num_tokens
+    source = head * num_slots + tl.load(source_slots + offs_t, mask=mask_t, other=0)
+    target = head * num_slots + tl.load(target_slots + offs_t, mask=mask_t, other=0)
+    offs_d = tl.arange(0, BLOCK_D)
+    mask_k = mask_t[:, None] & (offs_d < key_dim)[None, :]
+    k = tl.load(k_cache + source[:, None] * key_dim + offs_d[None, :], mask=mask_k)
     if rotation >= 0:
-        other = tl.load(partners + rotation * WIDTH + at)
-        cos = tl.load(angles + rotation * 2 * WIDTH + at)
-        sin = tl.load(angles + rotation * 2 * WIDTH + WIDTH + at)
-        mixed = tl.load(keys + old[:, None] * dim + other[None, :], mask=whole, other=0.0)
-        kept = (kept.to(tl.float32) * cos + mixed.to(tl.float32) * sin).to(kept.dtype)
-    tl.store(keys + new[:, None] * dim + at[None, :], kept, mask=whole)
-    whole = (n < tokens)[:, None] & (at < value_dim)[None, :]
-    kept = tl.load(values + old[:, None] * value_dim + at[None, :], mask=whole)
-    tl.store(values + new[:, None] * value_dim + at[None, :], kept, mask=whole)
+        offs_partner = tl.load(partners + rotation * BLOCK_D + offs_d)
+        cos = tl.load(cos_sin + rotation * 2 * BLOCK_D + offs_d)
+        sin = tl.load(cos_sin + rotation * 2 * BLOCK_D + BLOCK_D + offs_d)
+        k_partner = tl.load(
+            k_cache + source[:, None] * key_dim + offs_partner[None, :], mask=mask_k, other=0.0
+        )
+        k = (k.to(tl.float32) * cos + k_partner.to(tl.float32) * sin).to(k.dtype)
+    tl.store(k_cache + target[:, None] * key_dim + offs_d[None, :], k, mask=mask_k)
+    mask_v = mask_t[:, None] & (offs_d < value_dim)[None, :]
+    v = tl.load(v_cache + source[:, None] * value_dim + offs_d[None, :], mask=mask_v)
+    tl.store(v_cache + target[:, None] * value_dim + offs_d[None, :], v, mask=mask_v)

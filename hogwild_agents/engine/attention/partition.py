@@ -1,10 +1,10 @@
-"""Who sees what in a pass, cut into pieces that attention can read.
+"""What each worker sees in a pass, cut into pieces that attention can read.
 
-Rows that share no block, directly or through others, are different *teams* and never meet in a
-score. What a team reads is cut into two kinds of pieces:
+Rows that are connected through shared blocks form a *component*. Rows of different components never
+meet in a score. What a component reads is cut into two kinds of pieces:
 
-- *stretches*: neighbouring slots that every query sees which sees their block. They are read in
-  place, with no copy and no mask. At decoding nearly all of a long context is of this kind.
+- *runs*: neighbouring slots that are visible to every query that sees their block. They are read in
+  place, without a copy or a mask. In decode passes nearly all of a long context is of this kind.
 - *pages*: the rest (small blocks, new tokens under a causal mask, edges of windows). They are
   gathered into one small tensor with a mask, so that many small blocks cost as much as one.
 """
@@ -25,97 +25,106 @@ from hogwild_agents.engine.cache.pages import PAGE
 Ints = npt.NDArray[np.int64]
 
 
-class Stretch(NamedTuple):
-    """The slots start..stop of one block, seen in full by every query that sees the block."""
+class SlotRun(NamedTuple):
+    """The slots start..stop of one block, all visible to every query that sees the block."""
 
     block: int
     start: int
     stop: int
 
 
-class Page(NamedTuple):
-    """One page of a block: it begins at block-local position `base`; first..last take part."""
+class GatheredPage(NamedTuple):
+    """One page of a block, which begins at block-local position `base`; start..stop are read."""
 
     block: int
     page: int
     base: int
-    first: int
-    last: int
+    start: int
+    stop: int
 
 
-class Range(NamedTuple):
-    """Block-local positions of a block that some queries see, and that all of its readers see."""
+class VisibleRange(NamedTuple):
+    """Positions of a block: start..stop for some query, common_start..common_stop for every reader.
 
-    first: int
-    common_first: int
-    common_last: int
-    last: int
+    All are block-local; a reader is a row whose view holds the block.
+    """
+
+    start: int
+    common_start: int
+    common_stop: int
+    stop: int
 
 
 @dataclass(slots=True)
 class Component:
-    """What the rows that are connected through blocks read in layers of one window.
+    """What rows that are connected through blocks read in the layers of one window.
 
     Attributes:
         rows: The rows, in packed order.
-        places: [queries], where the rows' new tokens are in the packed row.
-        numbers: The blocks that the rows see, numbered.
-        shifts: [blocks, rows], by how much a row's queries are turned to meet a block.
-        alike: Whether all queries see the same of every block, as in most decode passes.
-        stretches: Pieces read in place.
-        pages: Pieces gathered.
+        tokens: [queries], indices of the rows' new tokens among the packed tokens.
+        block_index: The blocks of the rows' views, numbered.
+        shifts: [blocks, rows], by how much a row's queries are rotated to meet a block.
+        uniform: Whether all queries see the same of every block, as in most decode passes.
+        runs: Pieces that are read in place.
+        pages: Pieces that are gathered.
     """
 
     rows: Sequence[Row]
-    places: Ints
-    numbers: dict[CacheBlock, int]
+    tokens: Ints
+    block_index: dict[CacheBlock, int]
     shifts: Ints
-    alike: bool
-    stretches: list[Stretch]
-    pages: list[Page]
+    uniform: bool
+    runs: list[SlotRun]
+    pages: list[GatheredPage]
 
 
-def connected(rows: Sequence[Row]) -> Iterator[tuple[Ints, list[Row]]]:
-    """Rows that share blocks, directly or through others, with their places in the packed row."""
-    teams: list[tuple[set[CacheBlock], list[int]]] = []
+def connected_rows(rows: Sequence[Row]) -> Iterator[tuple[Ints, list[Row]]]:
+    """The rows of each component, with the packed indices of their new tokens."""
+    components: list[tuple[set[CacheBlock], list[int]]] = []
     for index, row in enumerate(rows):
         blocks, members, others = set(row.view), [index], []
-        for team in teams:
-            if blocks.isdisjoint(team[0]):
-                others.append(team)
+        for component in components:
+            if blocks.isdisjoint(component[0]):
+                others.append(component)
             else:
-                blocks, members = blocks | team[0], team[1] + members
-        teams = [*others, (blocks, members)]
+                blocks, members = blocks | component[0], component[1] + members
+        components = [*others, (blocks, members)]
     starts = np.cumsum([0, *(row.count for row in rows)])
-    for _, members in teams:
+    for _, members in components:
         members.sort()
-        places = [np.arange(starts[index], starts[index + 1]) for index in members]
-        yield np.concatenate(places), [rows[index] for index in members]
+        tokens = [np.arange(starts[index], starts[index + 1]) for index in members]
+        yield np.concatenate(tokens), [rows[index] for index in members]
+
+
+def number_blocks(rows: Sequence[Row]) -> dict[CacheBlock, int]:
+    """Numbers the blocks of the rows' views."""
+    block_index: dict[CacheBlock, int] = {}
+    for row in rows:
+        for block in row.view:
+            block_index.setdefault(block, len(block_index))
+    return block_index
 
 
 def plan_component(
-    current: Pass, places: Ints, rows: Sequence[Row], window: int | None, few: int
+    current: Pass, tokens: Ints, rows: Sequence[Row], window: int | None, min_run: int
 ) -> Component:
-    """Finds out what the rows of a team see, and cuts it into pieces.
+    """Finds what the rows of a component see, and cuts it into pieces.
 
     Args:
         current: The pass.
-        places: [queries], where the rows' new tokens are in the packed row.
-        rows: The rows of one team.
-        window: Of the layers.
-        few: Slots below which a piece is gathered rather than read in place.
+        tokens: [queries], packed indices of the rows' new tokens.
+        rows: The rows of one component.
+        window: Window of the layers.
+        min_run: Pieces of fewer slots are gathered, not read in place.
     """
-    numbers: dict[CacheBlock, int] = {}
-    for row in rows:
-        for block in row.view:
-            numbers.setdefault(block, len(numbers))
-    shifts = np.zeros((len(numbers), len(rows)), np.int64)
-    ranges: list[Range | None] = [None] * len(numbers)
-    readers = [0] * len(numbers)
+    block_index = number_blocks(rows)
+    shifts = np.zeros((len(block_index), len(rows)), np.int64)
+    ranges: list[VisibleRange | None] = [None] * len(block_index)
+    readers = [0] * len(block_index)
     for index, row in enumerate(rows):
         own, own_start = row.view[-1], row.starts[-1]
         for block, start in zip(row.view, row.starts, strict=True):
-            number, length = numbers[block], current.lengths[block]
+            number, length = block_index[block], current.lengths[block]
             shifts[number, index] = own_start - start
             readers[number] += 1
             begin = common_begin = 0
@@ -124,67 +133,72 @@ def plan_component(
                 begin = max(0, first_seen)
                 common_begin = max(0, first_seen + row.count - 1)
             common_end = row.position + 1 if block is own else length
-            known = ranges[number]
+            visible = ranges[number]
             ranges[number] = (
-                Range(begin, common_begin, common_end, length)
-                if known is None
-                else Range(
-                    min(known.first, begin),
-                    max(known.common_first, common_begin),
-                    min(known.common_last, common_end),
+                VisibleRange(begin, common_begin, common_end, length)
+                if visible is None
+                else VisibleRange(
+                    min(visible.start, begin),
+                    max(visible.common_start, common_begin),
+                    min(visible.common_stop, common_end),
                     length,
                 )
             )
-    team = Component(rows, places, numbers, shifts, True, [], [])
-    for block, number in numbers.items():
-        found = ranges[number]
-        assert found is not None  # every block is in some view
-        if found.first >= found.last:
+    component = Component(rows, tokens, block_index, shifts, True, [], [])
+    for block, number in block_index.items():
+        visible = ranges[number]
+        assert visible is not None  # every block is in some view
+        if visible.start >= visible.stop:
             continue
         if readers[number] < len(rows):
-            # What is written now must not reach a row that does not see it, not even as 0 x NaN.
-            found = found._replace(common_last=min(found.common_last, len(block)))
-        if found.first < found.common_first or found.common_last < found.last:
-            team.alike = False
-        team.alike = team.alike and readers[number] == len(rows)
-        _cut(team, block, number, found, few)
-    return team
+            # New tokens must not reach a row that does not see them, not even as 0 x NaN.
+            visible = visible._replace(common_stop=min(visible.common_stop, len(block)))
+        if visible.start < visible.common_start or visible.common_stop < visible.stop:
+            component.uniform = False
+        component.uniform = component.uniform and readers[number] == len(rows)
+        _cut(component, block, number, visible, min_run)
+    return component
 
 
-def _cut(team: Component, block: CacheBlock, number: int, found: Range, few: int) -> None:
-    """Cuts what is seen of a block into stretches of at least `few` slots, and pages."""
+def _cut(
+    component: Component, block: CacheBlock, number: int, visible: VisibleRange, min_run: int
+) -> None:
+    """Cuts the visible range of a block into runs of at least `min_run` slots, and pages."""
     base = 0
     for extent in block.extents:
         end = base + extent.count * PAGE
         shift = extent.first * PAGE - base
-        start, stop = max(found.common_first, base), min(found.common_last, end)
-        pieces = [(max(found.first, base), min(found.last, end))]
-        if stop > start and max(stop - start, PAGE) >= few:  # a gather takes whole pages
-            team.stretches.append(Stretch(number, start + shift, stop + shift))
-            pieces = [(pieces[0][0], start), (stop, pieces[0][1])]
-        for begin, finish in pieces:
-            for page in range(begin // PAGE, -(-finish // PAGE)) if finish > begin else ():
-                team.pages.append(Page(number, page + shift // PAGE, page * PAGE, begin, finish))
+        start, stop = max(visible.common_start, base), min(visible.common_stop, end)
+        rest = [(max(visible.start, base), min(visible.stop, end))]
+        if stop > start and max(stop - start, PAGE) >= min_run:  # a gather takes whole pages
+            component.runs.append(SlotRun(number, start + shift, stop + shift))
+            rest = [(rest[0][0], start), (stop, rest[0][1])]
+        for first, last in rest:
+            for page in range(first // PAGE, -(-last // PAGE)) if last > first else ():
+                component.pages.append(
+                    GatheredPage(number, page + shift // PAGE, page * PAGE, first, last)
+                )
         base = end
 
 
-def limits(current: Pass, team: Component, window: int | None) -> tuple[Ints, Ints]:
-    """What each query sees of each block: positions below the first array, above the second.
+def visible_bounds(current: Pass, component: Component, window: int | None) -> tuple[Ints, Ints]:
+    """What each query sees of each block: the positions between two bounds, both exclusive.
 
     Returns:
-        Two arrays int64 [blocks, queries]; the first is 0 where a query does not see a block.
+        The lower and the upper bounds, int64 [blocks, queries]; the upper one is 0 where a query
+        does not see a block.
     """
-    shape = (len(team.numbers), len(team.places))
-    upto, after = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
+    shape = (len(component.block_index), len(component.tokens))
+    lower, upper = np.full(shape, -1, np.int64), np.zeros(shape, np.int64)
     at = 0
-    for row in team.rows:
-        mine, own_start = slice(at, at + row.count), row.starts[-1]
-        own = np.arange(row.position, row.position + row.count)
+    for row in component.rows:
+        queries, own_start = slice(at, at + row.count), row.starts[-1]
+        positions = np.arange(row.position, row.position + row.count)
         for block, start in zip(row.view, row.starts, strict=True):
-            number = team.numbers[block]
-            upto[number, mine] = current.lengths[block]
+            number = component.block_index[block]
+            upper[number, queries] = current.lengths[block]
             if window is not None:
-                after[number, mine] = own + (own_start - start - window)
-        upto[team.numbers[row.view[-1]], mine] = own + 1
+                lower[number, queries] = positions + (own_start - start - window)
+        upper[component.block_index[row.view[-1]], queries] = positions + 1
         at += row.count
-    return upto, after
+    return lower, upper

@@ -1,9 +1,10 @@
-"""A pass cut into tiles of work for kernels, all of it whole numbers that travel in one copy.
+"""The attention metadata of a pass: all of it integers, which go to the device in one copy.
 
-A *tile* is a few queries of one team: `queries x group` rows of a matrix product, where `group`
-query heads share a key/value head. An *item* is a tile and a run of neighbouring slots of one block
-that it reads; a kernel's program takes one item and one key/value head, so the keys and values of a
-run are loaded once for all workers of a team. What a tile's items come to is merged in the end.
+A *tile* is a few queries of one component: `queries x group` rows of a matrix product, where
+`group` query heads share a key/value head. A *split* is a tile and a run of neighbouring slots of
+one block that it reads. A kernel's program takes one split and one key/value head, so the keys and
+values of a run are loaded once for all workers of a component. Each split gives one *partial
+result* per query; those of a query are merged in the end.
 """
 
 from __future__ import annotations
@@ -17,152 +18,189 @@ import torch
 from torch import Tensor
 
 from hogwild_agents.engine.attention.interface import Pass, Row
-from hogwild_agents.engine.attention.partition import Ints, connected
+from hogwild_agents.engine.attention.partition import Ints, connected_rows, number_blocks
 from hogwild_agents.engine.cache.blocks import CacheBlock
 from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.layers import Layer
 
-LEAST_ROWS = 16
-"""Of a tile: tensor cores take no fewer."""
+MIN_ROWS = 16
+"""Rows of a tile: tensor cores take no fewer."""
 
-MOST_ROWS = {128: 128, 192: 64}
-"""Of a tile, for key sizes up to these; 32 for larger ones. With more, registers spill on sm_90, or
-a tile takes more shared memory than consumer cards have (99 KiB); found by compiling for both."""
+MAX_ROWS = {128: 128, 192: 64}
+"""Rows of a tile, for key sizes up to these; 32 for larger ones. With more rows, registers spill on
+sm_90, or a tile takes more shared memory than consumer cards have (99 KiB). Both were found by
+compiling."""
 
-STEP = 64
-"""Runs are cut at multiples of this many slots, which a program reads at a time."""
-
-QUERY, TURN, ITEM, MERGE = 3, 3, 7, 3
-"""Numbers of a query (packed place, row in its team, block-local position), of a turn (shift,
-limit, own), of an item (see `Tiles`) and of a merge (first partial, step to the next, count)."""
+BLOCK_N = 64
+"""Slots that a program reads at a time; runs are cut at multiples of it."""
 
 
-class Kind(NamedTuple):
-    """What layers must have in common to share tiles.
+class LayerKind(NamedTuple):
+    """What layers must have in common to share splits.
 
     Attributes:
         window: See `Layer`.
         group: Query heads per key/value head.
         kv_heads: Key/value heads, each of which is a program of its own.
-        most_rows: Of a tile; registers hold no more.
+        max_rows: The most rows of a tile that registers hold.
     """
 
     window: int | None
     group: int
     kv_heads: int
-    most_rows: int
+    max_rows: int
 
 
-def kind_of(layer: Layer) -> Kind:
-    """The tiles that a layer takes."""
+def layer_kind(layer: Layer) -> LayerKind:
+    """The kind of a layer."""
     group = layer.heads // layer.kv_heads
-    rows = next((most for dim, most in MOST_ROWS.items() if layer.key_dim <= dim), 32)
-    return Kind(layer.window, group, layer.kv_heads, rows)
+    max_rows = next((rows for dim, rows in MAX_ROWS.items() if layer.key_dim <= dim), 32)
+    return LayerKind(layer.window, group, layer.kv_heads, max_rows)
 
 
-class TileShape(NamedTuple):
-    """Sizes of the tiles of one kind: items, partial results (one per item and query), rows."""
+class Placement(NamedTuple):
+    """A row of `AttentionMetadata.placements`: a block as one row of the component sees it.
 
-    items: int
+    The row's query at `position` sees the block up to `limit + own * position`, exclusive.
+    """
+
+    shift: int
+    """By how much the row's queries are rotated to meet the block."""
+    limit: int
+    """0 if the row does not see the block."""
+    own: int
+    """1 if the row writes to the block, else 0."""
+
+
+class Split(NamedTuple):
+    """A row of `KindMetadata.splits`."""
+
+    query: int
+    """The first query of the tile."""
+    queries: int
+    """How many queries the tile has."""
+    slot: int
+    """The first slot that is read."""
+    length: int
+    """How many slots are read; 0 for padding."""
+    base: int
+    """Block-local position of the first slot."""
+    placement: int
+    """The block's placement in the first row of the component; those of other rows follow."""
+    partial: int
+    """The partial result of the first query; those of other queries follow."""
+
+
+class KindShape(NamedTuple):
+    """Sizes of a `KindMetadata`: splits, partial results (one per split and query), tile rows."""
+
+    splits: int
     partials: int
     rows: int
 
 
-class Shape(NamedTuple):
-    """Sizes of a sheet. Sheets of one shape may go through one recorded run of the model."""
+class MetadataShape(NamedTuple):
+    """Sizes of an `AttentionMetadata`. Passes of one shape may share a CUDA graph."""
 
     tokens: int
-    last: int
-    turns: int
-    tiles: tuple[TileShape, ...]
+    logits_indices: int
+    placements: int
+    kinds: tuple[KindShape, ...]
 
 
-class Tiles(NamedTuple):
-    """What a kind of layers reads in a pass, as integers.
+class KindMetadata(NamedTuple):
+    """What layers of one kind read in a pass.
 
     Attributes:
-        items: [items, ITEM]: first query and how many, first slot and how many, block-local
-            position of the first slot, turn of the team's first row against the block, first
-            partial.
-        merges: [tokens, MERGE], for every query.
+        splits: [splits, 7], see `Split`.
+        merges: [tokens, 3], for each query: its first partial result, the step from each of its
+            partial results to the next, and how many there are.
         shape: The sizes.
     """
 
-    items: Ints | Tensor
+    splits: Ints | Tensor
     merges: Ints | Tensor
-    shape: TileShape
+    shape: KindShape
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionMetadata:
-    """A pass in whole numbers, int64, on the host or on the device.
+    """A pass in int64 arrays, on the host or on the device.
 
     Attributes:
-        ids: [tokens], what the model reads.
+        input_ids: [tokens].
         positions: [tokens], block-local.
-        slots: [tokens], where keys and values go; -1 for padding, which goes nowhere.
-        last: [rows], each row's last token.
-        queries: [tokens, QUERY], teams one after the other.
-        turns: [turns, TURN]: for every block of a team and every row of it, by how much the row's
-            queries are turned, and up to where it sees: position x own + limit.
-        tiles: For each kind of layers.
+        slot_mapping: [tokens], the slots of the new keys and values; -1 for padding, which is not
+            written.
+        logits_indices: [rows], each row's last token.
+        queries: [tokens, 3], component after component: the index of a new token among the packed
+            tokens, the row that it belongs to (counted within the component), and its block-local
+            position.
+        placements: [placements, 3], see `Placement`; for every block of a component and every row.
+        kinds: What the layers of each kind read.
     """
 
-    ids: Ints | Tensor
+    input_ids: Ints | Tensor
     positions: Ints | Tensor
-    slots: Ints | Tensor
-    last: Ints | Tensor
+    slot_mapping: Ints | Tensor
+    logits_indices: Ints | Tensor
     queries: Ints | Tensor
-    turns: Ints | Tensor
-    tiles: dict[Kind, Tiles]
+    placements: Ints | Tensor
+    kinds: dict[LayerKind, KindMetadata]
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> MetadataShape:
         """The sizes of all parts."""
-        tiles = tuple(tiles.shape for tiles in self.tiles.values())
-        return Shape(len(self.ids), len(self.last), len(self.turns), tiles)
+        kinds = tuple(metadata.shape for metadata in self.kinds.values())
+        return MetadataShape(
+            len(self.input_ids), len(self.logits_indices), len(self.placements), kinds
+        )
 
     def _parts(self) -> Iterator[Ints | Tensor]:
-        yield from (self.ids, self.positions, self.slots, self.last, self.queries, self.turns)
-        for tiles in self.tiles.values():
-            yield from (tiles.items, tiles.merges)
+        yield from (self.input_ids, self.positions, self.slot_mapping, self.logits_indices)
+        yield from (self.queries, self.placements)
+        for metadata in self.kinds.values():
+            yield from (metadata.splits, metadata.merges)
 
-    def numbers(self) -> Ints:
-        """All parts of a sheet on the host, one after the other."""
+    def flatten(self) -> Ints:
+        """All parts in one array, one after the other; only on the host."""
         return np.concatenate([np.ravel(part) for part in self._parts()])
 
-    def over(self, numbers: Tensor) -> AttentionMetadata:
-        """A sheet of this one's sizes whose parts lie in `numbers`, on any device."""
+    def unflatten(self, buffer: Tensor) -> AttentionMetadata:
+        """Metadata of the same sizes whose parts are views of `buffer`, on any device."""
         sizes = [part.shape for part in self._parts()]
-        cut = torch.split(numbers, [int(np.prod(size)) for size in sizes])
-        ids, positions, slots, last, queries, turns, *rest = (
-            part.view(size) for part, size in zip(cut, sizes, strict=True)
+        parts = torch.split(buffer, [int(np.prod(size)) for size in sizes])
+        input_ids, positions, slot_mapping, logits_indices, queries, placements, *tables = (
+            part.view(size) for part, size in zip(parts, sizes, strict=True)
         )
-        tiles = {
-            kind: Tiles(rest[2 * index], rest[2 * index + 1], kept.shape)
-            for index, (kind, kept) in enumerate(self.tiles.items())
+        kinds = {
+            kind: KindMetadata(tables[2 * index], tables[2 * index + 1], metadata.shape)
+            for index, (kind, metadata) in enumerate(self.kinds.items())
         }
-        return AttentionMetadata(ids, positions, slots, last, queries, turns, tiles)
+        return AttentionMetadata(
+            input_ids, positions, slot_mapping, logits_indices, queries, placements, kinds
+        )
 
     def padded(self) -> AttentionMetadata:
-        """A sheet on the host, filled up to one of few shapes with tokens that nobody sees."""
-        tokens = enough(len(self.ids), 1)
-        queries = _fill(self.queries, tokens)
-        queries[len(self.ids) :, 0] = np.arange(len(self.ids), tokens)
+        """The same on the host, padded to one of few shapes with tokens that nothing sees."""
+        count = len(self.input_ids)
+        tokens = padded_size(count, 1)
+        queries = _pad(self.queries, tokens)
+        queries[count:, 0] = np.arange(count, tokens)
         return AttentionMetadata(
-            _fill(self.ids, tokens),
-            _fill(self.positions, tokens),
-            _fill(self.slots, tokens, -1),
-            _fill(self.last, tokens),
+            _pad(self.input_ids, tokens),
+            _pad(self.positions, tokens),
+            _pad(self.slot_mapping, tokens, -1),
+            _pad(self.logits_indices, tokens),
             queries,
-            _fill(self.turns, enough(len(self.turns), 32)),
-            {kind: _padded(tiles, tokens) for kind, tiles in self.tiles.items()},
+            _pad(self.placements, padded_size(len(self.placements), 32)),
+            {kind: _padded_kind(metadata, tokens) for kind, metadata in self.kinds.items()},
         )
 
 
-def enough(count: int, least: int) -> int:
+def padded_size(count: int, minimum: int) -> int:
     """`count` rounded up to a power of two or half-way to the next one, so that sizes are few."""
-    size = least
+    size = minimum
     while size < count:
         if size >= 2 and size * 3 // 2 >= count:
             return size * 3 // 2
@@ -170,115 +208,119 @@ def enough(count: int, least: int) -> int:
     return size
 
 
-def _padded(tiles: Tiles, tokens: int) -> Tiles:
-    items, partials = enough(tiles.shape.items, 16), enough(tiles.shape.partials, 64)
-    shape = TileShape(items, partials, tiles.shape.rows)
-    return Tiles(_fill(tiles.items, items), _fill(tiles.merges, tokens), shape)
+def _padded_kind(metadata: KindMetadata, tokens: int) -> KindMetadata:
+    shape = metadata.shape._replace(
+        splits=padded_size(metadata.shape.splits, 16),
+        partials=padded_size(metadata.shape.partials, 64),
+    )
+    return KindMetadata(_pad(metadata.splits, shape.splits), _pad(metadata.merges, tokens), shape)
 
 
-def _fill(part: Ints | Tensor, count: int, value: int = 0) -> Ints:
-    full = np.full((count, *part.shape[1:]), value, np.int64)
-    full[: len(part)] = part
-    return full
+def _pad(part: Ints | Tensor, count: int, value: int = 0) -> Ints:
+    padded = np.full((count, *part.shape[1:]), value, np.int64)
+    padded[: len(part)] = part
+    return padded
 
 
-class _Component(NamedTuple):
-    """Rows that share blocks; their queries begin at `first`, their turns at `turn`."""
+class _PackedComponent(NamedTuple):
+    """The rows of a component, and where its queries and placements begin in the metadata."""
 
     rows: Sequence[Row]
-    first: int
-    turn: int
-    numbers: dict[CacheBlock, int]
+    first_query: int
+    first_placement: int
+    block_index: dict[CacheBlock, int]
+
+    @property
+    def queries(self) -> int:
+        return sum(row.count for row in self.rows)
 
 
-def make_sheet(current: Pass, kinds: Sequence[Kind], programs: int) -> AttentionMetadata:
-    """Writes a pass down.
+def build_metadata(current: Pass, kinds: Sequence[LayerKind], programs: int) -> AttentionMetadata:
+    """The metadata of a pass.
 
     Args:
         current: The pass.
-        kinds: Of the model's layers.
+        kinds: The kinds of the model's layers.
         programs: How many programs fill the device.
     """
     queries: list[Ints] = []
-    turns: list[tuple[int, int, int]] = []
-    teams: list[_Component] = []
-    first = 0
-    for places, rows in connected(current.rows):
-        numbers: dict[CacheBlock, int] = {}
-        for row in rows:
-            for block in row.view:
-                numbers.setdefault(block, len(numbers))
-        teams.append(_Component(rows, first, len(turns), numbers))
-        turns += _turns(current, rows, numbers)
-        counts = [row.count for row in rows]
-        row_of = np.repeat(np.arange(len(rows)), counts)
+    placements: list[Placement] = []
+    components: list[_PackedComponent] = []
+    first_query = 0
+    for tokens, rows in connected_rows(current.rows):
+        block_index = number_blocks(rows)
+        components.append(_PackedComponent(rows, first_query, len(placements), block_index))
+        placements += _placements(current, rows, block_index)
+        row_of = np.repeat(np.arange(len(rows)), [row.count for row in rows])
         positions = np.concatenate([np.arange(r.position, r.position + r.count) for r in rows])
-        queries.append(np.stack([places, row_of, positions], -1))
-        first += len(places)
+        queries.append(np.stack([tokens, row_of, positions], -1))
+        first_query += len(tokens)
     return AttentionMetadata(
-        current.ids,
+        current.input_ids,
         current.positions,
-        current.slots,
-        current.last,
+        current.slot_mapping,
+        current.logits_indices,
         np.concatenate(queries),
-        np.array(turns, np.int64),
-        {kind: _make_tiles(current, teams, kind, programs) for kind in kinds},
+        np.array(placements, np.int64),
+        {kind: _build_kind(current, components, kind, programs) for kind in kinds},
     )
 
 
-def _turns(
-    current: Pass, rows: Sequence[Row], numbers: dict[CacheBlock, int]
-) -> list[tuple[int, int, int]]:
-    """Of each block, for each row: shift, limit and own."""
-    turns = [(0, 0, 0)] * (len(numbers) * len(rows))  # a limit of 0: the row does not see it
+def _placements(
+    current: Pass, rows: Sequence[Row], block_index: dict[CacheBlock, int]
+) -> list[Placement]:
+    """The placements of each block, for each row."""
+    placements = [Placement(0, 0, 0)] * (len(block_index) * len(rows))
     for index, row in enumerate(rows):
         own_start = row.starts[-1]
         for block, start in zip(row.view, row.starts, strict=True):
-            turns[numbers[block] * len(rows) + index] = (
-                own_start - start,
-                current.lengths[block],
-                0,
+            placements[block_index[block] * len(rows) + index] = Placement(
+                own_start - start, current.lengths[block], 0
             )
-        turns[numbers[row.view[-1]] * len(rows) + index] = (0, 1, 1)
-    return turns
+        placements[block_index[row.view[-1]] * len(rows) + index] = Placement(0, 1, 1)
+    return placements
 
 
-def _make_tiles(current: Pass, teams: Sequence[_Component], kind: Kind, programs: int) -> Tiles:
-    largest = max(sum(row.count for row in team.rows) for team in teams)
-    wanted = min(largest * kind.group, max(kind.most_rows, kind.group))
-    rows = max(LEAST_ROWS, 1 << (wanted - 1).bit_length())
+def _build_kind(
+    current: Pass, components: Sequence[_PackedComponent], kind: LayerKind, programs: int
+) -> KindMetadata:
+    largest = max(component.queries for component in components)
+    needed = min(largest * kind.group, max(kind.max_rows, kind.group))
+    rows = max(MIN_ROWS, 1 << (needed - 1).bit_length())
     per_tile = rows // kind.group
     tiles = [
-        (team, start, min(per_tile, size - start))
-        for team in teams
-        for size in (sum(row.count for row in team.rows),)
-        for start in range(0, size, per_tile)
+        (component, start, min(per_tile, component.queries - start))
+        for component in components
+        for start in range(0, component.queries, per_tile)
     ]
-    seen = [_seen(current, team.rows, start, count, kind.window) for team, start, count in tiles]
-    total = sum(end - begin for spans in seen for begin, end in spans.values())
+    visible = [
+        _visible_spans(current, component.rows, start, count, kind.window)
+        for component, start, count in tiles
+    ]
+    total = sum(end - begin for spans in visible for begin, end in spans.values())
     longest = _round_up(-(-total * kind.kv_heads // programs))
-    items: list[tuple[int, ...]] = []
-    merges = np.empty((len(current.ids), MERGE), np.int64)
+    splits: list[Split] = []
+    merges = np.empty((len(current.input_ids), 3), np.int64)
     partial = 0
-    for (team, start, count), spans in zip(tiles, seen, strict=True):
-        first, head = team.first + start, partial
+    for (component, start, count), spans in zip(tiles, visible, strict=True):
+        query, first_partial = component.first_query + start, partial
         for block, (begin, end) in spans.items():
-            turn = team.turn + team.numbers[block] * len(team.rows)
-            for slot, length, base in _runs(block, begin, end, longest):
-                items.append((first, count, slot, length, base, turn, partial))
+            number = component.block_index[block]
+            placement = component.first_placement + number * len(component.rows)
+            for slot, length, base in _slot_runs(block, begin, end, longest):
+                splits.append(Split(query, count, slot, length, base, placement, partial))
                 partial += count
-        merged = merges[first : first + count]
-        merged[:, 0] = np.arange(head, head + count)
-        merged[:, 1:] = count, (partial - head) // count
-    table = np.array(items, np.int64)
-    table = table[np.argsort(-table[:, 3], kind="stable")]  # the longest first: all end together
-    return Tiles(table, merges, TileShape(len(items), partial, rows))
+        tile_merges = merges[query : query + count]
+        tile_merges[:, 0] = np.arange(first_partial, first_partial + count)
+        tile_merges[:, 1:] = count, (partial - first_partial) // count
+    splits.sort(key=lambda split: -split.length)  # the longest first, so that all end together
+    return KindMetadata(np.array(splits, np.int64), merges, KindShape(len(splits), partial, rows))
 
 
-def _seen(
+def _visible_spans(
     current: Pass, rows: Sequence[Row], start: int, count: int, window: int | None
 ) -> dict[CacheBlock, tuple[int, int]]:
-    """Which positions of which blocks the queries start..start+count of a team's rows may see."""
+    """The positions of each block that the queries start..start+count of a component may see."""
     spans: dict[CacheBlock, tuple[int, int]] = {}
     at = 0
     for row in rows:
@@ -288,19 +330,19 @@ def _seen(
             continue
         own = row.view[-1]
         first, last = row.position + low, row.position + high - 1
-        for block, begins in zip(row.view, row.starts, strict=True):
+        for block, block_start in zip(row.view, row.starts, strict=True):
             end = last + 1 if block is own else current.lengths[block]
-            shift = row.starts[-1] - begins
+            shift = row.starts[-1] - block_start
             begin = 0 if window is None else max(0, first + shift - window + 1)
             if begin < end:
-                known = spans.get(block)
-                spans[block] = (
-                    (begin, end) if known is None else (min(begin, known[0]), max(end, known[1]))
-                )
+                span = spans.get(block, (begin, end))
+                spans[block] = min(begin, span[0]), max(end, span[1])
     return spans
 
 
-def _runs(block: CacheBlock, begin: int, end: int, longest: int) -> Iterator[tuple[int, int, int]]:
+def _slot_runs(
+    block: CacheBlock, begin: int, end: int, longest: int
+) -> Iterator[tuple[int, int, int]]:
     """Neighbouring slots of the positions begin..end: first slot, how many, first position."""
     base = 0
     for extent in block.extents:
@@ -317,5 +359,5 @@ def _runs(block: CacheBlock, begin: int, end: int, longest: int) -> Iterator[tup
 
 
 def _round_up(count: int) -> int:
-    """To a multiple of STEP, one at least."""
-    return max(1, -(-count // STEP)) * STEP
+    """`count` rounded up to a multiple of BLOCK_N, at least one."""
+    return max(1, -(-count // BLOCK_N)) * BLOCK_N

@@ -1,8 +1,8 @@
-"""Attention over blocks on a GPU: fused kernels that read the cache once for all workers of a team.
+"""Attention over blocks on a GPU: fused kernels that read the cache once for all workers.
 
 A pass becomes an `AttentionMetadata` (see `tiles.py`), which goes to the device in one copy. Every
-layer then launches three kernels: write the new keys and values, attend, merge. The sheet's tensors
-may be filled anew and the launches replayed, as `graphs.py` does.
+layer then launches three kernels: write_kv, attend, merge_splits. The metadata on the device may be
+overwritten and the launches replayed, as `cuda_graphs.py` does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from torch import Tensor
 
 from hogwild_agents.engine.attention import kernels
 from hogwild_agents.engine.attention.interface import Pass, Scoring
-from hogwild_agents.engine.attention.tiles import STEP, AttentionMetadata, Kind, kind_of, make_sheet
+from hogwild_agents.engine.attention.tiles import (
+    BLOCK_N,
+    AttentionMetadata,
+    build_metadata,
+    layer_kind,
+)
 from hogwild_agents.engine.cache.pages import Ints
 from hogwild_agents.engine.cache.pool import CachePool
 from hogwild_agents.engine.layers import Layer
@@ -30,11 +35,11 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 PROGRAMS_PER_PROCESSOR = 3
 """Programs of a decode pass that a multiprocessor holds at once; each takes 70 KiB."""
 
-MERGED = 16
-"""Partial results that a merging program reads at a time."""
+BLOCK_S = 16
+"""Partial results that a program of `merge_splits` reads at a time."""
 
-MOVED = 16
-"""Tokens that a committing program moves."""
+BLOCK_T = 16
+"""Tokens that a program of `commit` moves."""
 
 
 def programs_of(device: torch.device) -> int:
@@ -45,134 +50,134 @@ def programs_of(device: torch.device) -> int:
     return PROGRAMS_PER_PROCESSOR * int(properties.multi_processor_count)
 
 
-class TritonAttend:
-    """This backend, prepared for passes of one shape; an `Attend`.
+class TritonAttention:
+    """This backend, prepared for passes of one shape; an `Attention`.
 
     Args:
-        sheet: The pass, on the device.
+        metadata: The pass, on the device.
         pool: The cache.
     """
 
-    def __init__(self, sheet: AttentionMetadata, pool: TritonPool) -> None:
-        self._sheet = sheet
+    def __init__(self, metadata: AttentionMetadata, pool: TritonPool) -> None:
+        self._metadata = metadata
         self._pool = pool
-        self._angles: dict[Rotation, Tensor] = {}
+        self._cos_sin: dict[Rotation, Tensor] = {}
 
     @classmethod
-    def of(cls, current: Pass) -> TritonAttend:
-        """Prepared for one pass."""
+    def prepare(cls, current: Pass) -> TritonAttention:
+        """Prepares the backend for one pass."""
         pool = current.pool
         assert isinstance(pool, TritonPool)
-        sheet = sheet_of(current)
-        return cls(sheet.over(pool.tensor(sheet.numbers())), pool)
+        metadata = metadata_of(current)
+        return cls(metadata.unflatten(pool.tensor(metadata.flatten())), pool)
 
     def __call__(
         self, layer: Layer, query: Tensor, key: Tensor, value: Tensor, scoring: Scoring
     ) -> Tensor:
-        """Writes, then reads; see `Attend`."""
-        sheet = self._sheet
-        keys, values = self._pool.keys[layer.index], self._pool.values[layer.index]
-        query, key, value = _flat(query), _flat(key.to(keys.dtype)), _flat(value.to(values.dtype))
-        tokens, room = query.shape[1], keys.shape[1]
-        width, value_width = _width(layer.key_dim), _width(layer.value_dim)
-        kernels.write[(tokens, layer.kv_heads)](
-            key,
-            value,
-            keys,
-            values,
-            sheet.slots,
-            *key.stride()[:2],
-            *value.stride()[:2],
-            room,
-            DIM=layer.key_dim,
+        """Writes, then reads; see `Attention`."""
+        metadata = self._metadata
+        k_cache, v_cache = self._pool.keys[layer.index], self._pool.values[layer.index]
+        q, k, v = _dense(query), _dense(key.to(k_cache.dtype)), _dense(value.to(v_cache.dtype))
+        tokens, num_slots = q.shape[1], k_cache.shape[1]
+        block_d, block_dv = _block_size(layer.key_dim), _block_size(layer.value_dim)
+        kernels.write_kv[(tokens, layer.kv_heads)](
+            k,
+            v,
+            k_cache,
+            v_cache,
+            metadata.slot_mapping,
+            *k.stride()[:2],
+            *v.stride()[:2],
+            num_slots,
+            KEY_DIM=layer.key_dim,
             VALUE_DIM=layer.value_dim,
-            WIDTH=max(width, value_width),
+            BLOCK_D=max(block_d, block_dv),
         )
-        kind = kind_of(layer)
-        tiles = sheet.tiles[kind]
-        partials = tiles.shape.partials * layer.heads
-        sums = query.new_empty(partials, layer.value_dim, dtype=torch.float32)
-        peaks = query.new_empty(partials, 2, dtype=torch.float32)
-        turning = not layer.rotation.nope
-        kernels.attend[(tiles.shape.items, layer.kv_heads)](
-            query,
-            keys,
-            values,
-            sums,
-            peaks,
-            tiles.items,
-            sheet.queries,
-            sheet.turns,
-            self._angles_of(layer.rotation) if turning else sums,
+        kind = layer_kind(layer)
+        splits, merges, shape = metadata.kinds[kind]
+        results = shape.partials * layer.heads
+        partial_acc = q.new_empty(results, layer.value_dim, dtype=torch.float32)
+        partial_ml = q.new_empty(results, 2, dtype=torch.float32)
+        rotate = not layer.rotation.nope
+        exact = q.dtype == torch.float32
+        kernels.attend[(shape.splits, layer.kv_heads)](
+            q,
+            k_cache,
+            v_cache,
+            partial_acc,
+            partial_ml,
+            splits,
+            metadata.queries,
+            metadata.placements,
+            self._cos_sin_of(layer.rotation) if rotate else partial_acc,
             layer.rotation.partner,
-            *query.stride()[:2],
-            room,
+            *q.stride()[:2],
+            num_slots,
             layer.heads,
             scoring.scaling,
             scoring.softcap or 0.0,
             GROUP=kind.group,
-            DIM=layer.key_dim,
+            KEY_DIM=layer.key_dim,
             VALUE_DIM=layer.value_dim,
             WINDOW=kind.window or 0,
-            CAPPED=scoring.softcap is not None,
-            TURNING=turning,
-            EXACT=INTERPRETED or query.dtype == torch.float32,
-            ROWS=tiles.shape.rows,
-            STEP=STEP,
-            WIDTH=width,
-            VALUE_WIDTH=value_width,
-            **_tuning(tiles.shape.rows, width, query.dtype == torch.float32),
+            SOFTCAP=scoring.softcap is not None,
+            ROTATE=rotate,
+            EXACT=INTERPRETED or exact,
+            BLOCK_M=shape.rows,
+            BLOCK_N=BLOCK_N,
+            BLOCK_D=block_d,
+            BLOCK_DV=block_dv,
+            **_launch_options(shape.rows, block_d, exact),
         )
-        out = query.new_empty(tokens, layer.heads, layer.value_dim)
-        kernels.merge[(tokens, layer.heads)](
-            sums,
-            peaks,
+        out = q.new_empty(tokens, layer.heads, layer.value_dim)
+        kernels.merge_splits[(tokens, layer.heads)](
+            partial_acc,
+            partial_ml,
             out,
-            tiles.merges,
-            sheet.queries,
-            sums if scoring.sinks is None else scoring.sinks,
+            merges,
+            metadata.queries,
+            partial_acc if scoring.sinks is None else scoring.sinks,
             layer.heads,
             VALUE_DIM=layer.value_dim,
             SINKS=scoring.sinks is not None,
-            MANY=MERGED,
-            VALUE_WIDTH=value_width,
+            BLOCK_S=BLOCK_S,
+            BLOCK_DV=block_dv,
         )
         return out
 
-    def _angles_of(self, rotation: Rotation) -> Tensor:
-        """Cosines and sines of every turn under a rotation: float32 [turns, 2, key_dim].
+    def _cos_sin_of(self, rotation: Rotation) -> Tensor:
+        """Cosines and sines of every placement's shift: float32 [placements, 2, key_dim].
 
-        Made on the device, in float64, from the turns' shifts: once per pass.
+        They are computed on the device, in float64, once per pass.
         """
-        known = self._angles.get(rotation)
-        if known is None:
-            known = self._pool.angles(rotation, torch.as_tensor(self._sheet.turns)[:, 0])
-            self._angles[rotation] = known
-        return known
+        cos_sin = self._cos_sin.get(rotation)
+        if cos_sin is None:
+            shifts = torch.as_tensor(self._metadata.placements)[:, 0]
+            cos_sin = self._cos_sin[rotation] = self._pool.cos_sin(rotation, shifts)
+        return cos_sin
 
 
-def sheet_of(current: Pass) -> AttentionMetadata:
-    """A pass on a pool of this backend, written down for its kernels."""
+def metadata_of(current: Pass) -> AttentionMetadata:
+    """The metadata of a pass on a pool of this backend, on the host."""
     pool = current.pool
-    return make_sheet(current, kinds_of(pool.layers), programs_of(pool.device))
-
-
-def kinds_of(layers: Sequence[Layer]) -> list[Kind]:
-    """The kinds of tiles that a model's layers take."""
-    return list(dict.fromkeys(kind_of(layer) for layer in layers))
+    kinds = list(dict.fromkeys(layer_kind(layer) for layer in pool.layers))
+    return build_metadata(current, kinds, programs_of(pool.device))
 
 
 class TritonPool(CachePool):
-    """A pool whose commits are one kernel over all layers; on a GPU it takes its memory at once."""
+    """A pool whose commits are one kernel over all layers.
+
+    On a GPU it allocates all of its memory at once.
+    """
 
     def __init__(
         self, layers: Sequence[Layer], dtype: torch.dtype, device: torch.device, limit_bytes: int
     ) -> None:
         super().__init__(layers, dtype, device, limit_bytes)
-        turning = (layer.rotation for layer in layers if not layer.rotation.nope)
-        self._rotations = list(dict.fromkeys(turning))
-        self._width = _width(max(max(layer.key_dim, layer.value_dim) for layer in layers))
-        shape = len(self._rotations), self._width
+        rotations = (layer.rotation for layer in layers if not layer.rotation.nope)
+        self._rotations = list(dict.fromkeys(rotations))
+        self._block_d = _block_size(max(max(la.key_dim, la.value_dim) for la in layers))
+        shape = len(self._rotations), self._block_d
         self._partners = torch.zeros(shape, dtype=torch.int64, device=device)
         self._frequencies = torch.zeros(shape, dtype=torch.float64, device=device)
         for index, rotation in enumerate(self._rotations):
@@ -183,47 +188,47 @@ class TritonPool(CachePool):
             self._grow(self.limit_pages)
 
     def trim(self) -> None:
-        """Keeps memory that was taken at once: recorded passes know its addresses."""
+        """Keeps memory that was allocated at once: captured passes hold its addresses."""
         if not self._fixed:
             super().trim()
 
-    def angles(self, rotation: Rotation, shifts: Tensor) -> Tensor:
-        """Cosines and sines on the device: float32 [turns, 2, key_dim].
+    def cos_sin(self, rotation: Rotation, shifts: Tensor) -> Tensor:
+        """Cosines and sines of shifts, on the device: float32 [shifts, 2, key_dim].
 
         Args:
-            rotation: Of some layer.
-            shifts: int64 [turns].
+            rotation: The rotation of some layer.
+            shifts: int64 [shifts], in positions.
         """
         frequency = self._frequencies[self._rotations.index(rotation), : len(rotation.partner)]
         angles = shifts[:, None].double() * frequency
         return torch.stack([angles.cos(), angles.sin()], 1).float()
 
     def move(self, source: Ints, target: Ints, shift: int) -> None:
-        """Copies tokens to other slots, keys turned on; see `CachePool`."""
+        """Copies tokens to other slots, with keys rotated by `shift`; see `CachePool`."""
         table = []
         for layer, keys, values in self.storage():
-            turning = shift != 0 and not layer.rotation.nope
-            turn = self._rotations.index(layer.rotation) if turning else -1
+            rotate = shift != 0 and not layer.rotation.nope
+            rotation = self._rotations.index(layer.rotation) if rotate else -1
             sizes = layer.kv_heads, layer.key_dim, layer.value_dim, keys.shape[1]
-            table.append((keys.data_ptr(), values.data_ptr(), *sizes, turn))
-        places = self.tensor(np.concatenate([source, target, np.ravel(table)]))
+            table.append((keys.data_ptr(), values.data_ptr(), *sizes, rotation))
+        packed = self.tensor(np.concatenate([source, target, np.ravel(table)]))
         angles = shift * self._frequencies
         heads = max(layer.kv_heads for layer in self.layers)
         with on_device(self.device):
-            kernels.commit[(-(-len(source) // MOVED), heads, len(self.layers))](
-                places[2 * len(source) :],
+            kernels.commit[(-(-len(source) // BLOCK_T), heads, len(self.layers))](
+                packed[2 * len(source) :],
                 self._partners,
                 torch.stack([angles.cos(), angles.sin()], 1).float(),
-                places,
-                places[len(source) :],
+                packed,
+                packed[len(source) :],
                 len(source),
-                KIND=_KINDS[self.dtype],
-                WIDTH=self._width,
-                MANY=MOVED,
+                CACHE_DTYPE=_TRITON_DTYPES[self.dtype],
+                BLOCK_D=self._block_d,
+                BLOCK_T=BLOCK_T,
             )
 
 
-_KINDS = {
+_TRITON_DTYPES = {
     torch.float32: tl.float32,
     torch.bfloat16: tl.bfloat16,
     torch.float16: tl.float16,
@@ -232,22 +237,24 @@ _KINDS = {
 """Types of keys and values, as Triton names them."""
 
 
-def _tuning(rows: int, width: int, exact: bool) -> dict[str, int]:
-    """Warps of a program and loads it has under way, by the size of its tiles.
+def _launch_options(rows: int, block_d: int, exact: bool) -> dict[str, int]:
+    """Warps and pipeline stages of `attend`, by the size of its tiles.
 
-    So that, compiled for sm_90, nothing spills and three programs of a decode pass (of keys up to
-    128 numbers) share a multiprocessor.
+    Chosen so that, compiled for sm_90, nothing spills and three programs of a decode pass (with
+    keys of up to 128 numbers) share a multiprocessor. Float32 products run without tensor cores and
+    need more registers, so they get more warps; their largest tiles spill all the same.
     """
-    few = rows <= 32
-    deep = width <= 128 and rows <= 64 and not exact
-    return {"num_warps": 4 if few else 8, "num_stages": 3 if deep else 2}
+    if exact:
+        return {"num_warps": min(max(4, rows // 4), 16), "num_stages": 2}
+    stages = 3 if block_d <= 128 and rows <= 64 else 2
+    return {"num_warps": 4 if rows <= 32 else 8, "num_stages": stages}
 
 
-def _flat(states: Tensor) -> Tensor:
-    """States [heads, tokens, dim] whose last dimension lies in a row."""
+def _dense(states: Tensor) -> Tensor:
+    """States [heads, tokens, dim] whose last dimension is contiguous."""
     return states if states.stride(2) == 1 else states.contiguous()
 
 
-def _width(dim: int) -> int:
-    """The next power of two, as Triton wants it; tensor cores take 16 at least."""
+def _block_size(dim: int) -> int:
+    """The next power of two, as Triton requires; at least the 16 that tensor cores take."""
     return max(16, 1 << (dim - 1).bit_length())

@@ -26,8 +26,8 @@ from torch import Tensor
 
 from hogwild_agents.engine.attention.backend import Backend
 from hogwild_agents.engine.attention.interface import (
-    CURRENT,
-    NAME,
+    ATTN_IMPLEMENTATION,
+    CURRENT_ATTENTION,
     Pass,
     Row,
     shared_cache_attention,
@@ -35,7 +35,7 @@ from hogwild_agents.engine.attention.interface import (
 from hogwild_agents.engine.cache.blocks import CacheBlock
 from hogwild_agents.engine.cache.pool import CachePool
 from hogwild_agents.engine.check.probe import (
-    Call,
+    AttentionCall,
     check_structure,
     fit_layers,
     probe_plain,
@@ -136,7 +136,7 @@ class Evidence:
     model: PreTrainedModel
     layers: tuple[Layer, ...]
     tokens: Tensor
-    calls: list[Call]
+    calls: list[AttentionCall]
     logits: Tensor
 
 
@@ -225,7 +225,7 @@ def _layer_errors(evidence: Evidence, pool: CachePool, backend: Backend) -> list
     first.advance(FIRST)
     row = Row(0, [first, second], np.zeros(TOKENS - FIRST, np.int64), [0, FIRST], 0)
     errors = []
-    token = CURRENT.set((evidence.layers, backend.attend(Pass(pool, [row]))))
+    token = CURRENT_ATTENTION.set((evidence.layers, backend.prepare(Pass(pool, [row]))))
     try:
         for layer, call in zip(evidence.layers, evidence.calls, strict=True):
             pool.keys[layer.index].index_copy_(1, slots, call.key[0, :, :FIRST])
@@ -239,7 +239,7 @@ def _layer_errors(evidence: Evidence, pool: CachePool, backend: Backend) -> list
             assert call.out is not None
             errors.append(_error(out[0], call.out[0, FIRST:]))
     finally:
-        CURRENT.reset(token)
+        CURRENT_ATTENTION.reset(token)
         first.free()
         second.free()
     return errors
@@ -256,7 +256,7 @@ def _rounding_noise(evidence: Evidence) -> float:
     except ValueError:
         return 0.0
     logits = run_model(model, tokens, torch.arange(TOKENS, device=tokens.device))
-    model.set_attn_implementation(NAME)
+    model.set_attn_implementation(ATTN_IMPLEMENTATION)
     return _error(logits, evidence.logits)
 
 

@@ -68,7 +68,7 @@ def test_bench_measures_all_engines_in_one_run(tmp_path: Path) -> None:
     for row in rows:
         assert {*row} >= {
             *("engine", "workers", "context", "dtype", "device", "ms_per_pass"),
-            *("tokens_per_second", "kv_bytes", "bandwidth_share", "floor_ms", "parts"),
+            *("tokens_per_second", "kv_bytes", "bandwidth_share", "limit_ms", "parts"),
         }
         assert row["ms_per_pass"] > 0
         tokens = row["teams"] * row["workers"]

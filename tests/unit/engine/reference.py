@@ -106,7 +106,7 @@ class Reference:
             ]
         )
 
-    def turned_keys(self, block: ReferenceBlock, layer: int) -> Tensor:
+    def rotated_keys(self, block: ReferenceBlock, layer: int) -> Tensor:
         """A block's keys as the engine keeps them, rotated to block-local positions."""
         return self._rotate(block.keys[layer], torch.arange(len(block)))
 

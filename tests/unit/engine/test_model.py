@@ -271,7 +271,7 @@ class TestNotANumber:
 
     @pytest.fixture(params=[0, 2**40], ids=["in-place", "gathered"])
     def _reading(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(torch_backend, "STRETCH_BYTES", request.param)
+        monkeypatch.setattr(torch_backend, "MIN_RUN_BYTES", request.param)
 
     def test_one_worker(self, poisoned: SharedCacheModel) -> None:
         prompt, own, twin = (block_of(poisoned, text) for text in (some_tokens(20), [1, 2], [1, 2]))

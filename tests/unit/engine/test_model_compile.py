@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hogwild_agents.bench.engine import build_shape
+from hogwild_agents.bench.random_model import build_shape
 from hogwild_agents.engine import SharedCacheModel
 
 

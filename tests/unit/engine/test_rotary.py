@@ -1,4 +1,4 @@
-"""Rotations: a turn is a turn, and the right one is found among all that might be."""
+"""Rotations: they behave like rotations, and the right one is found among all candidates."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def random_states(dim: int, seed: int = 0) -> Tensor:
 
 
 def planted(style: str, dim: int, offset: int, sign: float, positions: Tensor) -> Tensor:
-    """States turned by the book, pair after pair, in float64: [heads, positions, tokens, dim]."""
+    """States rotated pair after pair, in float64: [heads, positions, tokens, dim]."""
     states = random_states(dim).double()[:, None].repeat(1, len(positions), 1, 1)
     out = states.clone()
     for pair in range(PAIRS):
@@ -48,7 +48,7 @@ def planted(style: str, dim: int, offset: int, sign: float, positions: Tensor) -
 
 @ROTATIONS
 @given(first=SHIFTS, second=SHIFTS)
-def test_turns_add_up(rotation: Rotation, first: int, second: int) -> None:
+def test_rotations_add_up(rotation: Rotation, first: int, second: int) -> None:
     x = random_states(len(rotation.partner))
     twice = rotation.rotate(rotation.rotate(x, first), second)
     torch.testing.assert_close(twice, rotation.rotate(x, first + second), atol=TOLERANCE, rtol=0)
@@ -56,11 +56,11 @@ def test_turns_add_up(rotation: Rotation, first: int, second: int) -> None:
 
 @ROTATIONS
 @given(shift=SHIFTS)
-def test_a_turn_keeps_lengths_and_can_be_undone(rotation: Rotation, shift: int) -> None:
+def test_a_rotation_keeps_lengths_and_can_be_undone(rotation: Rotation, shift: int) -> None:
     x = random_states(len(rotation.partner))
-    turned = rotation.rotate(x, shift)
-    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1), atol=TOLERANCE, rtol=0)
-    torch.testing.assert_close(rotation.rotate(turned, -shift), x, atol=TOLERANCE, rtol=0)
+    rotated = rotation.rotate(x, shift)
+    torch.testing.assert_close(rotated.norm(dim=-1), x.norm(dim=-1), atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(rotation.rotate(rotated, -shift), x, atol=TOLERANCE, rtol=0)
 
 
 @ROTATIONS
@@ -87,23 +87,23 @@ def test_a_table_is_cosines_and_sines_of_every_shift(rotation: Rotation) -> None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_turn_keeps_the_precision(dtype: torch.dtype) -> None:
+def test_a_rotation_keeps_the_dtype(dtype: torch.dtype) -> None:
     x = random_states(2 * PAIRS).to(dtype)
-    turned = FULL[1].rotate(x, 12_345)
-    assert turned.dtype == dtype
+    rotated = FULL[1].rotate(x, 12_345)
+    assert rotated.dtype == dtype
     exact = FULL[1].rotate(x.float(), 12_345)
-    assert (turned.float() - exact).abs().max() <= 4 * torch.finfo(dtype).eps
+    assert (rotated.float() - exact).abs().max() <= 4 * torch.finfo(dtype).eps
 
 
-def test_a_far_turn_is_exact() -> None:
+def test_a_rotation_by_a_long_distance_is_exact() -> None:
     """Angles are in float64: at 100,000 positions float32 would be off by 1e-3."""
     x = random_states(2 * PAIRS)
-    turned = FULL[1].rotate(x, 100_000)
+    rotated = FULL[1].rotate(x, 100_000)
     expected = planted("half", 2 * PAIRS, 0, 1.0, torch.tensor([100_000]))[:, 0]
-    torch.testing.assert_close(turned, expected, atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(rotated, expected, atol=TOLERANCE, rtol=0)
 
 
-def test_nothing_turns_without_positions() -> None:
+def test_nope_rotates_nothing() -> None:
     x = random_states(5)
     assert no_rotation(5).nope
     assert torch.equal(no_rotation(5).rotate(x, 77), x)
@@ -142,21 +142,21 @@ def test_a_planted_rotation_is_found(
     assert min(misfits[rotation] for rotation in others) > 0.1
 
 
-def test_states_that_do_not_turn_fit_no_rotation_best() -> None:
+def test_states_that_do_not_rotate_fit_nope_best() -> None:
     positions = torch.tensor([0, 3, 500])
     states = random_states(16)[:, None].repeat(1, 3, 1, 1)
     assert misfit(FULL[0], states, positions).max() == 0
     assert all(misfit(rotation, states, positions)[1:].min() > 0.1 for rotation in FULL[1:])
 
 
-def test_misfit_tells_where() -> None:
-    """A scaling that sets in late shows at its position only."""
+def test_misfit_is_measured_at_each_position() -> None:
+    """A scaling that begins late shows at its position only."""
     positions = torch.tensor([0, 3, 500, 5_000])
     states = planted("half", 16, 0, 1.0, positions)
     states[:, 3] *= 1.2
-    found = misfit(FULL[1], states, positions)
-    assert found[:3].max() < TOLERANCE
-    assert found[3] > 0.05
+    misfits = misfit(FULL[1], states, positions)
+    assert misfits[:3].max() < TOLERANCE
+    assert misfits[3] > 0.05
 
 
 def test_frequencies_are_read_from_rotary_modules_only() -> None:
@@ -176,8 +176,8 @@ def test_frequencies_are_read_from_rotary_modules_only() -> None:
             self.third = TinyRotaryEmbedding(OTHER.float())
             self.norm = nn.LayerNorm(8)
 
-    found = frequency_vectors(Model())
-    assert len(found) == 2
-    assert all(vector.dtype == torch.float64 for vector in found)
-    assert torch.equal(found[0], FREQUENCY.float().double())
-    assert torch.equal(found[1], OTHER.float().double())
+    vectors = frequency_vectors(Model())
+    assert len(vectors) == 2
+    assert all(vector.dtype == torch.float64 for vector in vectors)
+    assert torch.equal(vectors[0], FREQUENCY.float().double())
+    assert torch.equal(vectors[1], OTHER.float().double())

@@ -1,4 +1,4 @@
-"""Random passes over random blocks, for whatever reads them."""
+"""Random passes over random blocks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hogwild_agents.engine.cache.pages import PAGE
 from hogwild_agents.engine.cache.pool import CachePool
 
 LONGEST = 200
-"""No block grows beyond this."""
+"""No block grows longer than this."""
 
 LENGTHS = (1, 2, 3, 17, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE - 1, 2 * PAGE, 2 * PAGE + 1, 100)
 GAPS = (0, 0, 0, 40, 5_000, 60_000)
@@ -32,7 +32,7 @@ class Grow:
 
 @dataclass(frozen=True)
 class Fork:
-    """A new block, the twin of `block`."""
+    """A new block, a fork of `block`."""
 
     block: int
 
@@ -51,8 +51,8 @@ class Writer:
 
     Attributes:
         view: The numbers of its blocks.
-        count: Its new tokens.
-        gap: Positions that its own block stands further away, as if there were more before it.
+        count: How many tokens it writes.
+        gap: Positions by which its own block begins later, as if the blocks before it were longer.
     """
 
     view: tuple[int, ...]
@@ -62,35 +62,35 @@ class Writer:
 
 @dataclass(frozen=True)
 class Scene:
-    """How blocks came about, starting with `blocks` empty ones, and the pass that follows.
+    """How blocks were written, starting with `blocks` empty ones, and the pass that follows.
 
-    If it is `torn`, every fourth page is somebody else's, so that no three pages have a neighbour.
+    If it is `fragmented`, every fourth page is taken, so that an extent has at most three pages.
     """
 
     blocks: int
     past: tuple[Grow | Fork | Commit, ...]
     writers: tuple[Writer, ...]
     seed: int = 0
-    torn: bool = False
+    fragmented: bool = False
 
 
 @st.composite
 def scenes(draw: st.DrawFn, counts: Sequence[int]) -> Scene:
-    """Any scene: blocks grow by turns, so that they lie in pieces; teams may be mixed.
+    """Any scene: blocks grow in turns, so that they are fragmented; components may be interleaved.
 
     Args:
-        draw: Hypothesis's own.
+        draw: Given by Hypothesis.
         counts: How many tokens a worker may write.
     """
     blocks = draw(st.integers(1, 6))
     lengths = [0] * blocks
     past: list[Grow | Fork | Commit] = []
-    for kind in draw(st.lists(st.sampled_from(["grow"] * 5 + ["fork", "commit"]), max_size=10)):
+    for event in draw(st.lists(st.sampled_from(["grow"] * 5 + ["fork", "commit"]), max_size=10)):
         block = draw(st.integers(0, len(lengths) - 1))
-        if kind == "fork":
+        if event == "fork":
             past.append(Fork(block))
             lengths.append(lengths[block])
-        elif kind == "commit":
+        elif event == "commit":
             source = draw(st.integers(0, len(lengths) - 1))
             if source != block and lengths[source] and lengths[block] + lengths[source] <= LONGEST:
                 past.append(Commit(block, source))
@@ -127,8 +127,8 @@ class Stage(Generic[Pool]):
         pool: The pool.
         scene: The scene.
         blocks: Its blocks in the pool.
-        texts: What each block holds: every token that was ever written has a number of its own.
-        new: The same for what the pass writes, packed.
+        texts: What each block holds after the pass; every token has its own number.
+        new: The numbers of the tokens that the pass writes, packed.
         current: The pass.
     """
 
@@ -141,7 +141,7 @@ class Stage(Generic[Pool]):
 
     def __post_init__(self) -> None:
         numbers = itertools.count()
-        if self.scene.torn:
+        if self.scene.fragmented:
             if not len(self.pool._owners):
                 self.pool._grow(self.pool.limit_pages)
             self.pool._owners[3::4] = 1
@@ -171,18 +171,18 @@ class Stage(Generic[Pool]):
             self.texts[writer.view[-1]] += new
 
     def plant(self, block: CacheBlock, tokens: Sequence[int]) -> None:
-        """Puts tokens into reserved room at a block's end; here nothing is to be put there."""
+        """Stores the keys and values of tokens at a block's end; subclasses that have any do so."""
 
     def _begin(self) -> Pass:
-        """The pass, whose tokens have room."""
+        """The pass, with room reserved for its tokens."""
         writers = self.scene.writers
         growth = {writer.view[-1]: writer.count for writer in writers}
         self.pool.reserve([(self.blocks[block], count) for block, count in growth.items()])
         rows = []
         for worker, writer in enumerate(writers):
             view = [self.blocks[block] for block in writer.view]
-            after = [len(self.blocks[block]) + growth.get(block, 0) for block in writer.view]
-            starts = [0, *itertools.accumulate(after[:-1])]
+            lengths = [len(self.blocks[block]) + growth.get(block, 0) for block in writer.view]
+            starts = [0, *itertools.accumulate(lengths[:-1])]
             starts[-1] += writer.gap
             tokens = np.arange(writer.count)
             rows.append(Row(worker, view, tokens, starts, len(view[-1])))

@@ -1,4 +1,4 @@
-"""Which backend is meant, and whether it runs here."""
+"""Choosing a backend."""
 
 from __future__ import annotations
 
@@ -9,61 +9,63 @@ import torch
 
 pytest.importorskip("triton")
 
-from hogwild_agents.engine.attention import backend as choice
-from hogwild_agents.engine.attention import triton as backend
+from hogwild_agents.engine.attention import backend, triton
 from hogwild_agents.engine.attention.backend import choose_backend
-from hogwild_agents.engine.attention.torch import TorchAttend
-from hogwild_agents.engine.attention.triton import TritonAttend, TritonPool
+from hogwild_agents.engine.attention.torch import TorchAttention
+from hogwild_agents.engine.attention.triton import TritonAttention, TritonPool
 from hogwild_agents.engine.cache.pool import CachePool
 from hogwild_agents.errors import ModelLoadError
 
+CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 
-class TestChoice:
-    """Which backend is meant, and whether it runs here."""
 
-    CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
+def test_the_name_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton, "INTERPRETED", True)
+    assert choose_backend("torch", CPU) == ("torch", CachePool, TorchAttention)
+    assert choose_backend("torch", CUDA) == ("torch", CachePool, TorchAttention)
+    assert choose_backend("triton", CPU) == ("triton", TritonPool, TritonAttention.prepare)
 
-    def test_the_name_decides(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(backend, "INTERPRETED", True)
-        assert choose_backend("torch", self.CPU) == ("torch", CachePool, TorchAttend)
-        assert choose_backend("torch", self.CUDA) == ("torch", CachePool, TorchAttend)
-        assert choose_backend("triton", self.CPU) == ("triton", TritonPool, TritonAttend.of)
 
-    def test_by_default_the_device_decides(self, caplog: pytest.LogCaptureFixture) -> None:
-        assert choose_backend(None, self.CPU).name == "torch"
-        assert choose_backend(None, self.CUDA).name == "triton"
-        assert not caplog.records
+def test_by_default_the_device_decides(caplog: pytest.LogCaptureFixture) -> None:
+    assert choose_backend(None, CPU).name == "torch"
+    assert choose_backend(None, CUDA).name == "triton"
+    assert not caplog.records
 
-    @pytest.mark.parametrize(
-        ("device", "there", "words"),
-        [("cuda", False, "cuda .* not installed"), ("mps", True, "mps .* no such target")],
-    )
-    def test_a_slow_choice_is_said(
-        self,
-        device: str,
-        there: bool,
-        words: str,
-        monkeypatch: pytest.MonkeyPatch,
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        if not there:
-            monkeypatch.setattr(choice, "find_spec", lambda _: None)
-        assert choose_backend(None, torch.device(device)).name == "torch"
-        (record,) = caplog.records
-        assert re.search(words, record.getMessage())
 
-    def test_triton_needs_a_card_or_its_interpreter(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(backend, "INTERPRETED", False)
-        for device in (self.CPU, self.MPS):
-            with pytest.raises(ModelLoadError, match=f"not run on {device}.*TRITON_INTERPRET=1"):
-                choose_backend("triton", device)
-        assert choose_backend("triton", self.CUDA).name == "triton"
+@pytest.mark.parametrize(
+    ("device", "has_triton", "message"),
+    [("cuda", False, "cuda .* not installed"), ("mps", True, "mps .* does not support")],
+)
+def test_a_slow_choice_is_logged(
+    device: str,
+    has_triton: bool,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if not has_triton:
+        monkeypatch.setattr(backend, "find_spec", lambda _: None)
+    assert choose_backend(None, torch.device(device)).name == "torch"
+    (record,) = caplog.records
+    assert re.search(message, record.getMessage())
 
-    def test_triton_needs_triton(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(choice, "find_spec", lambda _: None)
-        with pytest.raises(ModelLoadError, match="pip install triton"):
-            choose_backend("triton", self.CUDA)
 
-    def test_an_unknown_name_is_refused(self) -> None:
-        with pytest.raises(ModelLoadError, match=r"'flash'.*torch, triton"):
-            choose_backend("flash", self.CPU)  # type: ignore[arg-type]
+def test_the_triton_backend_needs_a_card_or_the_interpreter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(triton, "INTERPRETED", False)
+    for device in (CPU, MPS):
+        with pytest.raises(ModelLoadError, match=f"not run on {device}.*TRITON_INTERPRET=1"):
+            choose_backend("triton", device)
+    assert choose_backend("triton", CUDA).name == "triton"
+
+
+def test_the_triton_backend_needs_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "find_spec", lambda _: None)
+    with pytest.raises(ModelLoadError, match="pip install triton"):
+        choose_backend("triton", CUDA)
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(ModelLoadError, match=r"'flash'.*torch, triton"):
+        choose_backend("flash", CPU)  # type: ignore[arg-type]

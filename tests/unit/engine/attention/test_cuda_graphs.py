@@ -1,4 +1,4 @@
-"""Recorded passes give what launched ones give; here a recording runs its function again."""
+"""Captured passes compute what launched passes compute; here a replay runs the function again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hogwild_agents.engine import CacheBlock, SharedCacheModel
-from hogwild_agents.engine.attention import cuda_graphs as graphs
+from hogwild_agents.engine.attention import cuda_graphs
 from hogwild_agents.engine.attention.cuda_graphs import CudaGraphRunner
 from tests.unit.engine.families import ACCEPTED, build
 from tests.unit.engine.reference import block_of, some_tokens
@@ -27,18 +27,18 @@ def model() -> SharedCacheModel:
     return SharedCacheModel.from_pretrained(build(family), backend="triton", self_check=False)
 
 
-class Recordings:
-    """Stands in for CUDA graphs: `replay` runs what was recorded into the same result."""
+class FakeCapture:
+    """Stands in for CUDA graphs: `replay` runs the captured function into the same result."""
 
-    def __init__(self, fault: Exception | None = None) -> None:
-        self.made = self.replayed = 0
-        self.fault = fault
+    def __init__(self, error: Exception | None = None) -> None:
+        self.captured = self.replayed = 0
+        self.error = error
 
     def __call__(self, run: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-        """See `graphs.Record`."""
-        if self.fault is not None:
-            raise self.fault
-        self.made += 1
+        """See `cuda_graphs.Capture`."""
+        if self.error is not None:
+            raise self.error
+        self.captured += 1
         result = torch.full_like(run(), torch.nan)
 
         def replay() -> None:
@@ -49,28 +49,28 @@ class Recordings:
 
 
 @pytest.fixture
-def recordings(model: SharedCacheModel, monkeypatch: pytest.MonkeyPatch) -> Recordings:
-    """What the model's recorder makes."""
-    made = Recordings()
-    monkeypatch.setattr(model, "_graphs", CudaGraphRunner(model.pool, model._call, made))
-    return made
+def capture(model: SharedCacheModel, monkeypatch: pytest.MonkeyPatch) -> FakeCapture:
+    """Has the model's passes captured."""
+    capture = FakeCapture()
+    monkeypatch.setattr(model, "graphs", CudaGraphRunner(model.pool, model.run_model, capture))
+    return capture
 
 
 @contextmanager
 def launched(model: SharedCacheModel) -> Iterator[None]:
-    """Passes are launched kernel by kernel as long as this lasts."""
-    recorder, model._graphs = model._graphs, None
+    """Passes are launched kernel by kernel in this context."""
+    graphs, model.graphs = model.graphs, None
     try:
         yield
     finally:
-        model._graphs = recorder
+        model.graphs = graphs
 
 
 def team(model: SharedCacheModel, seed: int) -> list[list[CacheBlock]]:
-    """Views of two workers who have a prompt and each other."""
+    """Views of two workers who see a prompt and each other."""
     with launched(model):
         prompt = block_of(model, some_tokens(29, seed))
-        alice, bob = (block_of(model, some_tokens(3 + place, seed + place)) for place in (1, 2))
+        alice, bob = (block_of(model, some_tokens(3 + n, seed + n)) for n in (1, 2))
     return [[prompt, bob, alice], [prompt, alice, bob]]
 
 
@@ -80,59 +80,56 @@ def twins(views: list[list[CacheBlock]]) -> list[list[CacheBlock]]:
     return [[forks[block] for block in view] for view in views]
 
 
-def plainly(
+def launched_logits(
     model: SharedCacheModel, views: list[list[CacheBlock]], steps: list[list[list[int]]]
 ) -> Tensor:
-    """The logits of some passes without recordings."""
+    """The logits of some passes without CUDA graphs."""
     with launched(model):
         return torch.stack([model.forward(views, step) for step in steps])
 
 
-def test_a_recorded_run_is_the_launched_run(
-    model: SharedCacheModel, recordings: Recordings
+def test_captured_passes_compute_what_launched_passes_do(
+    model: SharedCacheModel, capture: FakeCapture
 ) -> None:
-    """Token by token, across a page's edge; one recording serves many passes."""
+    """Token by token, across a page's edge; one graph serves many passes."""
     views = team(model, 1)
     steps = [[[5 + n], [6 + n]] for n in range(6)]
-    expected = plainly(model, twins(views), steps)
+    expected = launched_logits(model, twins(views), steps)
     got = torch.stack([model.forward(views, step) for step in steps])
     torch.testing.assert_close(got, expected, atol=TOLERANCE, rtol=0)
-    assert 1 <= recordings.made <= 3
-    assert recordings.replayed >= 4
+    assert 1 <= capture.captured <= 3
+    assert capture.replayed >= 4
 
 
-def test_one_recording_for_passes_that_differ(
-    model: SharedCacheModel, recordings: Recordings
-) -> None:
-    """Other blocks, lengths and tokens; what one pass left in the room is not seen by the next."""
+def test_one_graph_serves_different_passes(model: SharedCacheModel, capture: FakeCapture) -> None:
+    """Other blocks, lengths and tokens; what one pass leaves in buffers does not reach the next."""
     first, second, third = (team(model, seed) for seed in (2, 3, 4))
     both = first + second
-    fresh = twins(both)
     steps = [[[1], [2], [3], [4]], [[5], [6], [7], [8]]]
-    for step, wanted in zip(steps, plainly(model, fresh, steps), strict=True):
-        torch.testing.assert_close(model.forward(both, step), wanted, atol=TOLERANCE, rtol=0)
-    assert recordings.made == 1
+    for step, expected in zip(steps, launched_logits(model, twins(both), steps), strict=True):
+        torch.testing.assert_close(model.forward(both, step), expected, atol=TOLERANCE, rtol=0)
+    assert capture.captured == 1
     alone = third[:1]
-    wanted = plainly(model, twins(alone), [[[9, 8, 7, 6]], [[5, 4, 3, 2]]])
-    for step, logits in zip(([[9, 8, 7, 6]], [[5, 4, 3, 2]]), wanted, strict=True):
-        torch.testing.assert_close(model.forward(alone, step), logits, atol=TOLERANCE, rtol=0)
+    steps = [[[9, 8, 7, 6]], [[5, 4, 3, 2]]]
+    for step, expected in zip(steps, launched_logits(model, twins(alone), steps), strict=True):
+        torch.testing.assert_close(model.forward(alone, step), expected, atol=TOLERANCE, rtol=0)
 
 
-def test_results_are_the_caller_s(model: SharedCacheModel, recordings: Recordings) -> None:
+def test_logits_belong_to_the_caller(model: SharedCacheModel, capture: FakeCapture) -> None:
     """The next pass does not change the logits of the last one."""
     views = team(model, 5)
-    kept = [model.forward(views, [[n], [n + 1]]) for n in range(4)]
-    copies = [logits.clone() for logits in kept]
+    results = [model.forward(views, [[n], [n + 1]]) for n in range(4)]
+    copies = [logits.clone() for logits in results]
     model.forward(views, [[7], [9]])
-    assert recordings.replayed
-    assert all(torch.equal(now, then) for now, then in zip(kept, copies, strict=True))
+    assert capture.replayed
+    assert all(torch.equal(now, then) for now, then in zip(results, copies, strict=True))
 
 
-def test_padding_leaves_no_trace(model: SharedCacheModel, recordings: Recordings) -> None:
-    """Five tokens in the room of six: nothing of the cache changes but the five's own places."""
+def test_padding_leaves_no_trace(model: SharedCacheModel, capture: FakeCapture) -> None:
+    """Five tokens padded to six: nothing in the cache changes but the slots of the five."""
     views = team(model, 6)
     model.forward(views, [[1, 2, 3], [4, 5]])
-    before = [kept.clone() for _, *pair in model.pool.storage() for kept in pair]
+    before = [states.clone() for _, *pair in model.pool.storage() for states in pair]
     model.forward(views, [[6, 7, 8], [9, 10]])
     written = np.concatenate(
         [
@@ -140,59 +137,58 @@ def test_padding_leaves_no_trace(model: SharedCacheModel, recordings: Recordings
             for view, n in zip(views, (3, 2), strict=True)
         ]
     )
-    assert recordings.made == 1
-    for then, now in zip(
-        before, (kept for _, *pair in model.pool.storage() for kept in pair), strict=True
-    ):
+    assert capture.captured == 1
+    after = [states for _, *pair in model.pool.storage() for states in pair]
+    for then, now in zip(before, after, strict=True):
         changed = (then != now[:, : then.shape[1]]).any(-1).any(0).nonzero().flatten()
         assert set(changed.tolist()) <= set(written.tolist())
 
 
 def test_long_passes_are_launched(
-    model: SharedCacheModel, recordings: Recordings, monkeypatch: pytest.MonkeyPatch
+    model: SharedCacheModel, capture: FakeCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphs, "MOST_TOKENS", 4)
+    monkeypatch.setattr(cuda_graphs, "MAX_TOKENS", 4)
     views = team(model, 7)
     for _ in range(3):
         model.forward(views, [[1, 2, 3], [4, 5]])
-    assert not recordings.made
+    assert not capture.captured
 
 
-def test_few_are_kept(
-    model: SharedCacheModel, recordings: Recordings, monkeypatch: pytest.MonkeyPatch
+def test_the_least_recently_used_graph_is_dropped(
+    model: SharedCacheModel, capture: FakeCapture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one that was used longest ago makes room, and is made again when it is needed."""
-    monkeypatch.setattr(graphs, "MOST_RECORDINGS", 1)
+    """It is captured again when it is needed."""
+    monkeypatch.setattr(cuda_graphs, "MAX_GRAPHS", 1)
     views = team(model, 8)
     for count in (1, 1, 3, 3, 1):
         model.forward(views, [[1] * count, [2] * count])
-    assert recordings.made == 3
+    assert capture.captured == 3
 
 
-def test_a_model_that_cannot_be_recorded(
+def test_a_model_that_cannot_be_captured(
     model: SharedCacheModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It runs all the same, and one warning says why it is slower."""
-    fault = RuntimeError("operation not permitted when stream is capturing")
+    """It runs nevertheless, and one warning says why it is slower."""
+    error = RuntimeError("operation not permitted when stream is capturing")
     monkeypatch.setattr(
-        model, "_graphs", CudaGraphRunner(model.pool, model._call, Recordings(fault))
+        model, "graphs", CudaGraphRunner(model.pool, model.run_model, FakeCapture(error))
     )
     views = team(model, 9)
     steps = [[[n], [n + 1]] for n in range(4)]
-    expected = plainly(model, twins(views), steps)
+    expected = launched_logits(model, twins(views), steps)
     with caplog.at_level(logging.WARNING):
         got = torch.stack([model.forward(views, step) for step in steps])
     torch.testing.assert_close(got, expected, atol=TOLERANCE, rtol=0)
     assert sum("not permitted" in record.message for record in caplog.records) == 1
 
 
-def test_want_of_memory_is_not_hidden(
+def test_a_lack_of_memory_is_not_hidden(
     model: SharedCacheModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The scheduler knows what to do about it; the blocks are as before."""
-    fault = torch.OutOfMemoryError("out of memory")
+    """The scheduler handles it; the blocks are as before."""
+    error = torch.OutOfMemoryError("out of memory")
     monkeypatch.setattr(
-        model, "_graphs", CudaGraphRunner(model.pool, model._call, Recordings(fault))
+        model, "graphs", CudaGraphRunner(model.pool, model.run_model, FakeCapture(error))
     )
     views = team(model, 10)
     model.forward(views, [[1], [2]])

@@ -1,16 +1,18 @@
-"""Each way in which the torch backend reads a cache is taken, and gives the same numbers."""
+"""Every way in which the torch backend reads a cache computes the same numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
 from hogwild_agents.engine import CacheBlock, SharedCacheModel
-from hogwild_agents.engine.attention.interface import torch as backend
-from hogwild_agents.engine.attention.torch import Component, ComponentBatch
+from hogwild_agents.engine.attention import torch as backend
+from hogwild_agents.engine.attention.interface import Pass, Row
+from hogwild_agents.engine.attention.partition import Component, Ints, plan_component
+from hogwild_agents.engine.attention.torch import ComponentBatch
 from tests.unit.engine.families import ACCEPTED, build
 from tests.unit.engine.reference import block_of, some_tokens
 
@@ -28,66 +30,69 @@ def model(request: pytest.FixtureRequest) -> SharedCacheModel:
 
 @pytest.fixture
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[Component]:
-    """What the backend plans from now on, one entry per team and window."""
-    made: list[Component] = []
-    plan = backend.plan_team
+    """The components that the backend plans from now on, one for each and every window."""
+    plans: list[Component] = []
 
-    def recording(*arguments: object) -> Component:
-        made.append(plan(*arguments))  # type: ignore[arg-type]
-        return made[-1]
+    def recording(
+        current: Pass, tokens: Ints, rows: Sequence[Row], window: int | None, min_run: int
+    ) -> Component:
+        plans.append(plan_component(current, tokens, rows, window, min_run))
+        return plans[-1]
 
-    monkeypatch.setattr(backend, "plan_team", recording)
-    return made
+    monkeypatch.setattr(backend, "plan_component", recording)
+    return plans
 
 
 @pytest.fixture
-def groups(monkeypatch: pytest.MonkeyPatch) -> list[ComponentBatch]:
-    """The groups that the backend makes from now on."""
-    made: list[ComponentBatch] = []
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[ComponentBatch]:
+    """The batches that the backend makes from now on."""
+    batches: list[ComponentBatch] = []
 
     class Recorded(ComponentBatch):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments)  # type: ignore[arg-type]
-            made.append(self)
+        def __init__(
+            self, current: Pass, components: Sequence[Component], window: int | None
+        ) -> None:
+            super().__init__(current, components, window)
+            batches.append(self)
 
     monkeypatch.setattr(backend, "ComponentBatch", Recorded)
-    return made
+    return batches
 
 
 def conversation(model: SharedCacheModel) -> Setup:
-    """A long prompt, a block that only some see, and workers who write one token and several."""
+    """A long prompt, a block that one worker sees, and workers that write one token or several."""
     prompt, note = block_of(model, some_tokens(70)), block_of(model, some_tokens(11, 1))
     alice, bob = block_of(model, some_tokens(5, 2)), block_of(model, some_tokens(34, 3))
     views = [[prompt, bob, alice], [prompt, note, alice, bob]]
     return views, [some_tokens(1, 4), some_tokens(9, 5)]
 
 
-def alike(model: SharedCacheModel) -> Setup:
-    """As in most decode passes: everybody sees everything, and writes one token."""
+def decoding(model: SharedCacheModel) -> Setup:
+    """As in most decode passes: all workers see everything, and write one token each."""
     prompt = block_of(model, some_tokens(70))
     alice, bob = block_of(model, some_tokens(5, 2)), block_of(model, some_tokens(34, 3))
     return [[prompt, bob, alice], [prompt, alice, bob]], [[4], [5]]
 
 
 def alone(model: SharedCacheModel) -> Setup:
-    """One worker, one block, nothing to turn."""
+    """One worker, one block, nothing to rotate."""
     return [[block_of(model, some_tokens(50))]], [[4]]
 
 
 def fragments(model: SharedCacheModel) -> Setup:
-    """A block in several extents, as others grew in its way."""
+    """A block in several extents, because others grew next to it."""
     first, second, third = (block_of(model, some_tokens(33, seed)) for seed in range(3))
-    for turn in range(2):
-        model.forward([[first], [second], [third]], [some_tokens(16, turn + 9)] * 3)
+    for seed in (9, 10):
+        model.forward([[first], [second], [third]], [some_tokens(16, seed)] * 3)
     assert max(len(block.extents) for block in (first, second, third)) > 1
     return [[second, third, first]], [some_tokens(3)]
 
 
-SETUPS = pytest.mark.parametrize("setup", [conversation, alike, alone, fragments])
+SETUPS = pytest.mark.parametrize("setup", [conversation, decoding, alone, fragments])
 
 
 def run(model: SharedCacheModel, setup: Callable[[SharedCacheModel], Setup]) -> Tensor:
-    """Sets up and runs the one pass that counts; gives the memory back."""
+    """Sets up and runs one pass; returns its logits and frees the blocks."""
     views, tokens = setup(model)
     logits = model.forward(views, tokens)
     for block in {block for view in views for block in view}:
@@ -102,51 +107,51 @@ def test_in_place_and_gathered_agree(
     monkeypatch: pytest.MonkeyPatch,
     plans: list[Component],
 ) -> None:
-    monkeypatch.setattr(backend, "STRETCH_BYTES", 2**40)
+    monkeypatch.setattr(backend, "MIN_RUN_BYTES", 2**40)
     gathered = run(model, setup)
     assert plans
-    assert not any(team.stretches for team in plans)
+    assert not any(component.runs for component in plans)
     plans.clear()
-    monkeypatch.setattr(backend, "STRETCH_BYTES", 0)
+    monkeypatch.setattr(backend, "MIN_RUN_BYTES", 0)
     in_place = run(model, setup)
-    assert any(team.stretches for team in plans)
+    assert any(component.runs for component in plans)
     assert (in_place - gathered).abs().max() <= TOLERANCE
 
 
 @SETUPS
-@pytest.mark.parametrize("stretch_bytes", [0, 2**40])
-def test_tiles_of_queries_agree(
+@pytest.mark.parametrize("min_run_bytes", [0, 2**40])
+def test_chunks_of_queries_agree(
     model: SharedCacheModel,
     setup: Callable[[SharedCacheModel], Setup],
-    stretch_bytes: int,
+    min_run_bytes: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(backend, "STRETCH_BYTES", stretch_bytes)
+    monkeypatch.setattr(backend, "MIN_RUN_BYTES", min_run_bytes)
     whole = run(model, setup)
-    monkeypatch.setattr(backend, "SCORE_ELEMENTS", 1)
+    monkeypatch.setattr(backend, "MAX_SCORES", 1)
     one_by_one = run(model, setup)
-    monkeypatch.setattr(backend, "SCORE_ELEMENTS", 4 * model.pool.max_heads * 300)
+    monkeypatch.setattr(backend, "MAX_SCORES", 4 * model.pool.max_heads * 300)
     some = run(model, setup)
     assert (one_by_one - whole).abs().max() <= TOLERANCE
     assert (some - whole).abs().max() <= TOLERANCE
 
 
 @SETUPS
-@pytest.mark.parametrize("stretch_bytes", [0, 2**40])
+@pytest.mark.parametrize("min_run_bytes", [0, 2**40])
 def test_either_order_of_the_product_agrees(
     model: SharedCacheModel,
     setup: Callable[[SharedCacheModel], Setup],
-    stretch_bytes: int,
+    min_run_bytes: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(backend, "STRETCH_BYTES", stretch_bytes)
+    monkeypatch.setattr(backend, "MIN_RUN_BYTES", min_run_bytes)
     monkeypatch.setattr(backend, "FEW_QUERIES", 0)
     keys_last = run(model, setup)
     monkeypatch.setattr(backend, "FEW_QUERIES", 10**6)
     assert (run(model, setup) - keys_last).abs().max() <= TOLERANCE
 
 
-def test_a_tile_holds_no_more_scores_than_allowed(
+def test_a_chunk_has_no_more_scores_than_allowed(
     llama: SharedCacheModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
@@ -157,40 +162,40 @@ def test_a_tile_holds_no_more_scores_than_allowed(
         return softmax(scores, sinks)
 
     monkeypatch.setattr(backend, "_softmax", measuring)
-    monkeypatch.setattr(backend, "SCORE_ELEMENTS", 20_000)
+    monkeypatch.setattr(backend, "MAX_SCORES", 20_000)
     block_of(llama, some_tokens(150))
     assert len(sizes) > len(llama.layers)
     assert max(sizes) <= 20_000
 
 
-def _teams(model: SharedCacheModel, count: int, length: int) -> Setup:
-    """As many teams, each with a prompt of its own length and two workers."""
+def components(model: SharedCacheModel, count: int, length: int) -> Setup:
+    """Some components, each with a prompt of a different length and two workers."""
     views, tokens = [], []
-    for team in range(count):
-        prompt = block_of(model, some_tokens(length + 13 * team, team))
+    for number in range(count):
+        prompt = block_of(model, some_tokens(length + 13 * number, number))
         first, second = model.new_block(), model.new_block()
         views += [[prompt, second, first], [prompt, first, second]]
-        tokens += [[team + 1], [team + 2]]
+        tokens += [[number + 1], [number + 2]]
     return views, tokens
 
 
-@pytest.mark.parametrize("stretch_bytes", [0, 2**40])
-@pytest.mark.parametrize("score_elements", [1, 2**24])
-def test_teams_together_give_what_each_gives_alone(
+@pytest.mark.parametrize("min_run_bytes", [0, 2**40])
+@pytest.mark.parametrize("max_scores", [1, 2**24])
+def test_components_compute_together_what_each_computes_alone(
     model: SharedCacheModel,
-    stretch_bytes: int,
-    score_elements: int,
+    min_run_bytes: int,
+    max_scores: int,
     monkeypatch: pytest.MonkeyPatch,
-    groups: list[ComponentBatch],
+    batches: list[ComponentBatch],
 ) -> None:
-    views, tokens = _teams(model, 7, 20)
-    alone_views, _ = _teams(model, 7, 20)
-    monkeypatch.setattr(backend, "STRETCH_BYTES", stretch_bytes)
-    monkeypatch.setattr(backend, "SCORE_ELEMENTS", score_elements)
-    groups.clear()
+    views, tokens = components(model, 7, 20)
+    alone_views, _ = components(model, 7, 20)
+    monkeypatch.setattr(backend, "MIN_RUN_BYTES", min_run_bytes)
+    monkeypatch.setattr(backend, "MAX_SCORES", max_scores)
+    batches.clear()
     together = model.forward(views, tokens)
-    shared_groups = any(group._teams > 1 for group in groups)
-    assert shared_groups == (stretch_bytes > 0 and score_elements > 1), "grouping is what is tested"
+    batched = any(batch._components > 1 for batch in batches)
+    assert batched == (min_run_bytes > 0 and max_scores > 1), "batching is what is tested"
     separate = torch.cat(
         [
             model.forward(alone_views[at : at + 2], tokens[at : at + 2])
@@ -200,12 +205,12 @@ def test_teams_together_give_what_each_gives_alone(
     assert (together - separate).abs().max() <= TOLERANCE
 
 
-def test_rows_are_one_team_only_through_shared_blocks(
+def test_rows_are_one_component_only_through_shared_blocks(
     llama: SharedCacheModel, plans: list[Component]
 ) -> None:
-    """Two who share nothing directly belong together through a third."""
+    """Two rows that share nothing directly are connected through a third."""
     a, b, c, d = (block_of(llama, some_tokens(3, seed)) for seed in range(4))
     own = [llama.new_block() for _ in range(4)]
     plans.clear()
     llama.forward([[a, own[0]], [b, own[1]], [a, b, own[2]], [c, d, own[3]]], [[1], [2], [3], [4]])
-    assert sorted(len(team.rows) for team in plans) == [1, 3]
+    assert sorted(len(component.rows) for component in plans) == [1, 3]

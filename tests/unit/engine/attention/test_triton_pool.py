@@ -1,4 +1,4 @@
-"""The triton pool: tokens move as in the torch backend, memory that stays, and a recorded run."""
+"""The triton pool: tokens move as in the torch backend, memory stays, a golden run agrees."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -17,16 +17,17 @@ pytest.importorskip("triton")
 from hogwild_agents.engine import CacheBlock, SharedCacheModel
 from hogwild_agents.engine.attention.triton import TritonPool
 from hogwild_agents.engine.cache.pages import PAGE
-from hogwild_agents.engine.cache.pool import CachePool
+from hogwild_agents.engine.cache.pool import CachePool, bytes_per_token
 from hogwild_agents.engine.layers import Layer
 from tests.unit.engine.attention.geometries import DEVICE, GEOMETRIES, TOLERANCES, close, storage
 from tests.unit.engine.cache.pools import make_pool
 
+Pool = TypeVar("Pool", bound=CachePool)
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def rich_layers() -> list[Layer]:
-    """Layers that differ in heads, sizes and rotations; two of them turn alike."""
+    """Layers that differ in heads, sizes and rotations; two of them share a rotation."""
     names = (
         "grouped",
         "no positions",
@@ -40,21 +41,20 @@ def rich_layers() -> list[Layer]:
 
 
 def planted_layers() -> list[Layer]:
-    """The layers of `make_pool`, which turn differently and differ in their value size."""
+    """The layers of `make_pool`, which differ in their rotation and value size."""
     return [
         dataclasses.replace(layer, rotation=layer.rotation.to(DEVICE))
         for layer in make_pool(1, 3).layers
     ]
 
 
-def filled(kind: type[CachePool], layers: Sequence[Layer], dtype: torch.dtype) -> CachePool:
-    """A pool of eight pages that is full of random numbers, the same for every kind."""
-    token = dtype.itemsize * sum(la.kv_heads * (la.key_dim + la.value_dim) for la in layers)
-    pool = kind(layers, dtype, DEVICE, 8 * PAGE * token)
+def filled(pool_class: type[Pool], layers: Sequence[Layer], dtype: torch.dtype) -> Pool:
+    """A pool of eight pages that is full of random numbers, the same for every class."""
+    pool = pool_class(layers, dtype, DEVICE, 8 * PAGE * bytes_per_token(layers, dtype))
     pool._grow(8)
     drawing = torch.Generator().manual_seed(3)
-    for kept in (*pool.keys, *pool.values):
-        kept.copy_(torch.randn(kept.shape, generator=drawing))
+    for states in (*pool.keys, *pool.values):
+        states.copy_(torch.randn(states.shape, generator=drawing))
     return pool
 
 
@@ -64,18 +64,18 @@ def filled(kind: type[CachePool], layers: Sequence[Layer], dtype: torch.dtype) -
 def test_tokens_move_as_in_the_torch_backend(
     layers: Callable[[], list[Layer]], dtype: torch.dtype, count: int, shift: int
 ) -> None:
-    """In all layers at once; what is not moved stays."""
-    ours, theirs = (filled(kind, layers(), dtype) for kind in (TritonPool, CachePool))
-    before = storage(ours)
+    """In all layers at once; other tokens stay as they are."""
+    triton, plain = filled(TritonPool, layers(), dtype), filled(CachePool, layers(), dtype)
+    before = storage(triton)
     slots = torch.randperm(8 * PAGE, generator=torch.Generator().manual_seed(count)).numpy()
     source, target = slots[:count], slots[count : 2 * count]
-    for pool in (ours, theirs):
+    for pool in (triton, plain):
         pool.move(source, target, shift)
     rest = torch.from_numpy(slots[count:]).to(DEVICE)
     for index, (got, expected, old) in enumerate(
-        zip(storage(ours), storage(theirs), before, strict=True)
+        zip(storage(triton), storage(plain), before, strict=True)
     ):
-        if shift == 0 or index >= len(ours.layers):
+        if shift == 0 or index >= len(triton.layers):
             assert torch.equal(got, expected)
         else:
             close(got, expected, {torch.float32: 2e-6}.get(dtype, torch.finfo(dtype).eps))
@@ -84,24 +84,24 @@ def test_tokens_move_as_in_the_torch_backend(
         assert torch.equal(got[:, unmoved], old[:, unmoved])
 
 
-def test_memory_taken_at_once_is_kept() -> None:
-    """Recorded passes know its addresses; on a CPU it goes back to the system."""
+def test_memory_allocated_at_once_is_not_returned() -> None:
+    """Captured passes hold its addresses; on a CPU it goes back to the system."""
     pool = filled(TritonPool, rich_layers(), torch.float32)
     pool._fixed = True
-    addresses = [kept.data_ptr() for kept in pool.keys]
+    addresses = [keys.data_ptr() for keys in pool.keys]
     block = CacheBlock(pool)
     pool.reserve([(block, 5)])
     block.advance(5)
     block.free()
-    assert [kept.data_ptr() for kept in pool.keys] == addresses
+    assert [keys.data_ptr() for keys in pool.keys] == addresses
     assert pool.keys[0].shape[1] == 8 * PAGE
     pool._fixed = False
     pool.trim()
     assert pool.keys[0].shape[1] == 0
 
 
-def test_a_recorded_run() -> None:
-    """One of `test_model_golden.py`, up to the step after its last commit."""
+def test_a_golden_run() -> None:
+    """A run of `test_model_golden.py`, up to the step after its last commit."""
     name, tolerance = "llama__combined2", 5e-4
     run: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text())
     recorded = load_file(GOLDEN / f"{name}.safetensors")["logits"]

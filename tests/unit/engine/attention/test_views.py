@@ -1,4 +1,4 @@
-"""The heart: any blocks in any views, written and read in any order, against brute force."""
+"""The core: any blocks in any views, written and read in any order, against brute force."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from transformers import PreTrainedModel
 
 from hogwild_agents.engine import CacheBlock, SharedCacheModel
 from hogwild_agents.engine import rows as engine_rows
-from hogwild_agents.engine.attention.interface import torch as backend
+from hogwild_agents.engine.attention import torch as backend
 from hogwild_agents.engine.cache.pages import PAGE
 from tests.unit.engine.reference import Reference, block_of, contents, some_tokens
 
 TOLERANCE = 1e-4
 ROUNDING = 1e-5
 LONGEST = 300
-"""No block of a random script grows beyond this, and no view beyond a few times this."""
+"""No block of a random script grows longer than this, and no view longer than a few times this."""
 
 COUNTS = (1, 1, 1, 2, 3, 5, 17, PAGE - 1, PAGE, PAGE + 1, 45)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A pass: per worker, the numbers of the blocks that it sees, and how many tokens it writes."""
+    """A pass: per worker, the numbers of the blocks in its view, and how many tokens it writes."""
 
     views: tuple[tuple[int, ...], ...]
     counts: tuple[int, ...]
@@ -46,14 +46,14 @@ class Commit:
 
 @dataclass(frozen=True)
 class Fork:
-    """Makes a new block, the twin of `src`."""
+    """Makes a new block, a fork of `src`."""
 
     src: int
 
 
 @dataclass
 class Script:
-    """What to do, one after the other, starting with `blocks` empty blocks."""
+    """Steps to run one after the other, starting with `blocks` empty blocks."""
 
     blocks: int
     seed: int
@@ -64,16 +64,16 @@ class Script:
 class Settings:
     """The engine's measured constants, changed so that tiny inputs take every path."""
 
-    stretch_bytes: int
-    score_elements: int
+    min_run_bytes: int
+    max_scores: int
     few_queries: int
     chunk: int
 
 
 SETTINGS = st.builds(
     Settings,
-    stretch_bytes=st.sampled_from([0, 2**12, 2**18, 2**40]),
-    score_elements=st.sampled_from([1, 2**12, 2**24]),
+    min_run_bytes=st.sampled_from([0, 2**12, 2**18, 2**40]),
+    max_scores=st.sampled_from([1, 2**12, 2**24]),
     few_queries=st.sampled_from([0, 8, 1000]),
     chunk=st.sampled_from([3, 20, 1024]),
 )
@@ -81,7 +81,7 @@ SETTINGS = st.builds(
 
 @st.composite
 def rows(draw: st.DrawFn, lengths: Sequence[int]) -> Rows:
-    """Any views of the blocks there are; a worker whose block has another writer is idle."""
+    """Any views of the existing blocks; a worker whose block has another writer is idle."""
     numbers = st.sampled_from(range(len(lengths)))
     views, counts, writers = [], [], set()
     for _ in range(draw(st.integers(1, 4))):
@@ -101,9 +101,9 @@ def scripts(draw: st.DrawFn) -> Script:
     """Random passes, commits and forks."""
     script = Script(draw(st.integers(2, 6)), draw(st.integers(0, 1000)))
     lengths = [0] * script.blocks
-    kinds = st.sampled_from(["pass"] * 4 + ["commit", "fork"])
-    for kind in draw(st.lists(kinds, min_size=3, max_size=9)):
-        if kind == "pass":
+    names = st.sampled_from(["pass"] * 4 + ["commit", "fork"])
+    for name in draw(st.lists(names, min_size=3, max_size=9)):
+        if name == "pass":
             step = draw(rows(lengths))
             for view, count in zip(step.views, step.counts, strict=True):
                 lengths[view[-1]] += count
@@ -111,7 +111,7 @@ def scripts(draw: st.DrawFn) -> Script:
                 script.steps.append(step)
             continue
         src, dst = (draw(st.integers(0, len(lengths) - 1)) for _ in range(2))
-        if kind == "fork":
+        if name == "fork":
             script.steps.append(Fork(src))
             lengths.append(lengths[src])
         elif lengths[src] + lengths[dst] <= LONGEST:
@@ -124,29 +124,30 @@ def scripts(draw: st.DrawFn) -> Script:
 
 def replay(script: Script, shared: SharedCacheModel, reference: Reference) -> None:
     """Runs a script on both sides and compares every logit, length, key and value."""
-    mine = [shared.new_block() for _ in range(script.blocks)]
-    theirs = [reference.new_block() for _ in range(script.blocks)]
+    blocks = [shared.new_block() for _ in range(script.blocks)]
+    twins = [reference.new_block() for _ in range(script.blocks)]
     seeds = itertools.count(1000 * script.seed)
     for step in script.steps:
         if isinstance(step, Commit):
-            for side in (mine, theirs):
-                side[step.dst].extend(side[step.src])  # type: ignore[arg-type]
-                if step.move:
-                    side[step.src].clear()
+            blocks[step.dst].extend(blocks[step.src])
+            twins[step.dst].extend(twins[step.src])
+            if step.move:
+                blocks[step.src].clear()
+                twins[step.src].clear()
         elif isinstance(step, Fork):
-            mine.append(mine[step.src].fork())
-            theirs.append(theirs[step.src].fork())
+            blocks.append(blocks[step.src].fork())
+            twins.append(twins[step.src].fork())
         else:
             tokens = [some_tokens(count, next(seeds)) for count in step.counts]
-            got = shared.forward([[mine[i] for i in view] for view in step.views], tokens)
-            expected = reference.forward([[theirs[i] for i in view] for view in step.views], tokens)
+            got = shared.forward([[blocks[i] for i in view] for view in step.views], tokens)
+            expected = reference.forward([[twins[i] for i in view] for view in step.views], tokens)
             assert got.shape == expected.shape
             assert got.dtype == torch.float32
             close(got, expected)
-        assert [len(block) for block in mine] == [len(block) for block in theirs]
-    for block, twin in zip(mine, theirs, strict=True):
+        assert [len(block) for block in blocks] == [len(twin) for twin in twins]
+    for block, twin in zip(blocks, twins, strict=True):
         for layer in range(reference.layers):
-            close(block.keys(layer), reference.turned_keys(twin, layer))
+            close(block.keys(layer), reference.rotated_keys(twin, layer))
             close(block.values(layer), twin.values[layer])
 
 
@@ -184,10 +185,10 @@ def test_any_script_agrees_on_every_path(
     chosen: Settings,
     window: bool,
 ) -> None:
-    """In place or gathered, whole or in tiles, in one run or in chunks: the same numbers."""
+    """In place or gathered, whole or in chunks, in one run or in several: the same numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend, "STRETCH_BYTES", chosen.stretch_bytes)
-        patch.setattr(backend, "SCORE_ELEMENTS", chosen.score_elements)
+        patch.setattr(backend, "MIN_RUN_BYTES", chosen.min_run_bytes)
+        patch.setattr(backend, "MAX_SCORES", chosen.max_scores)
         patch.setattr(backend, "FEW_QUERIES", chosen.few_queries)
         patch.setattr(engine_rows, "MAX_RUN_TOKENS", chosen.chunk)
         if window:
@@ -227,7 +228,7 @@ def test_any_split_gives_the_plain_logits(
     second=st.integers(1, 2 * PAGE + 2),
     seed=st.integers(0, 100),
 )
-def test_a_commit_gives_what_was_never_split(
+def test_a_commit_equals_what_was_never_split(
     qwen3: SharedCacheModel, first: int, second: int, seed: int
 ) -> None:
     tokens = some_tokens(first + second, seed)
@@ -263,7 +264,7 @@ def _shuffled_pass(
 @given(st.permutations(range(4)))
 @settings(max_examples=24)
 def test_the_order_of_rows_does_not_matter(llama: SharedCacheModel, order: list[int]) -> None:
-    """Two workers who see each other, one who sees them both, and one by itself."""
+    """Two workers that see each other, one that sees both, and one by itself."""
     views, counts = [(0, 1, 2), (0, 2, 1), (1, 2, 3), (4,)], [3, 1, 5, 2]
     plain, plain_blocks = _shuffled_pass(llama, range(4), views, counts)
     shuffled, shuffled_blocks = _shuffled_pass(llama, order, views, counts)
@@ -281,9 +282,9 @@ def test_the_order_of_rows_does_not_matter(llama: SharedCacheModel, order: list[
 def test_unrelated_rows_do_not_matter(
     llama: SharedCacheModel, sizes: list[tuple[int, int]], place: int
 ) -> None:
-    """A row among other teams of any size gives what it gives alone."""
+    """A row among other components of any size computes what it computes alone."""
     prompt = block_of(llama, some_tokens(40))
-    alone, beside = prompt.fork(), prompt.fork()
+    alone, among_others = prompt.fork(), prompt.fork()
     expected = llama.forward([[alone]], [[3, 4]])[0]
     views: list[list[CacheBlock]] = []
     tokens: list[list[int]] = []
@@ -291,12 +292,12 @@ def test_unrelated_rows_do_not_matter(
         views.append([block_of(llama, some_tokens(length, index)), llama.new_block()])
         tokens.append(some_tokens(count, 50 + index))
     place = min(place, len(views))
-    views.insert(place, [beside])
+    views.insert(place, [among_others])
     tokens.insert(place, [3, 4])
     got = llama.forward(views, tokens)[place]
     close(got, expected, ROUNDING)
-    for ours, theirs in zip(contents(beside), contents(alone), strict=True):
-        close(ours, theirs, ROUNDING)
+    for states, expected_states in zip(contents(among_others), contents(alone), strict=True):
+        close(states, expected_states, ROUNDING)
 
 
 @given(
@@ -309,7 +310,7 @@ def test_a_fork_never_changes_its_twins(
     """A family of forks, and forks of forks, written to in any order and several at once."""
     forks = [block_of(llama, some_tokens(length))]
     texts = [some_tokens(length)]
-    for turn in range(data.draw(st.integers(2, 6))):
+    for step in range(data.draw(st.integers(2, 6))):
         if data.draw(st.booleans()):
             parent = data.draw(st.integers(0, len(forks) - 1))
             forks.append(forks[parent].fork())
@@ -318,13 +319,13 @@ def test_a_fork_never_changes_its_twins(
             st.lists(st.integers(0, len(forks) - 1), min_size=1, max_size=3, unique=True)
         )
         new = [
-            some_tokens(data.draw(st.sampled_from([1, 2, PAGE])), 100 * turn + i) for i in writers
+            some_tokens(data.draw(st.sampled_from([1, 2, PAGE])), 100 * step + i) for i in writers
         ]
-        kept = [contents(block) for block in forks]
+        earlier = [contents(block) for block in forks]
         llama.forward([[forks[i]] for i in writers], new)
         for writer, tokens in zip(writers, new, strict=True):
             texts[writer] = texts[writer] + tokens
-        for index, before in enumerate(kept):
+        for index, before in enumerate(earlier):
             for now, then in zip(contents(forks[index]), before, strict=True):
                 assert torch.equal(now[:, : then.shape[1]], then), "what was written stays"
                 assert index in writers or now.shape == then.shape
@@ -334,7 +335,7 @@ def test_a_fork_never_changes_its_twins(
 
 
 def test_workers_see_each_other_within_one_pass(llama: SharedCacheModel) -> None:
-    """What Bob writes in a pass changes what Alice predicts in it, and the other way round."""
+    """What Bob writes in a pass changes what Alice predicts in it, and vice versa."""
     prompt = block_of(llama, some_tokens(10))
 
     def predict(alice_token: int, bob_token: int) -> Tensor:
@@ -368,7 +369,7 @@ def test_a_block_that_a_worker_does_not_see_does_not_matter(llama: SharedCacheMo
 def test_the_reference_is_the_plain_forward(
     plain_llama: PreTrainedModel, llama_reference: Reference
 ) -> None:
-    """Else agreement with it would mean little."""
+    """Otherwise agreement with it would mean little."""
     tokens = some_tokens(50)
     with torch.no_grad():
         plain = plain_llama(input_ids=torch.tensor([tokens])).logits[0]

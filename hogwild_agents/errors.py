@@ -28,32 +28,20 @@
     ├── SessionEndedError (RuntimeError)     something was said to a session that has ended
     └── EngineClosedError (RuntimeError)     the engine takes nothing any more
 
-Each message says what happened, with which value, and what to do about it. What `ChatHogwild`
-raises are subclasses of these that are LangChain's errors as well, see
+Each message says what happened, with which value, and what to do about it. Every class can be made
+from its message alone, so that errors can be pickled; what else it holds are attributes.
+
+What `ChatHogwild` raises are subclasses of these that are LangChain's errors as well, see
 `hogwild_agents.langchain.errors`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 
 class HogwildError(Exception):
     """Base of every error that this package raises on purpose."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Lets errors go to other processes, whatever their constructor takes."""
-        return restore, (type(self), self.args), self.__dict__
-
-
-def restore(kind: type[HogwildError], arguments: tuple[Any, ...]) -> HogwildError:
-    """An error of some kind with these arguments, made without its constructor."""
-    layout: Any = kind
-    while layout.__module__ != "builtins":  # the one class whose __new__ Python allows here
-        layout = layout.__base__
-    error: HogwildError = layout.__new__(kind)
-    error.args = arguments
-    return error
 
 
 class InvalidRequestError(HogwildError, ValueError):
@@ -142,17 +130,24 @@ class UnsupportedModelError(HogwildError):
             `hogwild_agents.engine.Report`.
     """
 
-    report: Any = None
+    def __init__(
+        self, message: str, *, reason: str = "", layer: int | None = None, report: Any = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.layer = layer
+        self.report = report
 
-    def __init__(self, model_name: str, reason: str, layer: int | None = None) -> None:
+    @classmethod
+    def because(cls, model_name: str, reason: str, layer: int | None = None) -> Self:
+        """The error for a model that is refused for a reason, which may lie in one layer."""
         where = "" if layer is None else f" layer {layer}:"
-        super().__init__(
+        message = (
             f"{model_name} cannot run on a shared cache:{where} {reason}. "
             "Choose a rotary decoder model whose every layer is softmax attention "
             "(Llama, Qwen, Mistral, Gemma, ...); `hogwild check PATH` examines one."
         )
-        self.reason = reason
-        self.layer = layer
+        return cls(message, reason=reason, layer=layer)
 
 
 class OutOfCacheMemoryError(HogwildError, MemoryError):
@@ -166,7 +161,7 @@ class NotANumberError(HogwildError, ArithmeticError):
         workers: Indices of the workers whose logits hold NaN.
     """
 
-    def __init__(self, message: str, workers: tuple[int, ...]) -> None:
+    def __init__(self, message: str, workers: tuple[int, ...] = ()) -> None:
         super().__init__(message)
         self.workers = workers
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from langchain_core.exceptions import (
     ContextOverflowError,
@@ -59,6 +60,10 @@ class SessionFailedError(errors.SessionFailedError, ModelAPIError):
 class NoAnswerError(errors.HogwildError, OutputParserException):
     """A reply holds no answer; `llm_output` is the text that was searched."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keeps the message as it is: LangChain's constructor adds a link to it every time."""
+        return type(self), self.args, {**self.__dict__, "args": self.args}
+
 
 _SUBCLASSES: dict[type[errors.HogwildError], type[errors.HogwildError]] = {
     errors.InvalidRequestError: InvalidRequestError,
@@ -107,6 +112,6 @@ def _as_langchain_error(error: errors.HogwildError) -> errors.HogwildError:
     message = str(error)
     if kind in _ADVICE:
         message = f"{message.partition('. ')[0].rstrip('.')}. {_ADVICE[kind]}"
-    failure = errors.restore(kind, (message,))
+    failure = kind(message)
     failure.__dict__.update(error.__dict__)
     return failure

@@ -100,14 +100,14 @@ def check_structure(model: PreTrainedModel, name: str) -> None:
     """
     config = model.config.get_text_config(decoder=True)
     if getattr(config, "is_encoder_decoder", False):
-        raise UnsupportedModelError(name, "it is an encoder-decoder, not a decoder")
+        raise UnsupportedModelError.because(name, "it is an encoder-decoder, not a decoder")
     for layer, reason in _unsupported_caches(config):
-        raise UnsupportedModelError(name, reason, layer)
+        raise UnsupportedModelError.because(name, reason, layer)
     for module in model.modules():
         rope_types = getattr(module, "rope_type", None)
         for rope_type in rope_types.values() if isinstance(rope_types, dict) else [rope_types]:
             if isinstance(rope_type, str) and "dynamic" in rope_type:
-                raise UnsupportedModelError(
+                raise UnsupportedModelError.because(
                     name,
                     f"its rotary frequencies depend on the length of the text ({rope_type} NTK "
                     "scaling), so stored keys would become wrong; use yarn, linear or llama3",
@@ -187,7 +187,7 @@ def probe_positions(
     except (IndexError, RuntimeError) as error:
         near = positions[:2]
         fit_layers(model, name, run(near), near.cpu())  # may name a more precise reason
-        raise UnsupportedModelError(
+        raise UnsupportedModelError.because(
             name, f"it fails at position {int(positions[-1]):,}: {error}"
         ) from error
 
@@ -231,7 +231,7 @@ def probe_plain(
     calls = _one_call_per_layer(model, name, trace)
     for index, call in enumerate(calls):
         if call.mask is not None and call.mask.fault is not None:
-            raise UnsupportedModelError(name, call.mask.fault, index)
+            raise UnsupportedModelError.because(name, call.mask.fault, index)
     return calls, logits
 
 
@@ -257,11 +257,11 @@ def _one_call_per_layer(model: PreTrainedModel, name: str, trace: Trace) -> list
     for call in trace.calls:
         index = getattr(call.module, "layer_idx", None)
         if not isinstance(index, int):
-            raise UnsupportedModelError(
+            raise UnsupportedModelError.because(
                 name, f"{type(call.module).__name__} calls attention without a layer index"
             )
         if index in calls:
-            raise UnsupportedModelError(
+            raise UnsupportedModelError.because(
                 name, "it calls the attention interface more than once per pass", index
             )
         unknown = sorted(
@@ -270,7 +270,7 @@ def _one_call_per_layer(model: PreTrainedModel, name: str, trace: Trace) -> list
             if value is not None and value is not False and option not in SUPPORTED_OPTIONS
         )
         if unknown:
-            raise UnsupportedModelError(
+            raise UnsupportedModelError.because(
                 name,
                 f"its attention takes {', '.join(unknown)}, which the engine does not know how to "
                 "compute across blocks",
@@ -279,7 +279,7 @@ def _one_call_per_layer(model: PreTrainedModel, name: str, trace: Trace) -> list
         calls[index] = call
     missing = sorted(set(range(expected)) - set(calls))
     if missing:
-        raise UnsupportedModelError(
+        raise UnsupportedModelError.because(
             name,
             "its attention does not go through transformers' attention interface "
             f"({len(missing)} of {expected} layers never call it)",
@@ -302,7 +302,7 @@ def _fit_rotation(
     bound = torch.where(positions <= 500, near, FAR_MISFIT)
     drift = (value - value[:, :1]).abs().amax() / value.abs().amax().clamp_min(1e-30)
     if drift > FAR_MISFIT:
-        raise UnsupportedModelError(
+        raise UnsupportedModelError.because(
             name,
             f"its hidden states depend on absolute position (values change by {drift:.2g} of their "
             "size): learned or sinusoidal position embeddings, not rotary ones",
@@ -330,7 +330,7 @@ def _fit_rotation(
             f"{best.name}, is off by {float((excess * bound).max()):.2g} of their size, first at "
             f"position {wrong:,})"
         )
-    raise UnsupportedModelError(name, reason, index)
+    raise UnsupportedModelError.because(name, reason, index)
 
 
 # The two attention functions of the probe, and the mask function of the second.

@@ -193,7 +193,7 @@ def compare(
         bound = max(LOCAL, rounding)
         for layer, error in enumerate(errors):
             if not error <= bound:
-                raise UnsupportedModelError(
+                raise UnsupportedModelError.because(
                     report.name,
                     f"attention over blocks is off by {error:.1e} of its size from the model's own "
                     f"eager attention ({bound:.1e} allowed)",
@@ -209,7 +209,7 @@ def compare(
         error = max(errors) if exact else statistics.median(errors)
         finding.verdict = f"off by {error:.1e} {'at most' if exact else 'in the median'}"
         if not error <= bound:
-            raise UnsupportedModelError(
+            raise UnsupportedModelError.because(
                 report.name,
                 f"its logits over blocks are off by {error:.1e} of their size from its plain "
                 f"forward ({bound:.1e} allowed), although each layer's attention agrees: something "

@@ -29,7 +29,7 @@ COUNTERPARTS: list[tuple[HogwildError, type[HogwildError], type[Exception]]] = [
         if kind is not errors.UnsupportedModelError
     ),
     (
-        below.UnsupportedModelError("m", "x", 3),
+        below.UnsupportedModelError.because("m", "x", 3),
         errors.UnsupportedModelError,
         ModelInvalidRequestError,
     ),
@@ -65,7 +65,7 @@ def test_each_has_a_counterpart(
 def test_attributes_survive() -> None:
     """Those of the original; `partial` is there even where nothing was reached."""
     with pytest.raises(below.UnsupportedModelError) as unsupported, as_langchain_errors():
-        raise below.UnsupportedModelError("m", "it is odd", 3)
+        raise below.UnsupportedModelError.because("m", "it is odd", 3)
     assert (unsupported.value.reason, unsupported.value.layer) == ("it is odd", 3)
     with pytest.raises(below.SessionFailedError) as failed, as_langchain_errors():
         raise below.SessionFailedError("x", partial="so far")
@@ -81,16 +81,16 @@ def test_attributes_survive() -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_they_can_be_pickled(kind: type[HogwildError]) -> None:
     """They go to other processes, with their attributes."""
-    error = below.restore(kind, ("x",))
+    error = kind("x")
     error.__dict__["partial"] = "so far"
     copied = pickle.loads(pickle.dumps(error))
-    assert (type(copied), str(copied), copied.partial) == (kind, "x", "so far")
+    assert (type(copied), str(copied), copied.partial) == (kind, str(error), "so far")
 
 
 @pytest.mark.parametrize("kind", MODEL_ERRORS, ids=lambda kind: kind.__name__)
 def test_they_pass_as_they_are(kind: type[HogwildError]) -> None:
     """Nothing is wrapped twice."""
-    error = below.restore(kind, ("x",))
+    error = kind("x")
     with pytest.raises(kind) as caught, as_langchain_errors():
         raise error
     assert caught.value is error

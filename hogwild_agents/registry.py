@@ -12,26 +12,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from huggingface_hub import (
-    constants,
-    get_hf_file_metadata,
-    hf_hub_url,
-    try_to_load_from_cache,
-)
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub import constants
 from huggingface_hub.utils import logging
 
 from hogwild_agents import pocket
 from hogwild_agents.constrained.grammars import GrammarCompiler
 from hogwild_agents.engine import Engine, SharedCacheModel
 from hogwild_agents.engine.loading import choose_device, parse_dtype
-from hogwild_agents.errors import HubUnreachableError, InvalidRequestError, ModelLoadError
+from hogwild_agents.errors import InvalidRequestError, ModelLoadError
+from hogwild_agents.hub import require_hub
 from hogwild_agents.names import POCKET
 from hogwild_agents.team import Team, TeamTokenizer
 from hogwild_agents.team.config import DEFAULT_SAMPLING
-
-HUB_SECONDS = 10
-"""How long the hub may take to answer whether it has a model."""
 
 
 def is_pocket(model: str) -> bool:
@@ -130,7 +122,7 @@ def get_compiler(model: str) -> GrammarCompiler:
 def _load_tokenizer(source: str) -> TeamTokenizer:
     is_folder = Path(source).exists()
     if not is_folder:
-        _require_hub(source)
+        require_hub(source)
     from transformers import AutoTokenizer  # slow, and only needed here
 
     level = logging.get_verbosity()
@@ -143,27 +135,6 @@ def _load_tokenizer(source: str) -> TeamTokenizer:
         raise ModelLoadError(f"Cannot load a tokenizer from {source!r}{where}: {error}") from error
     finally:
         logging.set_verbosity(level)
-
-
-def _require_hub(name: str) -> None:
-    """Asks the hub once for a model that is no folder here, unless it was downloaded before.
-
-    Transformers asks for each file and retries each time, which takes most of a minute where there
-    is no network. Any answer will do: if it is an error, the loaders' own messages say more.
-
-    Raises:
-        HubUnreachableError: There was no answer.
-    """
-    try:
-        if try_to_load_from_cache(name, "config.json") is None:
-            get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=HUB_SECONDS)
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled):
-        return
-    except Exception as error:  # the hub's client has changed its network library before
-        raise HubUnreachableError(
-            f"The model {name!r} is not on this machine, and {constants.ENDPOINT} does not answer "
-            f"({error}): check the network, or give a folder."
-        ) from error
 
 
 @lru_cache(maxsize=16)

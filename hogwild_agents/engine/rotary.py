@@ -6,6 +6,9 @@ where the rotary part lies in the head (start, end), its size, its sign and its 
 this is two vectors per layer, `partner` and `frequency`, and one formula:
 
     rotated[d] = x[d] * cos(frequency[d] * shift) + x[partner[d]] * sin(frequency[d] * shift)
+
+`Rotation.rotate` is that formula for keys. Queries are rotated where they are used, fused with the
+scores: in `attention/torch.py` and `attention/kernels.py`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from hogwild_agents.pocket.tasks import TaskList, score
 from hogwild_agents.team.events import Event, Result, StepBegun, Token
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 
 _CLAIM = re.compile(r"(?:^|(?<=\. )|(?<=no, )|(?<=: ))\(([a-h])\) |I take \(([a-h])\)")
 _RESULT = re.compile(r", so \(([a-h])\) ")

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from hogwild_agents.names import NAMES
 from hogwild_agents.pocket.tasks import LABELS
 from hogwild_agents.team import steps
-from hogwild_agents.team.interrupts import QUESTION
 from hogwild_agents.team.prompts import STRUCTURE
+from hogwild_agents.team.redundancy_check import QUESTION
 
 CONTEXT = 4096
 """Length of the model's context in tokens."""

@@ -22,9 +22,10 @@ from hogwild_agents.team.events import (
     Timings,
     Token,
 )
-from hogwild_agents.team.interrupts import Interrupt, InterruptContext, RedundancyCheck
+from hogwild_agents.team.interrupts import Interrupt, InterruptContext
 from hogwild_agents.team.layouts import Layout, TeamBlocks
 from hogwild_agents.team.prompts import CollaborationPrompt
+from hogwild_agents.team.redundancy_check import RedundancyCheck
 from hogwild_agents.team.session import Session
 from hogwild_agents.team.team import Team
 from hogwild_agents.team.tokenizer import TeamTokenizer

@@ -11,9 +11,10 @@ from hogwild_agents.names import worker_names
 from hogwild_agents.team import steps
 from hogwild_agents.team.answers import AnswerFormat, answer_format
 from hogwild_agents.team.events import Finisher
-from hogwild_agents.team.interrupts import Interrupt, RedundancyCheck, choose_interrupts
+from hogwild_agents.team.interrupts import Interrupt, choose_interrupts
 from hogwild_agents.team.layouts import Layout, TeamBlocks, Views, choose_layout
 from hogwild_agents.team.prompts import CollaborationPrompt
+from hogwild_agents.team.redundancy_check import RedundancyCheck
 from hogwild_agents.team.sanitize import Sanitizer
 from hogwild_agents.team.tokenizer import TeamTokenizer
 

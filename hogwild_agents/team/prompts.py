@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, get_args
 
 from hogwild_agents.errors import InvalidTeamError
 from hogwild_agents.names import worker_names
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 from hogwild_agents.team.steps import (
     HISTORY_HEADER,
     NOTE_LABEL,

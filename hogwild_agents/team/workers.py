@@ -23,12 +23,12 @@ from hogwild_agents.team.config import TeamConfig
 from hogwild_agents.team.interrupts import (
     Interrupt,
     InterruptContext,
-    RedundancyCheck,
     as_text,
     ask,
     name_of,
 )
 from hogwild_agents.team.layouts import TeamBlocks, Views
+from hogwild_agents.team.redundancy_check import RedundancyCheck
 from hogwild_agents.team.tokenizer import Detokenizer
 
 LONG_PREFIX = 256

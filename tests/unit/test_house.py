@@ -22,6 +22,7 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 LEVELS = (
     {"errors", "names", "version"},
+    {"hub"},
     {"engine"},
     {"team"},
     {"constrained", "pocket"},

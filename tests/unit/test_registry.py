@@ -224,7 +224,7 @@ class Hub:
 def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     """Is another thing than a model that does not exist, and is asked once."""
     hub = Hub(OSError("Name or service not known"))
-    monkeypatch.setattr(registry, "get_hf_file_metadata", hub)
+    monkeypatch.setattr("hogwild_agents.hub.get_hf_file_metadata", hub)
     with pytest.raises(HubUnreachableError, match=r"'no/such-name'.*not known.*folder"):
         get_tokenizer("no/such-name")
     assert hub.asked == 1
@@ -240,7 +240,7 @@ def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_the_hub_knows(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """Is told by who loads the model."""
-    monkeypatch.setattr(registry, "get_hf_file_metadata", Hub(error))
+    monkeypatch.setattr("hogwild_agents.hub.get_hf_file_metadata", Hub(error))
     with pytest.raises(ModelLoadError, match="no/such-name"):
         get_tokenizer("no/such-name")
 
@@ -248,8 +248,8 @@ def test_what_the_hub_knows(monkeypatch: pytest.MonkeyPatch, error: Exception) -
 def test_a_folder_is_not_looked_for_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is a model that is on this machine already."""
     hub = Hub(OSError("no network"))
-    monkeypatch.setattr(registry, "get_hf_file_metadata", hub)
-    monkeypatch.setattr(registry, "try_to_load_from_cache", lambda *_: "config.json")
+    monkeypatch.setattr("hogwild_agents.hub.get_hf_file_metadata", hub)
+    monkeypatch.setattr("hogwild_agents.hub.try_to_load_from_cache", lambda *_: "config.json")
     assert chat().get_num_tokens("Hi.")
     with pytest.raises(ModelLoadError):
         get_tokenizer("no/such-name")

@@ -17,7 +17,7 @@ from typing import Any
 
 from hogwild_agents.errors import EvaluationError
 from hogwild_agents.evaluation.problems import Problem
-from hogwild_agents.evaluation.scoring.answers import boxes
+from hogwild_agents.evaluation.scoring.boxed import boxes
 from hogwild_agents.evaluation.scoring.math_process import SECONDS
 
 MAX_LENGTH = 2_000

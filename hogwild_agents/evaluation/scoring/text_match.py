@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from hogwild_agents.evaluation.problems import Problem
-from hogwild_agents.evaluation.scoring.answers import boxes
+from hogwild_agents.evaluation.scoring.boxed import boxes
 from hogwild_agents.pocket.tasks import read_answers
 from hogwild_agents.team.answers import answer_format
 from hogwild_agents.team.answers import choice as one_of

@@ -24,15 +24,15 @@ from langchain_core.runnables.base import coerce_to_runnable
 
 from hogwild_agents.errors import InvalidInterruptError, InvalidMessageError
 from hogwild_agents.langchain.runnables.base import HogwildRunnable
-from hogwild_agents.team import interrupts
+from hogwild_agents.team import redundancy_check
 from hogwild_agents.team.events import Interruption
 from hogwild_agents.team.interrupts import (
-    QUESTION,
     InterruptContext,
     as_text,
     choose_interrupts,
     name_of,
 )
+from hogwild_agents.team.redundancy_check import QUESTION
 
 
 class BaseInterrupt(HogwildRunnable):
@@ -195,13 +195,13 @@ class RedundancyCheck(BaseInterrupt):
         then: Sequence[Runnable[Any, Any]] = (),
         name: str | None = None,
     ) -> None:
-        interrupts.RedundancyCheck(every, question)
+        redundancy_check.RedundancyCheck(every, question)
         super().__init__(every=every, question=question, then=then, name=name)
 
     @property
     def first(self) -> Runnable[InterruptContext, Any]:
         """The team's own check."""
-        check = interrupts.RedundancyCheck(self.every, self.question)
+        check = redundancy_check.RedundancyCheck(self.every, self.question)
         return RunnableLambda(check, name=name_of(check))
 
 
@@ -213,7 +213,7 @@ def as_interrupt(value: Any) -> Any:
     is.
     """
     if isinstance(value, RedundancyCheck) and not (value.then or value.name):
-        return interrupts.RedundancyCheck(value.every, value.question)
+        return redundancy_check.RedundancyCheck(value.every, value.question)
     if isinstance(value, BaseInterrupt):
         return value
     if isinstance(value, Runnable) or inspect.iscoroutinefunction(value):

@@ -29,7 +29,7 @@ from typing import NamedTuple, TypeAlias
 
 from hogwild_agents.pocket.tasks import LABELS, TaskList
 from hogwild_agents.team import steps
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 
 FORCED = "I take ({}). "
 """The system writes this to force a claim on a worker."""

@@ -14,7 +14,7 @@ from hogwild_agents import pocket
 from hogwild_agents.cli import app
 from hogwild_agents.engine import SharedCacheModel
 from hogwild_agents.team import RedundancyCheck
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 from tests.unit.team.scripted import GREEDY, Lines, ScriptedModel, Terse, begin, scripted, team_of
 from tests.unit.team.tokenizers import plain_bytes
 

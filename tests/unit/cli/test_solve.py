@@ -18,7 +18,7 @@ from hogwild_agents.cli.loading import load_team
 from hogwild_agents.cli.options import TeamOptions
 from hogwild_agents.team import RedundancyCheck
 from hogwild_agents.team.config import DEFAULT_SAMPLING
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 from tests.unit.cli.conftest import LINES, Invoke, Says
 from tests.unit.engine.families import build
 from tests.unit.team.scripted import GREEDY, TINY, fail_after

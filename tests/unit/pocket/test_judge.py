@@ -22,7 +22,7 @@ from hogwild_agents.pocket.training.requests import written_call
 from hogwild_agents.pocket.training.teacher import DirectAnswer, ReplyPart, TaughtTranscript
 from hogwild_agents.team import Interruption, Result
 from hogwild_agents.team import events as ev
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 from tests.unit.pocket.training.playing import (
     TROUBLE,
     drawn,

@@ -28,7 +28,7 @@ from hogwild_agents.pocket.tokenizer import (
 from hogwild_agents.pocket.training.dialogues import make_dialogue
 from hogwild_agents.pocket.training.requests import make_function, make_request
 from hogwild_agents.team import steps
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 from tests.unit.pocket.training.playing import seeds, team, tokenizer
 
 many = settings(max_examples=200, deadline=None, derandomize=True)

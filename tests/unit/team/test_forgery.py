@@ -12,7 +12,8 @@ import pytest
 from hogwild_agents.team import CollaborationPrompt, RedundancyCheck, Result, Team, TeamTokenizer
 from hogwild_agents.team import events as ev
 from hogwild_agents.team.answers import boxed
-from hogwild_agents.team.interrupts import QUESTION, Interrupt, InterruptContext
+from hogwild_agents.team.interrupts import Interrupt, InterruptContext
+from hogwild_agents.team.redundancy_check import QUESTION
 from hogwild_agents.team.steps import HEADERS, NOTE_LABEL, PAUSE, prefix
 from tests.unit.team import tokenizers as small
 from tests.unit.team.voices import hold, make, model

@@ -12,7 +12,7 @@ import pytest
 
 from hogwild_agents.errors import HogwildError, InvalidInterruptError, SessionFailedError
 from hogwild_agents.team import InterruptContext, Note, RedundancyCheck, Result
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 from tests.unit.team.scripted import tokenizer
 from tests.unit.team.voices import STEP, WAIT, hold, make, model, voices
 

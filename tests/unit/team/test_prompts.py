@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hogwild_agents.errors import HogwildError, InvalidTeamError
 from hogwild_agents.names import MAX_WORKERS, NAMES, worker_names
 from hogwild_agents.team import steps
-from hogwild_agents.team.interrupts import QUESTION
 from hogwild_agents.team.prompts import CollaborationPrompt, Style
+from hogwild_agents.team.redundancy_check import QUESTION
 
 HEADERS = {
     "combined": {steps.HISTORY_HEADER, steps.OTHERS_HEADER, steps.PAUSE, steps.OWN_HEADER},

@@ -18,7 +18,7 @@ from hogwild_agents.team import (
     Result,
     StepBegun,
 )
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 from tests.unit.team.scripted import tokenizer
 from tests.unit.team.voices import STEP, hold, make, model
 

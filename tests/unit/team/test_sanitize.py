@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 from hogwild_agents.team.sanitize import ZERO_WIDTH_SPACE, Sanitizer
 from hogwild_agents.team.steps import HEADERS, NOTE_LABEL, PAUSE, prefix
 

@@ -29,7 +29,7 @@ from hogwild_agents.team import (
     ThinkingEnded,
     Token,
 )
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 from tests.unit.team.listener import check_events
 from tests.unit.team.scripted import (
     WAIT,

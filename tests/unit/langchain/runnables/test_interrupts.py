@@ -37,7 +37,8 @@ from hogwild_agents.langchain.runnables import (
 )
 from hogwild_agents.team import InterruptContext
 from hogwild_agents.team import RedundancyCheck as TeamCheck
-from hogwild_agents.team.interrupts import QUESTION, name_of
+from hogwild_agents.team.interrupts import name_of
+from hogwild_agents.team.redundancy_check import QUESTION
 from tests.unit.langchain.runnables.contexts import context, explode, half_time, shout, shout_later
 from tests.unit.langchain.runnables.pieces import RECORDS, Runs, check_runs, check_ways, message
 

@@ -17,7 +17,7 @@ from hogwild_agents.langchain.runnables import (
 )
 from hogwild_agents.team import InterruptContext, Interruption, Result
 from hogwild_agents.team import RedundancyCheck as TeamCheck
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 from tests.unit.langchain.runnables.contexts import context, explode, half_time, shout, shout_later
 from tests.unit.team.scripted import tokenizer
 from tests.unit.team.voices import STEP, hold, make

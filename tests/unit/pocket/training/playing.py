@@ -25,7 +25,7 @@ from hogwild_agents.pocket.training.teacher import (
 )
 from hogwild_agents.team import Event, Interruption, RedundancyCheck, Result, Team, TeamTokenizer
 from hogwild_agents.team import events as ev
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 from hogwild_agents.team.steps import prefix
 
 TROUBLE = Accidents(forced=0.2, blunder=0.2, duplicate=0.2, wrong=0.1, asked=0.5)

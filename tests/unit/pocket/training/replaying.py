@@ -10,7 +10,7 @@ from hogwild_agents.pocket import team_settings
 from hogwild_agents.pocket.training.teacher import TaughtTranscript
 from hogwild_agents.team import InterruptContext, RedundancyCheck, Team
 from hogwild_agents.team import events as ev
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 from hogwild_agents.team.steps import prefix
 from tests.unit.pocket.training.playing import (
     drawn,

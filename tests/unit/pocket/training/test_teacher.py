@@ -23,7 +23,7 @@ from hogwild_agents.pocket.training.teacher import (
     Teacher,
 )
 from hogwild_agents.team import events as ev
-from hogwild_agents.team.interrupts import QUESTION
+from hogwild_agents.team.redundancy_check import QUESTION
 from hogwild_agents.team.steps import ends_step, prefix
 from hogwild_agents.team.tokenizer import Detokenizer
 from tests.unit.pocket.training.playing import (

@@ -12,7 +12,7 @@ place at which its own view holds the block, so keys and values are loaded once 
 BLOCK_M is the rows of a tile, BLOCK_N the slots that are read at a time, BLOCK_D and BLOCK_DV are
 KEY_DIM and VALUE_DIM rounded up to a power of two, GROUP is the query heads per key/value head.
 
-With `TRITON_INTERPRET=1` the same code runs on a CPU. The interpreter of Triton 3.9 multiplies
+With `TRITON_INTERPRET=1` the same code runs on a CPU. The interpreter (of Triton 3.7.1) multiplies
 bfloat16 tiles wrongly, so `EXACT` computes all products in float32.
 """
 

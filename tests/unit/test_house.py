@@ -21,8 +21,8 @@ TESTS = ROOT / "tests"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
 LEVELS = (
-    {"errors", "names", "version"},
-    {"hub"},
+    {"errors", "version"},
+    {"names", "hub"},
     {"engine"},
     {"team"},
     {"constrained", "pocket"},

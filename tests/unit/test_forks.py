@@ -13,7 +13,7 @@ import multiprocessing
 import threading
 
 from hogwild_agents import ChatHogwild, Engine, SharedCacheModel
-from hogwild_agents.engine import EngineClosedError
+from hogwild_agents.errors import EngineClosedError
 from hogwild_agents.registry import _engines
 from hogwild_agents.langchain.errors import InvalidRequestError
 from hogwild_agents.pocket import FOLDER

@@ -157,7 +157,7 @@ def test_time_that_runs_out(way: str, limits: dict[str, Any]) -> None:
 def test_time_that_runs_out_for_the_reply_only() -> None:
     """Is no failure where the answer was found."""
     with voices(get_tokenizer(folder()), {**LINES, 2: "Four. " * 3000}) as engine:
-        asking = tool(engine=engine, seed=0, budget=40, max_tokens=3000, deadline=0.2)
+        asking = tool(engine=engine, seed=0, budget=40, max_tokens=3000, deadline=0.5)
         told = answer(asking.invoke(call()))
     assert (told.status, told.content) == ("success", "4")
     assert told.artifact["thinking_ended"] == "cancelled"

@@ -9,7 +9,7 @@ from langchain_core.messages import HumanMessage
 
 from hogwild_agents import ChatHogwild, TeamTool
 
-PROBLEM = "Ask ask_team this: Solve these tasks. (a) 4731 + 2869 (b) reverse nirok"
+PROBLEM = "Ask ask_team: Solve these tasks. (a) 47 + 28 (b) reverse nirok"
 
 
 def main() -> None:

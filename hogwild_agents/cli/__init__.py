@@ -47,8 +47,8 @@ def app() -> None:
     """Let several copies of one language model solve a problem together.
 
     The copies are called workers. They share one key-value cache, so each of them reads what the
-    others write while they write it. All commands work without a download, on a small model that
-    ships inside.
+    others write while they write it. Nothing must be downloaded: solve, chat and eval use a small
+    model that ships inside, the pocket model, unless they get another one.
 
     Try: hogwild solve "(a) 4731 + 2869 (b) reverse nirok"
     """

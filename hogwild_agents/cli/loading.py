@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hogwild_agents.cli.options import TeamOptions
@@ -40,15 +41,20 @@ def load_model(model: str, device: str | None, dtype: str) -> SharedCacheModel:
     """The model with its weights.
 
     Raises:
+        HubUnreachableError: It is not on this machine, and the hub does not answer.
         HogwildError: It cannot be loaded, or cannot run on a shared cache.
     """
     from transformers.utils import logging
 
     from hogwild_agents.engine import SharedCacheModel
+    from hogwild_agents.hub import require_hub
     from hogwild_agents.registry import resolve_source
 
+    source = resolve_source(model)
+    if not Path(source).exists():
+        require_hub(source)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the command shows its own
-    return SharedCacheModel.from_pretrained(resolve_source(model), device=device, dtype=dtype)
+    return SharedCacheModel.from_pretrained(source, device=device, dtype=dtype)
 
 
 def single_worker(team: Team) -> Team:

@@ -221,6 +221,12 @@ def test_the_architecture_page_lists_every_file() -> None:
     assert {*listed.values()} == {1}
 
 
+def test_the_architecture_page_names_tests_that_exist() -> None:
+    """Each rule points to what checks it."""
+    for path in re.findall(r"`(tests/[^`]+)`", ARCHITECTURE.read_text()):
+        assert (ROOT / path).exists(), path
+
+
 @pytest.mark.parametrize("file", sorted(TESTS.rglob("test_*.py")), ids=lambda f: f.name)
 def test_no_test_imports_a_test(file: Path) -> None:
     """What tests share lives in helper modules."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -44,6 +45,21 @@ def test_check_of_nothing(tmp_path: Path) -> None:
     result = runner.invoke(app, ["check", str(tmp_path / "nothing")])
     assert result.exit_code == 2
     assert "Cannot load" in result.output
+
+
+def test_check_of_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One question and one sentence, instead of transformers' half a minute of attempts."""
+    asked: list[str] = []
+
+    def refuse(url: str, **_: Any) -> None:
+        asked.append(url)
+        raise OSError("no network")
+
+    monkeypatch.setattr("hogwild_agents.hub.get_hf_file_metadata", refuse)
+    result = runner.invoke(app, ["check", "no/such-model"])
+    assert result.exit_code == 2
+    assert "does not answer (no network)" in " ".join(result.output.split())
+    assert len(asked) == 1
 
 
 def test_bench_measures_all_engines_in_one_run(tmp_path: Path) -> None:

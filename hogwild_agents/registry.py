@@ -128,7 +128,8 @@ def _load_tokenizer(source: str) -> TeamTokenizer:
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the error tells of its retries
     try:
-        return TeamTokenizer(AutoTokenizer.from_pretrained(source), end_tokens=_end_tokens(source))
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        return TeamTokenizer(tokenizer, end_tokens=_end_tokens(source))
     except Exception as error:  # each broken file has an error type of its own
         offline = ", and HF_HUB_OFFLINE forbids asking the hub" if constants.HF_HUB_OFFLINE else ""
         where = "" if is_folder else f" (there is no such folder here{offline})"

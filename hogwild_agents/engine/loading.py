@@ -79,7 +79,10 @@ def load_model(
     else:
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                os.fspath(source), dtype=target_dtype or "auto", **_placement(target)
+                os.fspath(source),
+                dtype=target_dtype or "auto",
+                trust_remote_code=False,  # unset, transformers asks on the terminal
+                **_placement(target),
             )
         except Exception as error:  # every kind of broken file raises another type
             hint = "" if os.path.exists(source) else " (there is no such folder here)"

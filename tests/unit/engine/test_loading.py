@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,14 @@ def test_a_folder_with_damaged_weights(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError) as caught:
         SharedCacheModel.from_pretrained(tmp_path, device="cpu")
     assert str(tmp_path) in str(caught.value)
+
+
+def test_code_of_a_model_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is anybody asked: on a terminal transformers would, and run it on a "y"."""
+    auto_map = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": auto_map}))
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    with pytest.raises(ModelLoadError, match="trust_remote_code"):
+        SharedCacheModel.from_pretrained(tmp_path, device="cpu")
+    assert not (tmp_path / "ran").exists()

@@ -39,7 +39,7 @@ def test_weights_go_straight_to_a_card(
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", noted)
     with pytest.raises(ModelLoadError, match="no weights here"):
         loading.load_model("somewhere", device, "auto")
-    assert asked == {"dtype": "auto", **expected}
+    assert asked == {"dtype": "auto", "trust_remote_code": False, **expected}
 
 
 def test_a_model_that_is_where_it_should_be_is_not_moved(

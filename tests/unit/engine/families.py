@@ -7,11 +7,16 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
+from transformers import __version__ as transformers_version
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+GPTJ_REFUSAL = "interface" if Version(transformers_version) < Version("5.24") else "pure rotation"
+"""GPT-J goes through the attention interface since transformers 5.24, and is refused later."""
 
 Overrides = dict[str, Any]
 
@@ -399,7 +404,7 @@ REFUSED: tuple[Family, ...] = (
     _family("gpt2", refusal="absolute"),
     _family("opt", refusal="absolute", ffn_dim=96, word_embed_proj_dim=64),
     _family("bloom", refusal="interface"),
-    _family("gptj", refusal="interface", rotary_dim=8),
+    _family("gptj", refusal=GPTJ_REFUSAL, rotary_dim=8),
     _family("falcon", refusal="interface", ffn_hidden_size=96),
     _family("mpt", refusal="interface"),
     _family("diffllama", refusal="attention"),

@@ -15,7 +15,7 @@ from transformers import __version__ as transformers_version
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-GPTJ_REFUSAL = "interface" if Version(transformers_version) < Version("5.24") else "pure rotation"
+GPTJ_REFUSAL = "interface" if Version(transformers_version) < Version("5.24") else "rotation"
 """GPT-J goes through the attention interface since transformers 5.24, and is refused later."""
 
 Overrides = dict[str, Any]

@@ -99,7 +99,7 @@ def test_page_runs(page: str) -> None:
 def test_results() -> None:
     """The blocks solve the tasks, stream, call tools and fit schemas."""
     output = "\n".join(map(output_of, RUNNABLE))
-    for text in ("(a) 7600", "Reply: ", "tool: (a) 7600", "seats=12", "'seats': 12"):
+    for text in ("(a) 7600", "Reply: ", "tool: (a) 75, (b) korin", "seats=12", "'seats': 12"):
         assert text in output
 
 
